@@ -1,0 +1,69 @@
+/* backend.h: what a backend fills in. Host code never knows which one it drives.
+ *
+ *   open ─► device ──compile(plan)──► exec ──enqueue(segment)──► ... wait, fault ─► destroy ─► close
+ */
+#ifndef FV_CORE_BACKEND_H
+#define FV_CORE_BACKEND_H
+
+#include "core/graph.h"
+#include "core/thread.h"
+
+typedef struct fv_device fv_device;
+typedef struct fv_exec fv_exec;
+typedef struct fv_plan fv_plan;
+
+#define FV_MAX_GROUPS 8
+
+/* Everything that varies from step to step. It lives in device memory; nothing of it is baked into a program. */
+typedef struct fv_step {
+    uint64_t seed;
+    int64_t step, epoch;
+    double lr[FV_MAX_GROUPS], weight_decay[FV_MAX_GROUPS]; /* by update group */
+    double ema_decay;
+    double loss_scale;
+} fv_step;
+
+typedef enum fv_copy_kind { FV_COPY_TO_DEVICE, FV_COPY_TO_HOST, FV_COPY_ON_DEVICE } fv_copy_kind;
+
+typedef struct fv_device_opts {
+    int threads;            /* host backends; 0: as many as the process may use */
+    const char *isa;        /* cpu: "generic", "avx2", "avx512"; NULL: the best this CPU has */
+    const char *blas;       /* cpu: path of a BLAS library to open; NULL: the usual names; "": none */
+    int index;              /* cuda: which GPU */
+} fv_device_opts;
+
+typedef struct fv_backend {
+    const char *name;
+    fv_status (*open)(fv_ctx *ctx, const fv_device_opts *opts, fv_device **out);
+    void (*close)(fv_device *dev);
+    /* Zeroed memory, 64-byte aligned; FV_E_MEMORY says how much was needed. */
+    fv_status (*alloc)(fv_device *dev, size_t bytes, void **out);
+    void (*free)(fv_device *dev, void *ptr, size_t bytes);
+    fv_status (*copy)(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);
+    fv_status (*wait)(fv_device *dev);
+    /* Whether the node can run here; if not, why. Nothing falls back to another device. */
+    bool (*supports)(const fv_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
+    fv_status (*rewrite)(fv_device *dev, fv_graph *g); /* the backend's own fusions; may be NULL */
+    size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+    fv_status (*compile)(fv_device *dev, const fv_plan *plan, fv_exec **out); /* the plan outlives the exec */
+    fv_status (*enqueue)(fv_exec *exec, fv_segment segment);                  /* allocates nothing, waits for nothing */
+    fv_status (*set_step)(fv_exec *exec, const fv_step *step);
+    fv_status (*fault)(fv_exec *exec); /* an error that a kernel left behind, e.g. a label out of range */
+    void (*destroy)(fv_exec *exec);
+} fv_backend;
+
+/* First member of every backend's own device struct. */
+struct fv_device {
+    const fv_backend *backend;
+    fv_ctx *ctx; /* borrowed */
+    char text[128]; /* "cpu avx512 x2, OpenBLAS 0.3.21 (SkylakeX)" */
+    bool host_memory; /* pointers may be read by the host */
+};
+
+extern const fv_backend fv_backend_ref; /* plain loops, float32 and float64: the specification */
+extern const fv_backend fv_backend_cpu; /* vector kernels, float32 */
+
+/* "ref" or "cpu" (cuda is opened by the program). NULL if unknown. */
+const fv_backend *fv_backend_find(const char *name);
+
+#endif

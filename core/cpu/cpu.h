@@ -1,0 +1,51 @@
+/* cpu.h: the CPU backend from inside. Files in core/cpu/kernels/ are compiled once per instruction set (FV_ISA =
+ * generic, avx2, avx512); every name in them that others see goes through CPU(), so that the three builds live side by
+ * side:
+ *
+ *   void CPU(conv2d)(const fv_call *c)  ->  fv_cpu_avx512_conv2d, fv_cpu_avx2_conv2d, fv_cpu_generic_conv2d
+ *
+ * Each build has a table of kernels (table.c); device.c chooses one by what the CPU has. */
+#ifndef FV_CORE_CPU_CPU_H
+#define FV_CORE_CPU_CPU_H
+
+#include "core/kernel.h"
+
+/* cblas_sgemm of the library that was opened, row-major; NULL when there is none (then our own packed GEMM serves). */
+typedef void (*fv_sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
+                            int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
+    const char *name;
+    const fv_kernel (*kernels)[2]; /* [op][0]: float32; [op][1]: NULL */
+    size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+} fv_cpu_isa;
+extern const fv_cpu_isa fv_cpu_isa_generic;
+#if defined(__x86_64__)
+extern const fv_cpu_isa fv_cpu_isa_avx2, fv_cpu_isa_avx512;
+#endif
+
+typedef struct fv_cpu_device {
+    fv_device base;
+    fv_pool *pool;
+    const fv_cpu_isa *isa;
+    fv_sgemm_fn sgemm; /* single-threaded: called inside tiles only */
+    void *blas_handle;
+} fv_cpu_device;
+
+#define FV_CAT3_(a, b, c) a##b##_##c
+#define FV_CAT3(a, b, c) FV_CAT3_(a, b, c)
+#ifdef FV_ISA
+#define CPU(name) FV_CAT3(fv_cpu_, FV_ISA, name)
+/* The kernels of this build: void CPU(conv2d)(const fv_call *c), ... */
+#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU(name)(const fv_call *c);
+#include "core/ops.def"
+/* Bytes of workspace; 0 for the operations of other families. */
+size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+size_t CPU(norm_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(reduce_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(loss_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node);
+#endif
+
+#endif

@@ -1,0 +1,135 @@
+/* device.c: the CPU device. It owns a pool of threads, one of the builds of kernels/ and, if there is one, a BLAS library;
+ * execution itself is the host executor's (core/host.c), shared with the reference backend. */
+#include "core/cpu/cpu.h"
+#include "core/cpu/blas.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- instruction sets */
+
+typedef struct isa_choice {
+    const fv_cpu_isa *isa;
+    bool available;
+} isa_choice;
+
+#define MAX_ISAS 3
+
+/* The builds in this library, best first, and whether this processor can run them. */
+static int list_isas(isa_choice *out) {
+    int n = 0;
+#if defined(__x86_64__)
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    out[n++] = (isa_choice){&fv_cpu_isa_avx512, avx512};
+    out[n++] = (isa_choice){&fv_cpu_isa_avx2, avx2};
+#endif
+    out[n++] = (isa_choice){&fv_cpu_isa_generic, true};
+    return n;
+}
+
+static fv_status choose_isa(fv_ctx *ctx, const char *wanted, const fv_cpu_isa **out) {
+    isa_choice list[MAX_ISAS];
+    int n = list_isas(list);
+    char names[64] = "";
+    for (int i = 0; i < n; i++) {
+        if (!wanted && list[i].available) {
+            *out = list[i].isa;
+            return FV_OK;
+        }
+        if (wanted && strcmp(wanted, list[i].isa->name) == 0) {
+            *out = list[i].isa;
+            if (list[i].available) return FV_OK;
+            return fv_fail(ctx, FV_E_USAGE, "this processor does not have the instruction set %s", wanted);
+        }
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", list[i].isa->name);
+    }
+    return fv_fail(ctx, FV_E_USAGE, "unknown instruction set \"%s\": choose one of %s", wanted, names);
+}
+
+/* ---------------------------------------------------------------- open and close */
+
+static void cpu_close(fv_device *base) {
+    if (!base) return;
+    fv_cpu_device *dev = (fv_cpu_device *)base;
+    fv_pool_destroy(dev->pool);
+    fv_blas_close(dev);
+    fv_free(base->ctx, dev, 1, sizeof *dev);
+}
+
+static fv_status open_parts(fv_cpu_device *dev, const fv_device_opts *opts) {
+    fv_ctx *ctx = dev->base.ctx;
+    FV_TRY(choose_isa(ctx, opts->isa, &dev->isa));
+    FV_TRY(fv_pool_create(ctx, opts->threads, &dev->pool));
+    char blas[64] = "";
+    FV_TRY(fv_blas_open(dev, opts->blas, blas, sizeof blas));
+    snprintf(dev->base.text, sizeof dev->base.text, "cpu %s x%d%s%s", dev->isa->name, fv_pool_threads(dev->pool),
+             blas[0] ? ", " : "", blas);
+    return FV_OK;
+}
+
+static fv_status cpu_open(fv_ctx *ctx, const fv_device_opts *opts, fv_device **out) {
+    static const fv_device_opts defaults = {0};
+    *out = NULL;
+    fv_cpu_device *dev = fv_calloc(ctx, 1, sizeof *dev);
+    if (!dev) return ctx->error.code;
+    dev->base = (fv_device){.backend = &fv_backend_cpu, .ctx = ctx, .host_memory = true};
+    fv_status status = open_parts(dev, opts ? opts : &defaults);
+    if (status != FV_OK) {
+        cpu_close(&dev->base);
+        return status;
+    }
+    *out = &dev->base;
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- what runs here */
+
+static bool cpu_supports(const fv_device *base, const fv_graph *g, const fv_node *node, char *why, size_t size) {
+    const fv_cpu_device *dev = (const fv_cpu_device *)base;
+    const char *op = fv_op_get(node->op)->name;
+    if (!dev->isa->kernels[node->op][0]) {
+        snprintf(why, size, "the cpu backend has no kernel for %s", op);
+        return false;
+    }
+    for (int i = 0; i < node->operands + node->results; i++) {
+        fv_value v = i < node->operands ? g->operands[node->first_operand + i]
+                                        : (fv_value){node->first_result + i - node->operands};
+        fv_dtype dtype = fv_typeof(g, v).dtype;
+        if (!fv_is_none(v) && (dtype == FV_F64 || dtype == FV_BF16 || dtype == FV_F16)) {
+            snprintf(why, size, "the cpu backend computes in f32, but %s has a value of type %s", op,
+                     fv_dtype_name(dtype));
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t cpu_workspace(const fv_device *base, const fv_graph *g, const fv_node *node) {
+    return ((const fv_cpu_device *)base)->isa->workspace(base, g, node);
+}
+
+static fv_status cpu_compile(fv_device *base, const fv_plan *plan, fv_exec **out) {
+    const fv_cpu_device *dev = (const fv_cpu_device *)base;
+    return fv_host_compile(base, dev->pool, plan, dev->isa->kernels, out);
+}
+
+const fv_backend fv_backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = fv_host_alloc,
+    .free = fv_host_free,
+    .copy = fv_host_copy,
+    .wait = fv_host_wait,
+    .supports = cpu_supports,
+    .rewrite = NULL,
+    .workspace = cpu_workspace,
+    .compile = cpu_compile,
+    .enqueue = fv_host_enqueue,
+    .set_step = fv_host_set_step,
+    .fault = fv_host_fault,
+    .destroy = fv_host_destroy,
+};

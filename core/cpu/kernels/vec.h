@@ -1,0 +1,285 @@
+/* vec.h: vectors of FV_VL floats for the instruction set that a kernel file is compiled for.
+ *
+ *   vf a, b;  a + b, a * b, -a ...        operators of the compilers' vector extension
+ *   vf_load(p), vf_store(p, v)            unaligned;  vf_load_n(p, n), vf_store_n(p, v, n): the first n lanes, the rest
+ * 0 vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it vm m = vm_gt(a, b);
+ * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_normal_cdf
+ *
+ * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
+#ifndef FV_CORE_CPU_KERNELS_VEC_H
+#define FV_CORE_CPU_KERNELS_VEC_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(FV_ISA_avx512)
+#define FV_VL 16
+#elif defined(FV_ISA_avx2)
+#define FV_VL 8
+#else
+#define FV_VL 4
+#endif
+#if FV_VL > 4
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define FV_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(FV_VL * 4)));
+typedef int32_t vi __attribute__((vector_size(FV_VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(FV_VL * 4)));
+typedef float vf_unaligned __attribute__((vector_size(FV_VL * 4), aligned(4), may_alias));
+#if FV_VL == 16
+typedef __mmask16 vm; /* one bit per lane */
+#else
+typedef vi vm; /* all bits of a lane set, or none */
+#endif
+
+/* ---------------------------------------------------------------- memory */
+
+FV_INLINE vf vf_set1(float x) {
+#if FV_VL == 16
+    return (vf)_mm512_set1_ps(x);
+#elif FV_VL == 8
+    return (vf)_mm256_set1_ps(x);
+#else
+    return (vf){x, x, x, x};
+#endif
+}
+FV_INLINE vf vf_zero(void) {
+    return vf_set1(0.0f);
+}
+FV_INLINE vu vu_set1(uint32_t x) {
+    return (vu){0} + x;
+}
+FV_INLINE vf vf_load(const float *p) {
+    return (vf) * (const vf_unaligned *)p;
+}
+FV_INLINE void vf_store(float *p, vf v) {
+    *(vf_unaligned *)p = (vf_unaligned)v;
+}
+
+#if FV_VL == 8
+/* n lanes set, 0 <= n <= 8 */
+FV_INLINE __m256i vf_tail_mask(int n) {
+    static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(bits + 8 - n));
+}
+#endif
+
+/* The first n lanes (0 <= n <= FV_VL); the others are 0. Reads nothing past p + n. */
+FV_INLINE vf vf_load_n(const float *p, int n) {
+#if FV_VL == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif FV_VL == 8
+    return (vf)_mm256_maskload_ps(p, vf_tail_mask(n));
+#else
+    vf v = {0};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+#endif
+}
+/* Writes the first n lanes and nothing else. */
+FV_INLINE void vf_store_n(float *p, vf v, int n) {
+#if FV_VL == 16
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif FV_VL == 8
+    _mm256_maskstore_ps(p, vf_tail_mask(n), (__m256)v);
+#else
+    for (int i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+/* Store past the caches; p aligned to the vector. vf_stream_end() before other threads may read. */
+FV_INLINE void vf_stream(float *p, vf v) {
+#if FV_VL == 16
+    _mm512_stream_ps(p, (__m512)v);
+#elif FV_VL == 8
+    _mm256_stream_ps(p, (__m256)v);
+#elif defined(__SSE2__)
+    _mm_stream_ps(p, (__m128)v);
+#else
+    vf_store(p, v);
+#endif
+}
+FV_INLINE void vf_stream_end(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+/* ---------------------------------------------------------------- arithmetic */
+
+FV_INLINE vf vf_fma(vf a, vf b, vf c) {
+#if FV_VL == 16
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif FV_VL == 8
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+FV_INLINE vm vm_gt(vf a, vf b) {
+#if FV_VL == 16
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+#else
+    return (vm)(a > b);
+#endif
+}
+FV_INLINE vm vm_ge(vf a, vf b) {
+#if FV_VL == 16
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#else
+    return (vm)(a >= b);
+#endif
+}
+FV_INLINE vm vm_lt(vf a, vf b) {
+    return vm_gt(b, a);
+}
+/* m ? a : b, lane by lane */
+FV_INLINE vf vf_select(vm m, vf a, vf b) {
+#if FV_VL == 16
+    return (vf)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
+#elif FV_VL == 8
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m);
+#else
+    return (vf)(((vi)a & m) | ((vi)b & ~m));
+#endif
+}
+/* m ? a : 0 */
+FV_INLINE vf vf_keep(vm m, vf a) {
+#if FV_VL == 16
+    return (vf)_mm512_maskz_mov_ps(m, (__m512)a);
+#else
+    return (vf)((vi)a & m);
+#endif
+}
+/* The larger; b where either is NaN. So vf_max(zero, x) is a ReLU that lets NaN through. */
+FV_INLINE vf vf_max(vf a, vf b) {
+#if FV_VL == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif FV_VL == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(vm_gt(a, b), a, b);
+#endif
+}
+/* The smaller; b where either is NaN. */
+FV_INLINE vf vf_min(vf a, vf b) {
+#if FV_VL == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif FV_VL == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(vm_lt(a, b), a, b);
+#endif
+}
+FV_INLINE vf vf_abs(vf a) {
+    return (vf)((vu)a & vu_set1(0x7fffffffu));
+}
+/* |a| with the sign of b; a >= 0 */
+FV_INLINE vf vf_copysign(vf a, vf b) {
+    return (vf)((vu)a | ((vu)b & vu_set1(0x80000000u)));
+}
+FV_INLINE vf vf_sqrt(vf a) {
+#if FV_VL == 16
+    return (vf)_mm512_sqrt_ps((__m512)a);
+#elif FV_VL == 8
+    return (vf)_mm256_sqrt_ps((__m256)a);
+#else
+    for (int i = 0; i < FV_VL; i++) a[i] = sqrtf(a[i]);
+    return a;
+#endif
+}
+/* Sum of the lanes as a balanced tree, lane i with lane i + half. */
+FV_INLINE float vf_sum(vf a) {
+    float t[FV_VL];
+    memcpy(t, &a, sizeof t);
+    for (int half = FV_VL / 2; half >= 1; half /= 2)
+        for (int i = 0; i < half; i++) t[i] += t[i + half];
+    return t[0];
+}
+/* The largest lane; a NaN may or may not win. */
+FV_INLINE float vf_max_lane(vf a) {
+    float t[FV_VL];
+    memcpy(t, &a, sizeof t);
+    for (int half = FV_VL / 2; half >= 1; half /= 2)
+        for (int i = 0; i < half; i++) t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
+    return t[0];
+}
+
+/* ---------------------------------------------------------------- functions. Polynomials are minimax fits of our own.
+ */
+
+/* e^x within 1 ulp; 0 below -104, inf above 88.73, NaN stays. */
+FV_INLINE vf vf_exp(vf x) {
+    const vf magic = vf_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
+    vf t = vf_fma(x, vf_set1(1.44269504f), magic);
+    vf n = t - magic;
+    vf r =
+        vf_fma(n, vf_set1(-0.693145751953125f), x); /* ln 2 in two parts; the first has 15 bits, so n * it is exact */
+    r = vf_fma(n, vf_set1(-1.428606820e-06f), r);
+    vf p = vf_set1(1.381431823e-03f);
+    p = vf_fma(p, r, vf_set1(8.368851617e-03f));
+    p = vf_fma(p, r, vf_set1(4.166840017e-02f));
+    p = vf_fma(p, r, vf_set1(1.666651964e-01f));
+    p = vf_fma(p, r, vf_set1(4.999999404e-01f));
+    p = vf_fma(p, r * r, r) + vf_set1(1.0f);
+#if FV_VL == 16
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    /* 2^n as the product of two halves, so that neither leaves the normal range; n = -150..128 */
+    vi k = (vi)((vu)t - vu_set1(0x4b400000u)), a = k >> 1;
+    return p * (vf)((vu)(a + 127) << 23) * (vf)((vu)(k - a + 127) << 23);
+#endif
+}
+
+/* 1 / (1 + e^-x), relative error within 3 ulp. */
+FV_INLINE vf vf_sigmoid(vf x) {
+    return vf_set1(1.0f) / (vf_set1(1.0f) + vf_exp(-x));
+}
+
+/* Odd polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above: within 2 ulp. */
+FV_INLINE vf vf_tanh(vf x) {
+    vf a = vf_abs(x), z = x * x;
+    vf p = vf_set1(-5.704978481e-03f);
+    p = vf_fma(p, z, vf_set1(2.063907869e-02f));
+    p = vf_fma(p, z, vf_set1(-5.373971164e-02f));
+    p = vf_fma(p, z, vf_set1(1.333144158e-01f));
+    p = vf_fma(p, z, vf_set1(-3.333328068e-01f));
+    vf small = vf_fma(p * z, x, x);
+    vf large = vf_set1(1.0f) - vf_set1(2.0f) / (vf_exp(a + a) + vf_set1(1.0f));
+    return vf_select(vm_lt(a, vf_set1(0.625f)), small, vf_copysign(large, x));
+}
+
+/* The lower tail of the standard normal distribution at -|x|, relative error within 7 ulp (without FMA 70 ulp below
+ * 1e-20), and for the derivative of GELU *density = e^(-x^2/2). cdf(-a) = e^(-a^2/2) t P(t), t = 1 / (1 + 0.3 a). */
+FV_INLINE vf vf_normal_tail(vf x, vf *density) {
+    vf a = vf_min(vf_set1(15.0f), vf_abs(x));
+    vf h = a * a, low = vf_fma(a, a, -h); /* rounding error of the square; 0 where there is no FMA */
+    vf e = vf_exp(vf_set1(-0.5f) * h);
+    e = vf_fma(e, vf_set1(-0.5f) * low, e);
+    vf t = vf_set1(1.0f) / vf_fma(vf_set1(0.3f), a, vf_set1(1.0f));
+    vf p = vf_set1(-2.062871307e-02f);
+    p = vf_fma(p, t, vf_set1(1.124650612e-01f));
+    p = vf_fma(p, t, vf_set1(-2.282854021e-01f));
+    p = vf_fma(p, t, vf_set1(1.918840855e-01f));
+    p = vf_fma(p, t, vf_set1(-7.950979471e-02f));
+    p = vf_fma(p, t, vf_set1(9.620524198e-02f));
+    p = vf_fma(p, t, vf_set1(7.837212086e-02f));
+    p = vf_fma(p, t, vf_set1(1.102393642e-01f));
+    p = vf_fma(p, t, vf_set1(1.195713133e-01f));
+    p = vf_fma(p, t, vf_set1(1.196867153e-01f));
+    *density = e;
+    return e * t * p;
+}
+/* P(N(0,1) <= x) */
+FV_INLINE vf vf_normal_cdf(vf x) {
+    vf density, tail = vf_normal_tail(x, &density);
+    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
+}
+
+#endif

@@ -1,0 +1,209 @@
+/* host.c: what the backends on the host (ref, cpu) share: memory, and a program as an array of kernel calls. */
+#include "core/kernel.h"
+#include "core/program.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct host_call {
+    fv_kernel kernel; /* NULL: nothing to do (a reshape that shares memory) */
+    fv_call call;
+    int32_t node;
+} host_call;
+
+struct fv_exec {
+    fv_device *dev;
+    const fv_plan *plan;
+    fv_arena arena;
+    host_call *calls;
+    int32_t first[FV_SEG_COUNT + 1];
+    fv_step step;
+    fv_fault fault;
+    pthread_mutex_t lock; /* of fault */
+    bool profile;
+    double *seconds; /* per node of the graph */
+};
+
+/* ---------------------------------------------------------------- memory */
+
+fv_status fv_host_alloc(fv_device *dev, size_t bytes, void **out) {
+    fv_allocator *a = &dev->ctx->alloc;
+    *out = a->alloc(a->user, bytes ? bytes : 1, 64);
+    if (!*out) return fv_fail_memory(dev->ctx, bytes, "device memory");
+    memset(*out, 0, bytes);
+    return FV_OK;
+}
+
+void fv_host_free(fv_device *dev, void *ptr, size_t bytes) {
+    if (ptr) dev->ctx->alloc.free(dev->ctx->alloc.user, ptr, bytes ? bytes : 1);
+}
+
+fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind) {
+    (void)dev;
+    (void)kind;
+    if (bytes) memcpy(dst, src, bytes);
+    return FV_OK;
+}
+
+fv_status fv_host_wait(fv_device *dev) {
+    (void)dev;
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- faults */
+
+void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) {
+    fv_exec *e = (fv_exec *)(void *)((char *)c->fault - offsetof(fv_exec, fault));
+    pthread_mutex_lock(&e->lock);
+    if (!e->fault.set) {
+        int n = c->scope && c->scope[0] ? snprintf(e->fault.text, sizeof e->fault.text, "%s: ", c->scope) : 0;
+        va_list args;
+        va_start(args, fmt);
+        vsnprintf(e->fault.text + n, sizeof e->fault.text - (size_t)n, fmt, args);
+        va_end(args);
+        e->fault.code = code;
+        e->fault.set = 1;
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+fv_status fv_host_fault(fv_exec *e) {
+    if (!e->fault.set) return FV_OK;
+    e->fault.set = 0;
+    return fv_fail(e->dev->ctx, e->fault.code, "%s", e->fault.text);
+}
+
+/* ---------------------------------------------------------------- compile */
+
+/* 1 if any float of the node is float64. */
+static int precision_of(const fv_graph *g, const fv_node *n) {
+    for (int j = 0; j < n->operands; j++) {
+        fv_value v = g->operands[n->first_operand + j];
+        if (v.id && g->values[v.id].type.dtype == FV_F64) return 1;
+    }
+    for (int r = 0; r < n->results; r++)
+        if (g->values[n->first_result + r].type.dtype == FV_F64) return 1;
+    return 0;
+}
+
+static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32_t node, const fv_kernel (*kernels)[2],
+                           host_call *out) {
+    const fv_graph *g = plan->graph;
+    const fv_node *n = &g->nodes[node];
+    fv_tensor *in = fv_arena_alloc(&e->arena, (size_t)(n->operands + n->results) + 1, sizeof *in);
+    if (!in) return e->dev->ctx->error.code;
+    for (int j = 0; j < n->operands; j++) {
+        int32_t id = g->operands[n->first_operand + j].id;
+        in[j] = id ? (fv_tensor){plan->address[id], g->values[id].type} : (fv_tensor){0};
+    }
+    for (int r = 0; r < n->results; r++) {
+        int32_t id = n->first_result + r;
+        in[n->operands + r] = (fv_tensor){plan->address[id], g->values[id].type};
+    }
+    *out = (host_call){.kernel = kernels[n->op][precision_of(g, n)], .node = node};
+    if (!out->kernel)
+        return fv_fail(e->dev->ctx, FV_E_INTERNAL, "%s has no kernel on '%s'", fv_op_get(n->op)->name,
+                       e->dev->backend->name);
+    if (n->op == FV_OP_RESHAPE && in[0].data == in[1].data) out->kernel = NULL;
+    out->call = (fv_call){.attr = &n->attr,
+                          .scope = n->scope,
+                          .stream = n->stream,
+                          .n_in = n->operands,
+                          .n_out = n->results,
+                          .in = in,
+                          .out = in + n->operands,
+                          .step = &e->step,
+                          .workspace = plan->workspace,
+                          .workspace_bytes = plan->workspace_bytes,
+                          .pool = pool,
+                          .device = e->dev,
+                          .fault = &e->fault};
+    return FV_OK;
+}
+
+fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
+                          fv_exec **out) {
+    fv_exec *e = fv_calloc(dev->ctx, 1, sizeof *e);
+    if (!e) return dev->ctx->error.code;
+    e->dev = dev;
+    e->plan = plan;
+    fv_arena_init(&e->arena, dev->ctx);
+    pthread_mutex_init(&e->lock, NULL);
+    int32_t n = plan->segment_first[FV_SEG_COUNT];
+    e->calls = fv_arena_alloc(&e->arena, (size_t)n + 1, sizeof *e->calls);
+    e->seconds = fv_arena_alloc(&e->arena, (size_t)plan->graph->n_nodes + 1, sizeof *e->seconds);
+    fv_status status = e->calls && e->seconds ? FV_OK : dev->ctx->error.code;
+    for (int32_t i = 0; status == FV_OK && i < n; i++)
+        status = make_call(e, pool, plan, plan->order[i], kernels, &e->calls[i]);
+    memcpy(e->first, plan->segment_first, sizeof e->first);
+    if (status != FV_OK) {
+        fv_host_destroy(e);
+        return status;
+    }
+    *out = e;
+    return FV_OK;
+}
+
+void fv_host_destroy(fv_exec *e) {
+    fv_ctx *ctx = e->dev->ctx;
+    pthread_mutex_destroy(&e->lock);
+    fv_arena_free(&e->arena);
+    fv_free(ctx, e, 1, sizeof *e);
+}
+
+/* ---------------------------------------------------------------- run */
+
+fv_status fv_host_set_step(fv_exec *e, const fv_step *step) {
+    e->step = *step;
+    return FV_OK;
+}
+
+#ifdef FV_DEBUG
+/* Fill with NaN what the node is about to write, and what died with it, so that a wrong plan or a kernel that leaves a
+ * gap shows. */
+static void poison(const fv_exec *e, int32_t pos, bool before) {
+    const fv_plan *plan = e->plan;
+    const fv_node *n = &plan->graph->nodes[plan->order[pos]];
+    for (int32_t i = 1; i < plan->graph->n_values; i++) {
+        const fv_place *place = &plan->place[i];
+        if (place->where != FV_AT_ARENA || place->alias) continue;
+        bool written = before && i >= n->first_result && i < n->first_result + n->results;
+        bool died = !before && place->last == pos;
+        if (written || died) memset(plan->address[i], 0xff, fv_bytes(plan->graph->values[i].type));
+    }
+}
+#else
+static void poison(const fv_exec *e, int32_t pos, bool before) {
+    (void)e, (void)pos, (void)before;
+}
+#endif
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+fv_status fv_host_enqueue(fv_exec *e, fv_segment segment) {
+    for (int32_t i = e->first[segment]; i < e->first[segment + 1]; i++) {
+        const host_call *c = &e->calls[i];
+        if (!c->kernel) continue;
+        poison(e, i, true);
+        double start = e->profile ? now() : 0.0;
+        c->kernel(&c->call);
+        if (e->profile) e->seconds[c->node] += now() - start;
+        poison(e, i, false);
+    }
+    return FV_OK;
+}
+
+void fv_host_profile(fv_exec *e, bool on) {
+    e->profile = on;
+    memset(e->seconds, 0, (size_t)e->plan->graph->n_nodes * sizeof *e->seconds);
+}
+
+const double *fv_host_node_seconds(const fv_exec *e) {
+    return e->seconds;
+}

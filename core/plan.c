@@ -1,0 +1,260 @@
+/* plan.c: when each node runs and where each value lies.
+ *
+ *   order      nodes by segment, else as built; nodes that nothing needs are left out
+ *   lifetime   [position of definition, position of last use]; inputs and outputs live throughout
+ *   alias      reshape shares its operand's memory; element-wise nodes write over an operand that dies with them
+ *   offset     values by size, largest first, each in the tightest gap that is free for its whole life
+ */
+#include "core/program.h"
+
+#include <string.h>
+
+#define ALIGN 64
+
+typedef struct planner {
+    fv_graph *g;
+    fv_plan *plan;
+    int32_t n; /* nodes in order */
+    bool *needed;
+} planner;
+
+/* ---------------------------------------------------------------- order */
+
+/* Statistics that run along with the model change with the update, unless several micro-steps make one update. */
+static fv_segment segment_of(const fv_node *n, bool accumulate) {
+    bool statistics = n->op == FV_OP_LERP_ASSIGN || n->op == FV_OP_INCREMENT;
+    return accumulate && statistics && n->segment == FV_SEG_UPDATE ? FV_SEG_FORWARD_BACKWARD : n->segment;
+}
+
+/* A node is needed if it changes state, or something needed or an output reads it. */
+static void mark_needed(planner *p, bool *value_needed) {
+    fv_graph *g = p->g;
+    for (int32_t i = 0; i < g->n_outputs; i++) value_needed[g->outputs[i].value.id] = true;
+    for (int32_t k = g->n_nodes - 1; k >= 0; k--) {
+        const fv_node *n = &g->nodes[k];
+        bool needed = fv_op_get(n->op)->mutates;
+        for (int r = 0; r < n->results; r++) needed |= value_needed[n->first_result + r];
+        p->needed[k] = needed;
+        for (int j = 0; needed && j < n->operands; j++) value_needed[g->operands[n->first_operand + j].id] = true;
+    }
+}
+
+static fv_status make_order(planner *p, bool accumulate) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    bool *value_needed = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *value_needed);
+    p->needed = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *p->needed);
+    plan->order = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->order);
+    if (!value_needed || !p->needed || !plan->order) return g->ctx->error.code;
+    mark_needed(p, value_needed);
+    for (int seg = 0; seg < FV_SEG_COUNT; seg++) {
+        plan->segment_first[seg] = p->n;
+        for (int32_t k = 0; k < g->n_nodes; k++)
+            if (p->needed[k] && segment_of(&g->nodes[k], accumulate) == (fv_segment)seg) plan->order[p->n++] = k;
+    }
+    plan->segment_first[FV_SEG_COUNT] = p->n;
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- lifetimes and sharing */
+
+static int32_t root_of(const fv_plan *plan, int32_t id) {
+    while (plan->place[id].alias) id = plan->place[id].alias;
+    return id;
+}
+
+static void place_fixed(planner *p) {
+    fv_graph *g = p->g;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        fv_place *place = &p->plan->place[i];
+        place->def = place->last = -1;
+        switch (g->values[i].kind) {
+        case FV_VAL_INPUT:
+            place->where = FV_AT_ARENA;
+            place->last = p->n;
+            break;
+        case FV_VAL_CONST:
+            place->where = FV_AT_CONST;
+            place->offset = p->plan->const_bytes;
+            p->plan->const_bytes += (fv_bytes(g->values[i].type) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+            break;
+        case FV_VAL_PARAM:
+        case FV_VAL_STATE: place->where = FV_AT_STORE; break;
+        default: break;
+        }
+    }
+}
+
+static void find_lifetimes(planner *p) {
+    fv_graph *g = p->g;
+    for (int32_t pos = 0; pos < p->n; pos++) {
+        const fv_node *n = &g->nodes[p->plan->order[pos]];
+        for (int r = 0; r < n->results; r++) p->plan->place[n->first_result + r].def = pos;
+        for (int j = 0; j < n->operands; j++) {
+            fv_place *place = &p->plan->place[g->operands[n->first_operand + j].id];
+            if (place->last < pos) place->last = pos;
+        }
+    }
+    for (int32_t i = 0; i < g->n_outputs; i++) p->plan->place[g->outputs[i].value.id].last = p->n;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        fv_place *place = &p->plan->place[i];
+        if (g->values[i].kind != FV_VAL_RESULT || place->def < 0) continue;
+        if (place->last >= place->def && fv_bytes(g->values[i].type)) place->where = FV_AT_ARENA;
+    }
+}
+
+/* Operand j of the node may be written over by its result 0: kernels of these ops read each element before they write
+ * it. */
+static bool in_place_operand(const fv_node *n, int j) {
+    switch (n->op) {
+    case FV_OP_ACTIVATION:
+    case FV_OP_SCALE:
+    case FV_OP_DROPOUT:
+    case FV_OP_DROP_PATH:
+    case FV_OP_BATCH_NORM_INFER: return j == 0;
+    case FV_OP_ACTIVATION_BWD:
+    case FV_OP_ADD:
+    case FV_OP_SUB:
+    case FV_OP_MUL: return j <= 1;
+    case FV_OP_BATCH_NORM_BWD: return j == 0;
+    default: return false;
+    }
+}
+
+/* Reshape always shares; in-place nodes share with an operand that dies here and is not an input or an output. */
+static void find_aliases(planner *p) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    for (int32_t pos = 0; pos < p->n; pos++) {
+        const fv_node *n = &g->nodes[plan->order[pos]];
+        int32_t y = n->first_result;
+        if (n->results == 0 || plan->place[y].where != FV_AT_ARENA) continue;
+        if (n->op == FV_OP_RESHAPE) {
+            int32_t x = root_of(plan, g->operands[n->first_operand].id);
+            plan->place[y].alias = x;
+            plan->place[y].where = plan->place[x].where;
+            if (plan->place[x].last < plan->place[y].last) plan->place[x].last = plan->place[y].last;
+            continue;
+        }
+        for (int j = 0; j < n->operands && !plan->place[y].alias; j++) {
+            int32_t v = g->operands[n->first_operand + j].id, x = root_of(plan, v);
+            if (!v || !in_place_operand(n, j) || plan->place[x].where != FV_AT_ARENA || plan->place[x].last != pos)
+                continue;
+            if (g->values[x].kind != FV_VAL_RESULT || !fv_same_type(g->values[v].type, g->values[y].type)) continue;
+            plan->place[y].alias = x;
+            plan->place[x].last = plan->place[y].last;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- offsets */
+
+typedef struct block {
+    size_t bytes, offset;
+    int32_t id, def, last;
+} block;
+
+static bool alive_together(const block *a, const block *b) {
+    return a->def <= b->last && b->def <= a->last;
+}
+
+/* Tightest gap between the blocks that live at the same time; `placed` is sorted by offset. */
+static size_t best_fit(const block *placed, int32_t n, const block *b) {
+    size_t best = SIZE_MAX, best_gap = SIZE_MAX, end = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (!alive_together(&placed[i], b)) continue;
+        if (placed[i].offset > end) {
+            size_t gap = placed[i].offset - end;
+            if (gap >= b->bytes && gap < best_gap) best = end, best_gap = gap;
+        }
+        if (placed[i].offset + placed[i].bytes > end) end = placed[i].offset + placed[i].bytes;
+    }
+    return best != SIZE_MAX ? best : end;
+}
+
+static void insert_by_offset(block *placed, int32_t n, block b) {
+    int32_t at = n;
+    while (at > 0 && placed[at - 1].offset > b.offset) at--;
+    memmove(placed + at + 1, placed + at, (size_t)(n - at) * sizeof *placed);
+    placed[at] = b;
+}
+
+/* Larger first; among equals the earlier. Shell sort: in place, no library order that could differ between machines. */
+static void sort_blocks(block *b, int32_t n) {
+    for (int32_t gap = n / 2; gap > 0; gap /= 2)
+        for (int32_t i = gap; i < n; i++) {
+            block key = b[i];
+            int32_t j = i;
+            for (; j >= gap &&
+                   (b[j - gap].bytes < key.bytes || (b[j - gap].bytes == key.bytes && b[j - gap].id > key.id));
+                 j -= gap)
+                b[j] = b[j - gap];
+            b[j] = key;
+        }
+}
+
+static fv_status assign_offsets(planner *p) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    block *blocks = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *blocks);
+    block *placed = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *placed);
+    if (!blocks || !placed) return g->ctx->error.code;
+    int32_t n = 0;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        const fv_place *place = &plan->place[i];
+        if (place->where != FV_AT_ARENA || place->alias) continue;
+        size_t bytes = (fv_bytes(g->values[i].type) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        blocks[n++] = (block){.bytes = bytes, .id = i, .def = place->def, .last = place->last};
+        plan->naive_bytes += bytes;
+    }
+    sort_blocks(blocks, n);
+    for (int32_t i = 0; i < n; i++) {
+        blocks[i].offset = best_fit(placed, i, &blocks[i]);
+        insert_by_offset(placed, i, blocks[i]);
+        plan->place[blocks[i].id].offset = blocks[i].offset;
+        if (blocks[i].offset + blocks[i].bytes > plan->arena_bytes)
+            plan->arena_bytes = blocks[i].offset + blocks[i].bytes;
+    }
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- the store's side */
+
+/* Slot of a PARAM or STATE value; with use_ema a parameter's average instead, if it has one. */
+static fv_status find_slots(planner *p, bool use_ema) {
+    fv_graph *g = p->g;
+    fv_store *store = p->plan->store;
+    for (int32_t i = 0; i < g->n_decls; i++) {
+        int32_t slot = fv_store_find(store, g->decls[i].name);
+        if (slot < 0) return fv_fail(g->ctx, FV_E_INTERNAL, "plan: the store does not hold '%s'", g->decls[i].name);
+        if (use_ema && g->decls[i].role == FV_ROLE_WEIGHT)
+            for (int32_t k = 0; k < fv_store_count(store); k++) {
+                const fv_slot *ema = fv_store_slot(store, k);
+                if (ema->role == FV_ROLE_EMA && ema->of == slot) {
+                    slot = k;
+                    break;
+                }
+            }
+        p->plan->place[g->decls[i].value.id].slot = slot;
+    }
+    return FV_OK;
+}
+
+fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out) {
+    *out = (fv_plan){.graph = g, .store = store, .use_ema = opts && opts->use_ema};
+    planner p = {.g = g, .plan = out};
+    FV_TRY(make_order(&p, opts && opts->accumulate));
+    out->place = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *out->place);
+    out->address = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *out->address);
+    if (!out->place || !out->address) return g->ctx->error.code;
+    place_fixed(&p);
+    find_lifetimes(&p);
+    find_aliases(&p);
+    FV_TRY(assign_offsets(&p));
+    FV_TRY(find_slots(&p, out->use_ema));
+    for (int32_t i = 0; dev && i < p.n; i++) {
+        size_t bytes = dev->backend->workspace(dev, g, &g->nodes[out->order[i]]);
+        if (bytes > out->workspace_bytes) out->workspace_bytes = bytes;
+    }
+    return FV_OK;
+}

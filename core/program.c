@@ -1,0 +1,169 @@
+/* program.c: from graph to something that runs. */
+#include "core/program.h"
+
+#include <string.h>
+
+struct fv_program {
+    fv_ctx *ctx;
+    fv_device *dev;
+    fv_plan plan;
+    fv_exec *exec;
+    size_t own_arena, own_consts, own_workspace; /* bytes to give back; 0: borrowed */
+};
+
+static fv_status check_supported(fv_program *p) {
+    fv_graph *g = p->plan.graph;
+    for (int32_t i = 0; i < p->plan.segment_first[FV_SEG_COUNT]; i++) {
+        const fv_node *n = &g->nodes[p->plan.order[i]];
+        char why[192] = "";
+        if (!p->dev->backend->supports(p->dev, g, n, why, sizeof why))
+            return fv_fail(p->ctx, FV_E_MODEL, "%s in '%s' does not run on device '%s': %s", fv_op_get(n->op)->name,
+                           n->scope, p->dev->backend->name, why);
+    }
+    return FV_OK;
+}
+
+/* Memory of `bytes` on the device, or the lender's if that is large enough. */
+static fv_status obtain(fv_program *p, size_t bytes, void *lent, size_t lent_bytes, void **out, size_t *own) {
+    if (bytes == 0) return FV_OK;
+    if (lent && lent_bytes >= bytes) {
+        *out = lent;
+        return FV_OK;
+    }
+    FV_TRY(p->dev->backend->alloc(p->dev, bytes, out));
+    *own = bytes;
+    return FV_OK;
+}
+
+static fv_status obtain_memory(fv_program *p, const fv_program *share) {
+    fv_plan *plan = &p->plan;
+    const fv_plan *lender = share && share->dev == p->dev ? &share->plan : NULL;
+    FV_TRY(obtain(p, plan->arena_bytes, lender ? lender->arena : NULL, lender ? lender->arena_bytes : 0, &plan->arena,
+                  &p->own_arena));
+    FV_TRY(obtain(p, plan->workspace_bytes, lender ? lender->workspace : NULL, lender ? lender->workspace_bytes : 0,
+                  &plan->workspace, &p->own_workspace));
+    return obtain(p, plan->const_bytes, NULL, 0, &plan->consts, &p->own_consts);
+}
+
+static void resolve_addresses(fv_program *p) {
+    fv_plan *plan = &p->plan;
+    for (int32_t i = 1; i < plan->graph->n_values; i++) {
+        int32_t root = i;
+        while (plan->place[root].alias) root = plan->place[root].alias;
+        const fv_place *place = &plan->place[root];
+        switch (place->where) {
+        case FV_AT_ARENA: plan->address[i] = (char *)plan->arena + place->offset; break;
+        case FV_AT_CONST: plan->address[i] = (char *)plan->consts + place->offset; break;
+        case FV_AT_STORE: plan->address[i] = fv_store_slot(plan->store, place->slot)->data; break;
+        case FV_AT_NOTHING: break;
+        }
+    }
+}
+
+/* Constants are given as doubles; bring them to their type and to the device. */
+static fv_status upload_constants(fv_program *p) {
+    fv_graph *g = p->plan.graph;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        const fv_val *v = &g->values[i];
+        size_t n = (size_t)fv_count(v->type), bytes = fv_bytes(v->type);
+        if (v->kind != FV_VAL_CONST || bytes == 0) continue;
+        char *temp = fv_alloc(p->ctx, bytes, 1);
+        if (!temp) return p->ctx->error.code;
+        for (size_t k = 0; k < n; k++) switch (v->type.dtype) {
+            case FV_F32: ((float *)(void *)temp)[k] = (float)v->data[k]; break;
+            case FV_F64: ((double *)(void *)temp)[k] = v->data[k]; break;
+            case FV_I64: ((int64_t *)(void *)temp)[k] = (int64_t)v->data[k]; break;
+            case FV_I32: ((int32_t *)(void *)temp)[k] = (int32_t)v->data[k]; break;
+            case FV_U8: ((uint8_t *)temp)[k] = (uint8_t)v->data[k]; break;
+            default: memset(temp, 0, bytes); break;
+            }
+        fv_status status = p->dev->backend->copy(p->dev, p->plan.address[i], temp, bytes, FV_COPY_TO_DEVICE);
+        fv_free(p->ctx, temp, bytes, 1);
+        FV_TRY(status);
+    }
+    return FV_OK;
+}
+
+static fv_status build(fv_program *p, fv_graph *g, fv_store *store, const fv_compile_opts *opts) {
+    FV_TRY(fv_graph_verify(g));
+    if (p->dev->backend->rewrite) {
+        FV_TRY(p->dev->backend->rewrite(p->dev, g));
+        FV_TRY(fv_graph_verify(g));
+    }
+    FV_TRY(fv_plan_make(g, store, p->dev, opts, &p->plan));
+    FV_TRY(check_supported(p));
+    FV_TRY(obtain_memory(p, opts ? opts->share : NULL));
+    resolve_addresses(p);
+    FV_TRY(upload_constants(p));
+    return p->dev->backend->compile(p->dev, &p->plan, &p->exec);
+}
+
+fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, const fv_compile_opts *opts,
+                     fv_program **out) {
+    *out = NULL;
+    fv_program *p = fv_calloc(ctx, 1, sizeof *p);
+    if (!p) {
+        fv_graph_free(g);
+        return ctx->error.code;
+    }
+    p->ctx = ctx;
+    p->dev = dev;
+    p->plan.graph = g;
+    fv_status status = build(p, g, store, opts);
+    if (status != FV_OK) {
+        p->plan.graph = g; /* planning may have failed before it was set again */
+        fv_program_destroy(p);
+        return status;
+    }
+    *out = p;
+    return FV_OK;
+}
+
+void fv_program_destroy(fv_program *p) {
+    if (!p) return;
+    const fv_backend *b = p->dev->backend;
+    if (p->exec) b->destroy(p->exec);
+    if (p->own_arena) b->free(p->dev, p->plan.arena, p->own_arena);
+    if (p->own_workspace) b->free(p->dev, p->plan.workspace, p->own_workspace);
+    if (p->own_consts) b->free(p->dev, p->plan.consts, p->own_consts);
+    fv_graph_free(p->plan.graph);
+    fv_free(p->ctx, p, 1, sizeof *p);
+}
+
+const fv_plan *fv_program_plan(const fv_program *p) {
+    return &p->plan;
+}
+fv_exec *fv_program_exec(const fv_program *p) {
+    return p->exec;
+}
+
+fv_status fv_program_input(fv_program *p, const char *name, const void *host, size_t bytes) {
+    const fv_graph *g = p->plan.graph;
+    fv_value v = fv_find_value(g, name);
+    if (fv_is_none(v)) return FV_OK;
+    size_t want = fv_bytes(g->values[v.id].type);
+    if (g->values[v.id].kind != FV_VAL_INPUT || bytes != want)
+        return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' takes %zu bytes, got %zu", name, want, bytes);
+    return p->dev->backend->copy(p->dev, p->plan.address[v.id], host, bytes, FV_COPY_TO_DEVICE);
+}
+
+fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t bytes) {
+    fv_value v = fv_find_output(p->plan.graph, name);
+    if (fv_is_none(v)) return fv_fail(p->ctx, FV_E_INTERNAL, "the program has no output '%s'", name);
+    size_t want = fv_bytes(p->plan.graph->values[v.id].type);
+    if (bytes != want) return fv_fail(p->ctx, FV_E_INTERNAL, "output '%s' has %zu bytes, not %zu", name, want, bytes);
+    return p->dev->backend->copy(p->dev, host, p->plan.address[v.id], bytes, FV_COPY_TO_HOST);
+}
+
+fv_type fv_program_output_type(const fv_program *p, const char *name) {
+    return fv_typeof(p->plan.graph, fv_find_output(p->plan.graph, name));
+}
+
+fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments) {
+    const fv_backend *b = p->dev->backend;
+    if (step) FV_TRY(b->set_step(p->exec, step));
+    for (int seg = 0; seg < FV_SEG_COUNT; seg++)
+        if (segments & (1u << seg)) FV_TRY(b->enqueue(p->exec, (fv_segment)seg));
+    FV_TRY(b->wait(p->dev));
+    return b->fault(p->exec);
+}

@@ -1,0 +1,61 @@
+/* program.h: a graph compiled once, for one batch size and mode, over one pre-planned block of memory.
+ *
+ *   graph ─verify─► plan: order, lifetimes ─► offsets in one arena; parameters lie in the store
+ *   arena   [ inputs and outputs: fixed | x y x z ... reused as values die ]      + workspace of the largest node
+ */
+#ifndef FV_CORE_PROGRAM_H
+#define FV_CORE_PROGRAM_H
+
+#include "core/store.h"
+
+typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST } fv_where;
+typedef struct fv_place {
+    fv_where where;
+    size_t offset;  /* ARENA, CONST: bytes */
+    int32_t slot;   /* STORE */
+    int32_t alias;  /* value id whose memory this one shares (in-place, reshape); 0: its own */
+    int32_t def, last; /* lifetime, in positions of `order` */
+} fv_place;
+
+struct fv_plan {
+    fv_graph *graph;
+    fv_store *store;
+    bool use_ema;             /* parameters are read from their EMA slots */
+    int32_t *order;           /* node indices, segment by segment */
+    int32_t segment_first[FV_SEG_COUNT + 1];
+    fv_place *place;          /* per value */
+    void **address;           /* per value; NULL: not placed */
+    size_t arena_bytes, const_bytes, workspace_bytes;
+    size_t naive_bytes;       /* the arena without any reuse */
+    void *arena, *consts, *workspace;
+};
+
+typedef struct fv_program fv_program;
+
+typedef struct fv_compile_opts {
+    bool use_ema;
+    bool accumulate;           /* running statistics change in every micro-step, not in the update segment */
+    const fv_program *share;   /* borrow its arena and workspace if they are large enough; that program must outlive this one */
+} fv_compile_opts;
+
+/* Verify, let the backend rewrite, plan, allocate, compile. Takes ownership of g (freed with the program, and on failure).
+ * The store must have been bound to g and committed. A node that the backend does not support is FV_E_MODEL, naming it. */
+fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, const fv_compile_opts *opts, fv_program **out);
+void fv_program_destroy(fv_program *p);
+const fv_plan *fv_program_plan(const fv_program *p);
+fv_exec *fv_program_exec(const fv_program *p);
+
+/* Copy host data to the input / from the named output; `bytes` must match its type. Unknown names are FV_E_INTERNAL.
+ * fv_program_input is a no-op for an input that the graph does not have (eval graphs lack some). */
+fv_status fv_program_input(fv_program *p, const char *name, const void *host, size_t bytes);
+fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t bytes);
+fv_type fv_program_output_type(const fv_program *p, const char *name);
+
+/* Run the segments in the mask (1 << FV_SEG_...), in order, and wait. A kernel's fault is returned. */
+fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments);
+#define FV_ALL_SEGMENTS ((1u << FV_SEG_COUNT) - 1)
+
+/* The planner alone (fv_compile calls it); exposed for tests and `fovea info`. Memory from the graph's arena. */
+fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out);
+
+#endif

@@ -1,0 +1,55 @@
+/* tensor.h: element types, shapes, and a view of memory as a tensor. Tensors are dense and row-major; the last
+ * dimension is contiguous. Activations are [n,h,w,c], convolution weights [k,r,s,c]. */
+#ifndef FV_CORE_TENSOR_H
+#define FV_CORE_TENSOR_H
+
+#include "core/status.h"
+
+#define FV_MAX_RANK 6
+
+/* X(name, text, bytes, safetensors name) */
+#define FV_DTYPE_TABLE(X)                                                                                              \
+    X(FV_F32, "f32", 4, "F32")                                                                                         \
+    X(FV_F64, "f64", 8, "F64")                                                                                         \
+    X(FV_BF16, "bf16", 2, "BF16")                                                                                      \
+    X(FV_F16, "f16", 2, "F16")                                                                                         \
+    X(FV_I64, "i64", 8, "I64")                                                                                         \
+    X(FV_I32, "i32", 4, "I32")                                                                                         \
+    X(FV_U8, "u8", 1, "U8")
+
+typedef enum fv_dtype {
+#define FV_DTYPE_ENUM(name, text, bytes, st) name,
+    FV_DTYPE_TABLE(FV_DTYPE_ENUM)
+#undef FV_DTYPE_ENUM
+        FV_DTYPE_COUNT
+} fv_dtype;
+
+const char *fv_dtype_name(fv_dtype dtype);
+size_t fv_dtype_size(fv_dtype dtype);
+
+typedef struct fv_type {
+    fv_dtype dtype;
+    int32_t rank; /* 0: a scalar, one element */
+    int64_t dim[FV_MAX_RANK];
+} fv_type;
+
+/* fv_shape(FV_F32, n, h, w, c) */
+#define fv_shape(dtype, ...)                                                                                           \
+    fv_type_make((dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+fv_type fv_type_make(fv_dtype dtype, int rank, const int64_t *dim);
+fv_type fv_scalar(fv_dtype dtype);
+
+int64_t fv_count(fv_type type);                      /* number of elements; the type must have passed fv_type_check */
+size_t fv_bytes(fv_type type);                       /* fv_count * element size */
+bool fv_type_check(fv_type type, size_t *out_bytes); /* dims >= 0, rank in range, bytes fit in int64: else false */
+bool fv_same_shape(fv_type a, fv_type b);            /* dims only */
+bool fv_same_type(fv_type a, fv_type b);             /* dims and dtype */
+/* "f32 [128,32,32,16]" into buf; returns buf. */
+const char *fv_type_text(fv_type type, char *buf, size_t size);
+
+typedef struct fv_tensor {
+    void *data; /* NULL: an optional operand that was not given */
+    fv_type type;
+} fv_tensor;
+
+#endif

@@ -1,0 +1,167 @@
+/* optimizer.c: from a graph with a loss to one that trains.
+ *
+ *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots)
+ *   check              grad_stats: norm and finite flag of loss and gradients
+ *   update             sgd_update | adam_update per group ─ ema_update ─ (GRAD slots cleared) */
+#include "optim/optim.h"
+
+#include <string.h>
+
+#include "core/ops.h"
+
+static const char *const names[] = {[FV_OPT_SGD] = "sgd", [FV_OPT_ADAM] = "adam", [FV_OPT_ADAMW] = "adamw"};
+enum { KINDS = sizeof(names) / sizeof(names[0]), GROUPS = 2 };
+
+const char *fv_opt_name(fv_opt_kind kind) {
+    return (unsigned)kind < KINDS ? names[kind] : "?";
+}
+
+int fv_opt_from_name(const char *name) {
+    for (int i = 0; i < KINDS; i++)
+        if (strcmp(names[i], name) == 0) return i;
+    return -1;
+}
+
+/* The parameters that are trained, in order of declaration, and their gradients. */
+typedef struct param_list {
+    int count;
+    fv_value *param, *grad;
+} param_list;
+
+typedef struct builder {
+    fv_scope scope;
+    const fv_optim_cfg *cfg;
+    fv_value loss, stats;
+    param_list trained;
+    fv_value *operands; /* room for the longest operand list: 1 + 4 * count */
+} builder;
+
+static fv_status check_cfg(fv_ctx *ctx, const fv_optim_cfg *cfg) {
+    if ((unsigned)cfg->kind >= KINDS) return fv_fail(ctx, FV_E_USAGE, "unknown optimizer %d", (int)cfg->kind);
+    if (!(cfg->momentum >= 0 && cfg->momentum < 1))
+        return fv_fail(ctx, FV_E_USAGE, "momentum must be at least 0 and below 1, it is %g", cfg->momentum);
+    if (cfg->kind == FV_OPT_SGD && cfg->nesterov && cfg->momentum == 0)
+        return fv_fail(ctx, FV_E_USAGE, "Nesterov momentum needs a momentum above 0");
+    if (!(cfg->beta1 >= 0 && cfg->beta1 < 1 && cfg->beta2 >= 0 && cfg->beta2 < 1))
+        return fv_fail(ctx, FV_E_USAGE, "beta1 and beta2 must be at least 0 and below 1, they are %g and %g",
+                       cfg->beta1, cfg->beta2);
+    if (!(cfg->eps >= 0)) return fv_fail(ctx, FV_E_USAGE, "eps must not be negative, it is %g", cfg->eps);
+    if (!(cfg->clip_grad >= 0))
+        return fv_fail(ctx, FV_E_USAGE, "the gradient norm to clip at must not be negative, it is %g", cfg->clip_grad);
+    if (cfg->accumulate < 0)
+        return fv_fail(ctx, FV_E_USAGE, "gradients cannot be accumulated over %d steps", cfg->accumulate);
+    return FV_OK;
+}
+
+/* Every parameter that is not frozen and that the loss depends on, with its gradient. */
+static fv_status differentiate(builder *b, fv_value loss) {
+    fv_graph *g = b->scope.g;
+    param_list *t = &b->trained;
+    t->param = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->param);
+    t->grad = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->grad);
+    if (!t->param || !t->grad) return g->ctx->error.code;
+    int candidates = 0;
+    for (int i = 0; i < g->n_decls; i++)
+        if (g->decls[i].role == FV_ROLE_WEIGHT && !g->decls[i].frozen) t->param[candidates++] = g->decls[i].value;
+    FV_TRY(fv_gradients(g, loss, candidates, t->param, t->grad));
+    for (int i = 0; i < candidates; i++)
+        if (!fv_is_none(t->grad[i])) {
+            t->param[t->count] = t->param[i];
+            t->grad[t->count++] = t->grad[i];
+        }
+    if (t->count == 0)
+        return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: no parameter that is not frozen has a gradient");
+    return FV_OK;
+}
+
+/* Add the gradients of this micro-step to the GRAD slots, which take their place from here on. */
+static void accumulate_gradients(builder *b) {
+    for (int i = 0; i < b->trained.count; i++) {
+        fv_value sum = fv_state_of(b->scope.g, b->trained.param[i], FV_ROLE_GRAD, NULL);
+        fv_accumulate(b->scope, sum, b->trained.grad[i]);
+        b->trained.grad[i] = sum;
+    }
+}
+
+/* The loss takes part times zero: it leaves the norm as it is, but 0 * inf and 0 * nan are not finite. */
+static void check_gradients(builder *b) {
+    fv_graph *g = b->scope.g;
+    g->segment = FV_SEG_CHECK;
+    b->operands[0] = fv_scale(b->scope, b->loss, 0, 0);
+    memcpy(b->operands + 1, b->trained.grad, (size_t)b->trained.count * sizeof *b->operands);
+    b->stats = fv_op_node(b->scope, FV_OP_GRAD_STATS, b->operands, 1 + b->trained.count, NULL);
+    fv_set_output(g, "grad_stats", b->stats);
+}
+
+static bool in_group(const builder *b, fv_value param, int group) {
+    bool decays = b->cfg->decay_all || !fv_decl_of(b->scope.g, param)->no_decay;
+    return decays == (group == 0);
+}
+
+/* One node for the parameters of a group: stats, params.., grads.., then one or two lists of moments. */
+static void update_group(builder *b, int group) {
+    const fv_optim_cfg *cfg = b->cfg;
+    fv_graph *g = b->scope.g;
+    bool sgd = cfg->kind == FV_OPT_SGD;
+    int count = 0;
+    for (int i = 0; i < b->trained.count; i++) count += in_group(b, b->trained.param[i], group);
+    if (count == 0) return;
+
+    fv_value *params = b->operands + 1, *grads = params + count, *first = grads + count, *second = first + count;
+    b->operands[0] = b->stats;
+    for (int i = 0, k = 0; i < b->trained.count; i++) {
+        fv_value param = b->trained.param[i];
+        if (!in_group(b, param, group)) continue;
+        params[k] = param;
+        grads[k] = b->trained.grad[i];
+        if (!sgd) {
+            first[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg");
+            second[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg_sq");
+        } else first[k] = cfg->momentum > 0 ? fv_state_of(g, param, FV_ROLE_MOMENT, "momentum") : FV_NONE;
+        k++;
+    }
+    fv_attr attr = {.update = {.count = count,
+                               .group = group,
+                               .momentum = cfg->momentum,
+                               .beta1 = cfg->beta1 > 0 ? cfg->beta1 : 0.9,
+                               .beta2 = cfg->beta2 > 0 ? cfg->beta2 : 0.999,
+                               .eps = cfg->eps > 0 ? cfg->eps : 1e-8,
+                               .clip = cfg->clip_grad,
+                               .nesterov = cfg->nesterov,
+                               .decoupled = cfg->kind == FV_OPT_ADAMW}};
+    fv_op_node(b->scope, sgd ? FV_OP_SGD_UPDATE : FV_OP_ADAM_UPDATE, b->operands, 1 + (sgd ? 3 : 4) * count, &attr);
+}
+
+static void update_averages(builder *b) {
+    fv_value *averages = b->operands + 1, *params = averages + b->trained.count;
+    b->operands[0] = b->stats;
+    for (int i = 0; i < b->trained.count; i++) {
+        averages[i] = fv_state_of(b->scope.g, b->trained.param[i], FV_ROLE_EMA, NULL);
+        params[i] = b->trained.param[i];
+    }
+    fv_attr attr = {.update = {.count = b->trained.count}};
+    fv_op_node(b->scope, FV_OP_EMA_UPDATE, b->operands, 1 + 2 * b->trained.count, &attr);
+}
+
+fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
+    FV_TRY(fv_graph_finish(g));
+    FV_TRY(check_cfg(g->ctx, cfg));
+    builder b = {.scope = fv_in(fv_root(g), "optim"), .cfg = cfg, .loss = loss};
+    int micro_steps = cfg->accumulate > 1 ? cfg->accumulate : 1;
+    fv_segment segment = g->segment;
+
+    g->segment = FV_SEG_FORWARD_BACKWARD;
+    FV_TRY(differentiate(&b, micro_steps > 1 ? fv_scale(b.scope, loss, 1.0 / micro_steps, 0) : loss));
+    b.operands = fv_arena_alloc(&g->arena, 1 + 4 * (size_t)b.trained.count, sizeof *b.operands);
+    if (!b.operands) return g->ctx->error.code;
+    if (micro_steps > 1) accumulate_gradients(&b);
+    check_gradients(&b);
+
+    g->segment = FV_SEG_UPDATE;
+    for (int group = 0; group < GROUPS; group++) update_group(&b, group);
+    if (cfg->ema) update_averages(&b);
+    if (micro_steps > 1)
+        for (int i = 0; i < b.trained.count; i++) fv_fill(b.scope, b.trained.grad[i], 0);
+    g->segment = segment;
+    return fv_graph_finish(g);
+}
