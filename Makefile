@@ -4,7 +4,9 @@ SHELL   := /bin/bash
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 BUILD   ?= build
 KIND    ?= release
 WERROR  ?=
@@ -34,24 +36,102 @@ KERNEL_SRC := $(wildcard core/cpu/kernels/*.c)
 LIB_SRC  := $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c)
 TOOL_SRC := $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/report/*.c)
 TEST_SRC := $(wildcard tests/*.c)
+EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o))
 TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o)
 
-all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so ## build the program and the library
+all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 ## build the program, the library and the man page
+
+# Installs missing packages on Debian and Ubuntu; NO_DEPS=1 leaves that out.
+deps:
+	@[ -n "$(NO_DEPS)" ] || tools/deps.sh
+deps-test:
+	@[ -n "$(NO_DEPS)" ] || tools/deps.sh --test
+deps-lint:
+	@[ -n "$(NO_DEPS)" ] || tools/deps.sh --test --lint
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	@echo "  CC $<"
+	@$(CC) $(CFLAGS_ALL) -c $< -o $@
 define isa_rule
 $(O)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$(CC) $(CFLAGS_ALL) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
+	@echo "  CC $$< ($(1))"
+	@$(CC) $(CFLAGS_ALL) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
+# The commit goes into env.json of every run; the object is rebuilt when it changes.
+COMMIT := $(shell git describe --always --dirty --exclude='*' 2>/dev/null || echo unknown)
+$(O)/commit: FORCE
+	@mkdir -p $(@D); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+$(O)/tools/cli/version.o: CFLAGS += -DFV_COMMIT='"$(COMMIT)"'
+$(O)/tools/cli/version.o: $(O)/commit
+
 $(B)/libfovea.a: $(LIB_OBJ)
-	@rm -f $@; ar rcs $@ $^
+	@rm -f $@; ar rcsD $@ $^
+$(B)/libfovea.so: $(LIB_OBJ) libfovea.map
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libfovea.so.0 -Wl,--version-script=libfovea.map -o $@ $(LIB_OBJ) $(LIBS)
 $(B)/fovea: $(TOOL_OBJ) $(B)/libfovea.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -Wl,--as-needed -Wl,-z,now -o $@ $^ $(LIBS)
+$(B)/fovea.1: $(B)/fovea
+	@$(B)/fovea help --man > $@
+$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(B)/libfovea.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
+$(B)/example-%: $(O)/examples/%.o $(B)/libfovea.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+examples: $(EXAMPLES:%=$(B)/example-%) ## build the example programs
+
+demo: deps ## train something real in under five minutes
+	@$(MAKE) --no-print-directory NO_DEPS=1 $(B)/fovea
+	@tools/demo.sh $(B)/fovea
+
+test: deps-test ## build and run all tests
+	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$(KIND) run-tests
+run-tests: all examples $(B)/unit-tests
+	BUILD_DIR=$(B) tests/run.sh
+
+asan tsan debug cov: ## build with sanitizers (asan, tsan), NaN poisoning (debug) or coverage (cov) and run the unit tests
+	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea
+	BUILD_DIR=$(BUILD)/$@ tests/run-sanitized.sh $@
+
+lint: deps-lint ## warnings as errors (gcc, clang), formatting, includes between folders, cppcheck, shellcheck
+	@tools/lint.sh
+
+bench: deps-test $(B)/fovea ## measure beside PyTorch when that is installed (tests/peers/requirements.txt)
+	@tests/peers/bench.sh $(B)/fovea
+
+stripped: $(B)/fovea
+	strip -o $(B)/fovea.stripped $(B)/fovea
+
+install: all ## install into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/man/man1
+	install -s -m 755 $(B)/fovea $(DESTDIR)$(PREFIX)/bin/fovea
+	install -m 644 $(B)/libfovea.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(B)/libfovea.so $(DESTDIR)$(PREFIX)/lib/libfovea.so.$(VERSION)
+	ln -sf libfovea.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libfovea.so.0
+	ln -sf libfovea.so.0 $(DESTDIR)$(PREFIX)/lib/libfovea.so
+	install -m 644 $(B)/fovea.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	for h in $(HEADERS); do install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/fovea/$$h; done
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' fovea.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/fovea $(DESTDIR)$(PREFIX)/lib/libfovea.a $(DESTDIR)$(PREFIX)/lib/libfovea.so*
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/fovea.1 $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/fovea
+HEADERS := fovea.h $(wildcard core/*.h) core/ops.def core/io/io.h layers/layers.h optim/optim.h data/data.h
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+help: ## list the targets
+	@grep -hE '^[a-z][a-z ]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z ]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
+
+FORCE:
+.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov lint bench stripped install uninstall clean help FORCE
+.SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -51,28 +51,6 @@ static bool is_relu(const fv_graph *g, int32_t k) {
     return k >= 0 && g->nodes[k].attr.activation.kind == FV_ACT_RELU;
 }
 
-/* Give a batch norm a residual operand: its operands are copied to the end of the flat array, with room for the last.
- */
-static bool set_residual(fv_graph *g, fv_node *n, int place, fv_value residual) {
-    int32_t need = g->n_operands + place + 1;
-    if (need > g->cap_operands) {
-        int32_t cap = g->cap_operands * 2 > need ? g->cap_operands * 2 : need;
-        fv_value *bigger = fv_calloc(g->ctx, (size_t)cap, sizeof *bigger);
-        if (!bigger) return false;
-        memcpy(bigger, g->operands, (size_t)g->n_operands * sizeof *bigger);
-        fv_free(g->ctx, g->operands, (size_t)g->cap_operands, sizeof *g->operands);
-        g->operands = bigger;
-        g->cap_operands = cap;
-    }
-    fv_value *to = g->operands + g->n_operands;
-    for (int j = 0; j < place; j++) to[j] = j < n->operands ? g->operands[n->first_operand + j] : FV_NONE;
-    to[place] = residual;
-    n->first_operand = g->n_operands;
-    n->operands = place + 1;
-    g->n_operands = need;
-    return true;
-}
-
 /* Try the patterns on node k. Returns the number of nodes that went. */
 static int fuse_batch_norm(fusion *f, int32_t k) {
     fv_graph *g = f->g;
@@ -93,7 +71,7 @@ static int fuse_batch_norm(fusion *f, int32_t k) {
         relu = only_reader(f, (fv_value){g->nodes[add].first_result}, FV_OP_ACTIVATION);
         if (!is_relu(g, relu) || residual.id == y.id || !fv_same_type(fv_typeof(g, residual), fv_typeof(g, y)))
             return 0;
-        if (!set_residual(g, n, residual_place, residual)) return 0;
+        if (!fv_node_set_operand(g, k, residual_place, residual)) return 0;
         f->dead[add] = true;
     }
     n->attr.batch_norm.act = FV_ACT_RELU;

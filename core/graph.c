@@ -280,9 +280,10 @@ static void operands_text(const fv_type *in, int n, char *buf, size_t size) {
 }
 
 /* Fail unless the number of operands and the required ones are there. */
-static bool arity_is_sound(fv_scope s, const fv_op_info *info, fv_op op, const fv_value *operands, int n) {
+static bool arity_is_sound(fv_scope s, const fv_op_info *info, const fv_value *operands, int n) {
     if (n < info->min_in || (info->max_in >= 0 && n > info->max_in)) {
-        fv_graph_fail(s, FV_E_MODEL, "%s: takes %d to %d operands, got %d", info->name, info->min_in, info->max_in, n);
+        fv_graph_fail(s, FV_E_MODEL, "%s: takes at least %d operands%s, got %d", info->name, info->min_in,
+                      info->max_in < 0 ? "" : " and not that many", n);
         return false;
     }
     for (int k = 0; k < n; k++) {
@@ -290,7 +291,7 @@ static bool arity_is_sound(fv_scope s, const fv_op_info *info, fv_op op, const f
             fv_graph_fail(s, FV_E_INTERNAL, "%s: operand %d is no value of this graph", info->name, k);
             return false;
         }
-        bool may_be_absent = k >= info->min_in || info->mutates || op == FV_OP_BATCH_NORM_BWD;
+        bool may_be_absent = k >= info->min_in || info->mutates;
         if (!may_be_absent && fv_is_none(operands[k])) {
             fv_graph_fail(s, FV_E_MODEL, "%s: operand %d is missing", info->name, k);
             return false;
@@ -331,7 +332,7 @@ fv_value fv_op_node(fv_scope s, fv_op op, const fv_value *operands, int n, const
     fv_graph *g = s.g;
     if (g->error != FV_OK) return FV_NONE;
     const fv_op_info *info = fv_op_get(op);
-    if (!arity_is_sound(s, info, op, operands, n)) return FV_NONE;
+    if (!arity_is_sound(s, info, operands, n)) return FV_NONE;
     fv_attr completed = {0};
     if (attr) completed = *attr;
     fv_type out[MAX_RESULTS];
@@ -359,6 +360,23 @@ fv_value fv_op_node(fv_scope s, fv_op op, const fv_value *operands, int n, const
     g->n_operands += n;
     g->nodes[g->n_nodes++] = node;
     return first;
+}
+
+bool fv_node_set_operand(fv_graph *g, int32_t node, int k, fv_value v) {
+    fv_node *n = &g->nodes[node];
+    if (k >= n->operands) { /* a longer range, at the end of the flat array */
+        if (!RESERVE(g, operands, k + 1)) {
+            out_of_memory(g);
+            return false;
+        }
+        fv_value *to = g->operands + g->n_operands;
+        for (int j = 0; j <= k; j++) to[j] = j < n->operands ? g->operands[n->first_operand + j] : FV_NONE;
+        n->first_operand = g->n_operands;
+        n->operands = k + 1;
+        g->n_operands += k + 1;
+    }
+    g->operands[n->first_operand + k] = v;
+    return true;
 }
 
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to) {

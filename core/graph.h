@@ -286,6 +286,8 @@ const fv_decl *fv_decl_of(const fv_graph *g, fv_value v); /* NULL unless PARAM o
 /* The one way a node comes to be: checks operands, infers result types (core/ops/), appends. Returns result 0 (FV_NONE for
  * ops without results or after an error). Result i is fv_result(v, i). For importers; model code uses core/ops.h. */
 fv_value fv_op_node(fv_scope s, fv_op op, const fv_value *operands, int n, const fv_attr *attr);
+/* Give operand k of a node another value; operands that were not there before it become null. For passes. */
+bool fv_node_set_operand(fv_graph *g, int32_t node, int k, fv_value v);
 static inline fv_value fv_result(fv_value first, int i) { return (fv_value){first.id ? first.id + i : 0}; }
 
 /* What ops.def and core/ops/ say of an operation. */

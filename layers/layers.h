@@ -1,4 +1,5 @@
-/* layers.h: compositions of operations (a layer is a function that returns a value, no object), initialisers, and the model zoo. */
+/* layers.h: compositions of operations (a layer is a function that returns a value, no object), initialisers, and the
+ * model zoo. */
 #ifndef FV_LAYERS_H
 #define FV_LAYERS_H
 
@@ -6,29 +7,31 @@
 
 /* ---- initialisers: what to draw for a weight of a given fan */
 fv_init fv_init_constant(double value);
-fv_init fv_init_uniform(double bound);                         /* [-bound, bound) */
+fv_init fv_init_uniform(double bound); /* [-bound, bound) */
 fv_init fv_init_normal(double std);
-fv_init fv_init_trunc_normal(double std);                      /* cut at 2 std */
-fv_init fv_init_he_normal(int64_t fan, double gain);           /* std = gain / sqrt(fan); gain sqrt(2) for ReLU (He et al. 2015) */
+fv_init fv_init_trunc_normal(double std); /* cut at 2 std */
+/* He et al. 2015: std = gain / sqrt(fan); gain sqrt(2) for ReLU. */
+fv_init fv_init_he_normal(int64_t fan, double gain);
 fv_init fv_init_he_uniform(int64_t fan, double gain);
 fv_init fv_init_xavier_uniform(int64_t fan_in, int64_t fan_out); /* Glorot and Bengio 2010 */
 fv_init fv_init_xavier_normal(int64_t fan_in, int64_t fan_out);
-fv_init fv_init_default(int64_t fan_in); /* PyTorch's for convolutions, linear layers and their biases: +-1/sqrt(fan_in) */
+/* PyTorch's for convolutions, linear layers and their biases: +-1/sqrt(fan_in). */
+fv_init fv_init_default(int64_t fan_in);
 
 /* ---- layers with parameters, named as PyTorch names them */
 typedef struct fv_conv_cfg {
     int64_t out;
     int kernel, stride, pad, dilation, groups; /* square; 0: stride 1, dilation 1, groups 1 */
-    bool bias;    /* drawn from fv_init_default */
-    fv_init init; /* all zero fields: He normal, fan-out */
+    bool bias;                                 /* drawn from fv_init_default */
+    fv_init init;                              /* all zero fields: He normal, fan-out */
 } fv_conv_cfg;
-fv_value fv_conv_layer(fv_scope s, fv_value x, fv_conv_cfg cfg);             /* "weight", "bias" */
+fv_value fv_conv_layer(fv_scope s, fv_value x, fv_conv_cfg cfg);                          /* "weight", "bias" */
 fv_value fv_linear_layer(fv_scope s, fv_value x, int64_t out, bool bias, fv_init weight); /* "weight", "bias" (zeros) */
-/* The same with bias and with fv_init_default for both. x [n,h,w,c] is flattened, and files then hold the weight in PyTorch's
- * order c, h, w. */
+/* The same with bias and with fv_init_default for both. x [n,h,w,c] is flattened, and files then hold the weight in
+ * PyTorch's order c, h, w. */
 fv_value fv_dense_layer(fv_scope s, fv_value x, int64_t out);
-/* "weight", "bias", "running_mean", "running_var", "num_batches_tracked". In training also the update of the running statistics
- * (PyTorch's momentum, unbiased variance). */
+/* "weight", "bias", "running_mean", "running_var", "num_batches_tracked". In training also the update of the running
+ * statistics (PyTorch's momentum, unbiased variance). */
 typedef struct fv_bn_cfg {
     double eps, momentum; /* 0: 1e-5, 0.1 */
     bool zero_gamma;
@@ -36,13 +39,15 @@ typedef struct fv_bn_cfg {
 fv_value fv_batch_norm_layer(fv_scope s, fv_value x, fv_bn_cfg cfg);
 fv_value fv_layer_norm_layer(fv_scope s, fv_value x, double eps);
 /* conv in scope `conv`, norm in scope `bn`, both under s. */
-fv_value fv_conv_bn_act(fv_scope s, const char *conv, const char *bn, fv_value x, fv_conv_cfg cfg, fv_bn_cfg bn_cfg, fv_act_kind act);
+fv_value fv_conv_bn_act(fv_scope s, const char *conv, const char *bn, fv_value x, fv_conv_cfg cfg, fv_bn_cfg bn_cfg,
+                        fv_act_kind act);
 
 /* ---- the zoo */
 typedef struct fv_model_cfg {
     int64_t num_classes;
     int64_t img_size, in_chans; /* 0: as x has them (make x by the entry's img_size and in_chans) */
-    double drop_rate, drop_path;
+    double drop_rate;           /* dropout before the head (MLP: after each hidden layer) */
+    double drop_path;           /* stochastic depth of the last block, growing linearly from 0 at the first */
     bool zero_gamma;            /* ResNets: last norm of each block starts at 0 */
 } fv_model_cfg;
 
@@ -51,16 +56,18 @@ typedef struct fv_model_entry {
     const char *family;      /* "resnet" */
     const char *description; /* one line */
     int64_t img_size, in_chans;
-    const char *head;        /* prefix of the classifier's parameters: "fc", "linear", "head" */
-    fv_value (*build)(fv_scope s, fv_value x, const fv_model_cfg *cfg, const void *arg); /* x [n,h,w,c] -> logits [n,classes] */
-    const void *arg;         /* the family's own configuration */
+    const char *head; /* prefix of the classifier's parameters: "fc", "linear", "head" */
+    /* x [n,h,w,c] -> logits [n,classes] */
+    fv_value (*build)(fv_scope s, fv_value x, const fv_model_cfg *cfg, const void *arg);
+    const void *arg; /* the family's own configuration */
 } fv_model_entry;
 
 int fv_model_count(void);
 const fv_model_entry *fv_model_at(int i);
-const fv_model_entry *fv_model_find(const char *name);    /* NULL: unknown */
-const char *fv_model_nearest(const char *name);           /* for "did you mean"; NULL if nothing is near */
-/* Build by name under the root scope. Unknown names, sizes that do not fit (ViT: not a multiple of the patch): a graph error. */
+const fv_model_entry *fv_model_find(const char *name); /* NULL: unknown */
+const char *fv_model_nearest(const char *name);        /* for "did you mean"; NULL if nothing is near */
+/* Build by name under the root scope. Unknown names, sizes that do not fit (ViT: not a multiple of the patch): a graph
+ * error. */
 fv_value fv_model_build(fv_graph *g, const char *name, fv_value x, const fv_model_cfg *cfg);
 
 #endif

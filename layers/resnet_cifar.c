@@ -67,22 +67,12 @@ ARCH(56)
 ARCH(110)
 #undef ARCH
 
+#define ENTRY(name, text, arch) {name, "resnet_cifar", text, 32, 3, "linear", build_resnet_cifar, &arch},
 #define ENTRIES(depth) \
-    {"resnet" #depth, \
-     "resnet_cifar", \
-     "CIFAR ResNet-" #depth " of He et al. 2015, option A: shortcuts padded with zeros", \
-     32, \
-     3, \
-     "linear", \
-     build_resnet_cifar, \
-     &option_a_##depth}, \
-    { \
-        "resnet" #depth "_b", "resnet_cifar", \
-            "CIFAR ResNet-" #depth " of He et al. 2015, option B: projection shortcuts", 32, 3, "linear", \
-            build_resnet_cifar, &option_b_##depth \
-    }
-
-static const fv_model_entry entries[] = {ENTRIES(20), ENTRIES(32), ENTRIES(44), ENTRIES(56), ENTRIES(110)};
+    ENTRY("resnet" #depth, "CIFAR ResNet-" #depth ", option A: shortcuts padded with zeros", option_a_##depth) \
+    ENTRY("resnet" #depth "_b", "CIFAR ResNet-" #depth ", option B: projection shortcuts", option_b_##depth)
+static const fv_model_entry entries[] = {ENTRIES(20) ENTRIES(32) ENTRIES(44) ENTRIES(56) ENTRIES(110)};
 #undef ENTRIES
+#undef ENTRY
 
 const fv_family fv_family_resnet_cifar = FV_FAMILY(entries);

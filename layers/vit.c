@@ -29,8 +29,8 @@ static fv_value linear(fv_scope s, fv_value x, int64_t out) {
 }
 
 /* Fixed positions of Vaswani et al. 2017 in two dimensions, as in MoCo v3 and MAE: sin and cos of the column, then of
- * the row, a quarter of the channels each, wavelengths 2 pi to 20000 pi. A class token has zeros. -> [prefix + rows *
- * columns][dim] */
+ * the row, a quarter of the channels each, wavelengths 2 pi to 20000 pi. A class token has zeros.
+ * -> [prefix + rows * columns, dim] */
 static const double *sincos_positions(fv_graph *g, int64_t rows, int64_t columns, int64_t prefix, int64_t dim) {
     size_t tokens = (size_t)(prefix + rows * columns);
     double *table = fv_arena_alloc(&g->arena, tokens, (size_t)dim * sizeof(double));

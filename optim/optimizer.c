@@ -93,6 +93,17 @@ static void check_gradients(builder *b) {
     fv_set_output(g, "grad_stats", b->stats);
 }
 
+/* Running statistics of layers, which change with the update, must not take up a step whose gradients are not finite.
+ * (With micro-steps they change in each of them, before the flag is known.) */
+static void guard_statistics(builder *b) {
+    fv_graph *g = b->scope.g;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        if (g->nodes[k].segment != FV_SEG_UPDATE) continue;
+        if (g->nodes[k].op == FV_OP_LERP_ASSIGN) fv_node_set_operand(g, k, 2, b->stats);
+        if (g->nodes[k].op == FV_OP_INCREMENT) fv_node_set_operand(g, k, 1, b->stats);
+    }
+}
+
 static bool in_group(const builder *b, fv_value param, int group) {
     bool decays = b->cfg->decay_all || !fv_decl_of(b->scope.g, param)->no_decay;
     return decays == (group == 0);
@@ -127,7 +138,7 @@ static void update_group(builder *b, int group) {
                                .beta2 = cfg->beta2 > 0 ? cfg->beta2 : 0.999,
                                .eps = cfg->eps > 0 ? cfg->eps : 1e-8,
                                .clip = cfg->clip_grad,
-                               .nesterov = cfg->nesterov,
+                               .nesterov = sgd && cfg->nesterov,
                                .decoupled = cfg->kind == FV_OPT_ADAMW}};
     fv_op_node(b->scope, sgd ? FV_OP_SGD_UPDATE : FV_OP_ADAM_UPDATE, b->operands, 1 + (sgd ? 3 : 4) * count, &attr);
 }
@@ -156,6 +167,7 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     if (!b.operands) return g->ctx->error.code;
     if (micro_steps > 1) accumulate_gradients(&b);
     check_gradients(&b);
+    if (micro_steps == 1) guard_statistics(&b);
 
     g->segment = FV_SEG_UPDATE;
     for (int group = 0; group < GROUPS; group++) update_group(&b, group);

@@ -49,8 +49,8 @@ fv_status fv_read(fv_reader *r, void *data, size_t bytes) {
         if (n < 0 && errno == EINTR && ++interruptions < MAX_INTERRUPTIONS) continue;
         if (n < 0) return fv_fail_at(r->ctx, FV_E_IO, r->path, (int64_t)r->offset, "cannot read: %s", strerror(errno));
         if (n == 0) {
-            return fv_fail_at(r->ctx, FV_E_IO, r->path, (int64_t)r->offset, "the file ends early: %zu more bytes expected",
-                              bytes);
+            return fv_fail_at(r->ctx, FV_E_IO, r->path, (int64_t)r->offset,
+                              "the file ends early: %zu more bytes expected", bytes);
         }
         interruptions = 0;
         to += n;
@@ -72,8 +72,8 @@ fv_status fv_read_file(fv_ctx *ctx, const char *path, size_t limit, void **data,
     FV_TRY(fv_reader_open(&reader, ctx, path));
     if (reader.size > limit || reader.size >= SIZE_MAX) {
         fv_reader_close(&reader);
-        return fv_fail_at(ctx, FV_E_DATA, path, -1, "%" PRIu64 " bytes are more than expected (at most %zu)", reader.size,
-                          limit);
+        return fv_fail_at(ctx, FV_E_DATA, path, -1, "%" PRIu64 " bytes are more than expected (at most %zu)",
+                          reader.size, limit);
     }
     size_t bytes = (size_t)reader.size;
     char *text = fv_alloc(ctx, bytes + 1, 1);
@@ -94,7 +94,8 @@ fv_status fv_read_file(fv_ctx *ctx, const char *path, size_t limit, void **data,
 /* The first error stays; `what` failed with `error`. */
 static fv_status writer_fail(fv_writer *w, const char *what, int error) {
     w->status = fv_fail_at(w->ctx, FV_E_IO, w->path, (int64_t)w->bytes, "cannot %s: %s", what, strerror(error));
-    if (error == ENOSPC || error == EDQUOT) fv_hint(w->ctx, "free some space; the file that was there before is unharmed");
+    if (error == ENOSPC || error == EDQUOT)
+        fv_hint(w->ctx, "free some space; the file that was there before is unharmed");
     return w->status;
 }
 
@@ -129,7 +130,8 @@ fv_status fv_write(fv_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
-/* Make the new name durable. File systems that cannot sync a directory say EINVAL; there is nothing more to be done there. */
+/* Make the new name durable. File systems that cannot sync a directory say EINVAL; there is nothing more to be done
+ * there. */
 static fv_status sync_directory(fv_writer *w) {
     char folder[sizeof w->path];
     snprintf(folder, sizeof folder, "%s", w->path);
@@ -153,7 +155,8 @@ fv_status fv_writer_commit(fv_writer *w) {
         if (w->ctx->io.close(w->ctx->io.user, fd) != 0 && errno != EINTR && w->status == FV_OK)
             writer_fail(w, "close", errno);
     }
-    if (w->status == FV_OK && w->ctx->io.rename(w->ctx->io.user, w->temp, w->path) != 0) writer_fail(w, "rename", errno);
+    if (w->status == FV_OK && w->ctx->io.rename(w->ctx->io.user, w->temp, w->path) != 0)
+        writer_fail(w, "rename", errno);
     if (w->status != FV_OK) {
         fv_writer_abort(w);
         return w->status;

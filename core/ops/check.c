@@ -3,7 +3,9 @@
 
 /* ---------------------------------------------------------------- shape rules */
 
-static bool is_float(fv_dtype dtype) { return dtype == FV_F32 || dtype == FV_F64; }
+static bool is_float(fv_dtype dtype) {
+    return dtype == FV_F32 || dtype == FV_F64;
+}
 
 fv_dtype fv_float_of(const fv_infer *i) {
     for (int k = 0; k < i->n_in; k++)
@@ -23,7 +25,8 @@ bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max
     fv_type t = i->in[k];
     if (!is_float(t.dtype)) return fv_infer_fail(i, "%s must hold floats (f32 or f64), it is %s", what, FV_TEXT(t));
     fv_dtype dtype = fv_float_of(i);
-    if (t.dtype != dtype) return fv_infer_fail(i, "%s is %s, but other operands are %s", what, FV_TEXT(t), fv_dtype_name(dtype));
+    if (t.dtype != dtype)
+        return fv_infer_fail(i, "%s is %s, but other operands are %s", what, FV_TEXT(t), fv_dtype_name(dtype));
     if (t.rank >= min_rank && t.rank <= max_rank) return true;
     if (min_rank == max_rank) return fv_infer_fail(i, "%s must have rank %d, it is %s", what, min_rank, FV_TEXT(t));
     return fv_infer_fail(i, "%s must have rank %d to %d, it is %s", what, min_rank, max_rank, FV_TEXT(t));
@@ -54,10 +57,12 @@ bool fv_expect_vector(fv_infer *i, int k, const char *what, int64_t n) {
 }
 
 bool fv_expect_dims(fv_infer *i, const char *what, int rank, const int64_t *dim) {
-    if (rank < 0 || rank > FV_MAX_RANK) return fv_infer_fail(i, "%s has rank %d, the limit is %d", what, rank, FV_MAX_RANK);
+    if (rank < 0 || rank > FV_MAX_RANK)
+        return fv_infer_fail(i, "%s has rank %d, the limit is %d", what, rank, FV_MAX_RANK);
     fv_type t = fv_type_make(fv_float_of(i), rank, dim);
     for (int d = 0; d < rank; d++)
-        if (dim[d] < 1) return fv_infer_fail(i, "dimension %d of %s is %lld, it must be positive", d, what, (long long)dim[d]);
+        if (dim[d] < 1)
+            return fv_infer_fail(i, "dimension %d of %s is %lld, it must be positive", d, what, (long long)dim[d]);
     if (!fv_type_check(t, NULL)) return fv_infer_fail(i, "%s is too large: %s", what, FV_TEXT(t));
     return true;
 }
@@ -72,11 +77,15 @@ bool fv_set_result(fv_infer *i, int r, int rank, const int64_t *dim) {
     return fv_set_result_type(i, r, fv_type_make(fv_float_of(i), rank, dim));
 }
 
-bool fv_set_empty(fv_infer *i, int r) { return fv_set_result(i, r, 1, (int64_t[]){0}); }
+bool fv_set_empty(fv_infer *i, int r) {
+    return fv_set_result(i, r, 1, (int64_t[]){0});
+}
 
 /* ---------------------------------------------------------------- cost rules */
 
-double fv_elements(fv_type type) { return type.rank < 0 ? 0 : (double)fv_count(type); }
+double fv_elements(fv_type type) {
+    return type.rank < 0 ? 0 : (double)fv_count(type);
+}
 
 /* ---------------------------------------------------------------- gradient rules */
 

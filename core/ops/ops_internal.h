@@ -1,8 +1,8 @@
-/* ops_internal.h: what the files of core/ops/ share. Per operation of ops.def there is a shape rule fv_infer_<name>, if it is
- * differentiable a gradient rule fv_grad_<name>, and a cost rule fv_flops_<cost>; table.c collects them.
+/* ops_internal.h: what the files of core/ops/ share. Per operation of ops.def there is a shape rule fv_infer_<name>, if
+ * it is differentiable a gradient rule fv_grad_<name>, and a cost rule fv_flops_<cost>; table.c collects them.
  *
- * A shape rule validates operands and attributes, completes the attributes, and sets the types of the results. A gradient rule
- * builds the nodes that give d loss / d operand for the operands in a->want. */
+ * A shape rule validates operands and attributes, completes the attributes, and sets the types of the results. A
+ * gradient rule builds the nodes that give d loss / d operand for the operands in a->want. */
 #ifndef FV_CORE_OPS_INTERNAL_H
 #define FV_CORE_OPS_INTERNAL_H
 
@@ -10,9 +10,9 @@
 
 #define FV_DECLARE_GRAD_YES(name) void fv_grad_##name(fv_scope s, const fv_grad_args *a);
 #define FV_DECLARE_GRAD_NO(name)
-#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx)                                                \
-    bool fv_infer_##name(fv_infer *i);                                                                                 \
-    double fv_flops_##cost(const fv_infer *i);                                                                         \
+#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) \
+    bool fv_infer_##name(fv_infer *i); \
+    double fv_flops_##cost(const fv_infer *i); \
     FV_DECLARE_GRAD_##diff(name)
 #include "core/ops.def"
 #undef FV_DECLARE_GRAD_YES
@@ -37,7 +37,8 @@ bool fv_expect_vector(fv_infer *i, int k, const char *what, int64_t n);
 bool fv_expect_given_vector(fv_infer *i, int k, const char *what, int64_t n);
 /* A shape given as an attribute: positive dimensions whose product fits. */
 bool fv_expect_dims(fv_infer *i, const char *what, int rank, const int64_t *dim);
-/* Set the type of result r: of the node's float type / any type. Fails when it does not fit in memory's address range. */
+/* Set the type of result r: of the node's float type / any type. Fails when it does not fit in memory's address range.
+ */
 bool fv_set_result(fv_infer *i, int r, int rank, const int64_t *dim);
 bool fv_set_result_type(fv_infer *i, int r, fv_type type);
 /* Result r stays empty. */

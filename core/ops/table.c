@@ -5,20 +5,6 @@
 
 /* ---------------------------------------------------------------- what changes in place */
 
-static bool op_mutates(fv_op op) {
-    switch (op) {
-    case FV_OP_ASSIGN:
-    case FV_OP_ACCUMULATE:
-    case FV_OP_LERP_ASSIGN:
-    case FV_OP_FILL:
-    case FV_OP_INCREMENT:
-    case FV_OP_SGD_UPDATE:
-    case FV_OP_ADAM_UPDATE:
-    case FV_OP_EMA_UPDATE: return true;
-    default: return false;
-    }
-}
-
 /* Which list of an update op operand k belongs to; operand 0 is stats: -1. */
 static int list_of(const fv_node *node, int k) {
     int count = node->attr.update.count;
@@ -28,10 +14,10 @@ static int list_of(const fv_node *node, int k) {
 bool fv_op_mutates_operand(const fv_node *node, int k) {
     int list;
     switch (node->op) {
-    case FV_OP_SGD_UPDATE: /* params, grads, momentum */
+    case FV_OP_SGD_UPDATE:                                                          /* params, grads, momentum */
     case FV_OP_ADAM_UPDATE: list = list_of(node, k); return list >= 0 && list != 1; /* params, grads, m, v */
-    case FV_OP_EMA_UPDATE: return list_of(node, k) == 0;                             /* ema, params */
-    default: return k == 0 && op_mutates(node->op);
+    case FV_OP_EMA_UPDATE: return list_of(node, k) == 0;                            /* ema, params */
+    default: return k == 0 && fv_op_get(node->op)->mutates;
     }
 }
 
@@ -39,18 +25,17 @@ bool fv_op_mutates_operand(const fv_node *node, int k) {
 
 #define GRAD_YES(name) fv_grad_##name
 #define GRAD_NO(name) NULL
-/* One case per operation: the enumeration and the cases come from the same lines, and the compiler tells of a gap. */
 const fv_op_info *fv_op_get(fv_op op) {
-#define OP(ENUM, op_name, min, max, n_results, attr, diff, cost, onnx_name)                                            \
-    [FV_OP_##ENUM] = {.name = #op_name,                                                                                \
-                      .onnx = onnx_name,                                                                               \
-                      .min_in = min,                                                                                   \
-                      .max_in = max,                                                                                   \
-                      .results = n_results,                                                                            \
-                      .infer = fv_infer_##op_name,                                                                     \
-                      .grad = GRAD_##diff(op_name),                                                                    \
-                      .flops = fv_flops_##cost,                                                                        \
-                      .mutates = FV_OP_##ENUM >= FV_OP_ASSIGN},
+#define OP(ENUM, op_name, min, max, n_results, attr, diff, cost, onnx_name) \
+    [FV_OP_##ENUM] = {.name = #op_name, \
+                      .onnx = onnx_name, \
+                      .min_in = min, \
+                      .max_in = max, \
+                      .results = n_results, \
+                      .infer = fv_infer_##op_name, \
+                      .grad = GRAD_##diff(op_name), \
+                      .flops = fv_flops_##cost, \
+                      .mutates = (n_results) == 0}, /* without a result an op exists for its effect only */
     static const fv_op_info table[FV_OP_COUNT] = {
 #include "core/ops.def"
     };

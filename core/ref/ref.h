@@ -1,12 +1,13 @@
-/* ref.h: the reference backend: plain loops that say what each operation computes. It is the specification, the oracle of the
- * tests, and the place to read first. One source serves two element types:
+/* ref.h: the reference backend: plain loops that say what each operation computes. It is the specification, the oracle
+ * of the tests, and the place to read first. One source serves two element types:
  *
  *   ref_f32.c  real = float  ─┐                        ┌─ fv_ref_f32_kernels
- *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels   (a kernel that is missing does not compile)
+ *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels   (a kernel that is missing does not
+ * compile)
  *
- * Conventions: every float operand and result of a node is `real`; sums are kept in double; tensors are dense and row-major;
- * an optional operand that was not given, and a result that nobody reads, is NULL. Element-wise kernels read element i before
- * they write element i, so a result may share memory with an operand. */
+ * Conventions: every float operand and result of a node is `real`; sums are kept in double; tensors are dense and
+ * row-major; an optional operand that was not given, and a result that nobody reads, is NULL. Element-wise kernels read
+ * element i before they write element i, so a result may share memory with an operand. */
 #ifndef FV_CORE_REF_H
 #define FV_CORE_REF_H
 
@@ -19,13 +20,16 @@
 extern const fv_kernel fv_ref_f32_kernels[FV_OP_COUNT];
 extern const fv_kernel fv_ref_f64_kernels[FV_OP_COUNT];
 
-/* Bytes of scratch memory (double accumulators) that the kernel of a node uses. */
-size_t fv_ref_workspace(const fv_device *dev, const fv_graph *g, const fv_node *node);
-
-static inline int64_t ref_max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t ref_min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t ref_max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+static inline int64_t ref_min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 /* Attributes write 1 as 0. */
-static inline int64_t ref_or1(int64_t v) { return v > 0 ? v : 1; }
+static inline int64_t ref_or1(int64_t v) {
+    return v > 0 ? v : 1;
+}
 
 /* Sizes of a convolution, whichever of x [n,h,w,c], w [k,r,s,cg], y [n,oh,ow,k] are at hand. */
 typedef struct ref_conv {
@@ -81,8 +85,12 @@ static inline ref_pool ref_pool_sizes(const int64_t *x, const int64_t *y, const 
 }
 
 /* Operands and results by number; NULL when absent. */
-static inline const void *ref_operand(const fv_call *c, int k) { return k < c->n_in ? c->in[k].data : NULL; }
-static inline void *ref_result(const fv_call *c, int k) { return k < c->n_out ? c->out[k].data : NULL; }
+static inline const void *ref_operand(const fv_call *c, int k) {
+    return k < c->n_in ? c->in[k].data : NULL;
+}
+static inline void *ref_result(const fv_call *c, int k) {
+    return k < c->n_out ? c->out[k].data : NULL;
+}
 
 /* Product of the dimensions from `first` up to, not including, `last`. */
 static inline int64_t ref_extent(const fv_type *t, int first, int last) {

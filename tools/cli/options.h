@@ -53,7 +53,6 @@ typedef enum fv_cli_id {
 } fv_cli_id;
 
 typedef struct fv_cli_option {
-    const char *group; /* of the help page */
     const char *name;
     char short_name; /* 0: none */
     fv_cli_type type;

@@ -38,6 +38,10 @@ FV_INLINE int64_t fv_rows(const fv_type *t) {
     return n;
 }
 
+/* Floats of operand or result k; NULL when absent. */
+FV_INLINE float *fv_operand(const fv_call *c, int k) { return k < c->n_in ? c->in[k].data : NULL; }
+FV_INLINE float *fv_result_of(const fv_call *c, int k) { return k < c->n_out ? c->out[k].data : NULL; }
+
 /* Bytes rounded up to whole cache lines, for carving a workspace. */
 FV_INLINE size_t fv_lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 

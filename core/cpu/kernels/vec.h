@@ -72,6 +72,7 @@ FV_INLINE __m256i vf_tail_mask(int n) {
 
 /* The first n lanes (0 <= n <= FV_VL); the others are 0. Reads nothing past p + n. */
 FV_INLINE vf vf_load_n(const float *p, int n) {
+    if (n == FV_VL) return vf_load(p);
 #if FV_VL == 16
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif FV_VL == 8
@@ -84,12 +85,38 @@ FV_INLINE vf vf_load_n(const float *p, int n) {
 }
 /* Writes the first n lanes and nothing else. */
 FV_INLINE void vf_store_n(float *p, vf v, int n) {
+    if (n == FV_VL) {
+        vf_store(p, v);
+        return;
+    }
 #if FV_VL == 16
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif FV_VL == 8
     _mm256_maskstore_ps(p, vf_tail_mask(n), (__m256)v);
 #else
     for (int i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+typedef uint8_t vb __attribute__((vector_size(FV_VL)));
+/* Bytes to 32-bit lanes, and back (the low byte); n lanes. */
+FV_INLINE vi vi_load_bytes(const uint8_t *p, int n) {
+    vb b = {0};
+    memcpy(&b, p, (size_t)n);
+    return __builtin_convertvector(b, vi);
+}
+FV_INLINE void vi_store_bytes(uint8_t *p, vi v, int n) {
+    vb b = __builtin_convertvector(v, vb);
+    memcpy(p, &b, (size_t)n);
+}
+/* The first n lanes of v, the rest 0. */
+FV_INLINE vf vf_first(vf v, int n) {
+#if FV_VL == 16
+    return (vf)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1), (__m512)v);
+#elif FV_VL == 8
+    return (vf)_mm256_and_ps((__m256)v, _mm256_castsi256_ps(vf_tail_mask(n)));
+#else
+    for (int i = n; i < FV_VL; i++) v[i] = 0.0f;
+    return v;
 #endif
 }
 /* Store past the caches; p aligned to the vector. vf_stream_end() before other threads may read. */
@@ -137,6 +164,21 @@ FV_INLINE vm vm_ge(vf a, vf b) {
 }
 FV_INLINE vm vm_lt(vf a, vf b) {
     return vm_gt(b, a);
+}
+FV_INLINE vm vm_nan(vf a) {
+#if FV_VL == 16
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q);
+#else
+    return (vm)(a != a);
+#endif
+}
+FV_INLINE vm vm_or(vm a, vm b) { return (vm)(a | b); }
+FV_INLINE vm vm_equal(vi a, vi b) {
+#if FV_VL == 16
+    return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b);
+#else
+    return (vm)(a == b);
+#endif
 }
 /* m ? a : b, lane by lane */
 FV_INLINE vf vf_select(vm m, vf a, vf b) {

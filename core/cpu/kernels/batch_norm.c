@@ -1,0 +1,425 @@
+/* batch_norm.c: batch norm over x [rows, c], with a fused residual and ReLU.
+ *
+ * Rows are joined to wide rows of w elements, a multiple of the vector and of c, so that any number of channels runs in
+ * full vectors: lane j of a wide row belongs to channel j % c. What is left below one wide row is the tail.
+ *
+ *   x   [ block | block | ... ][ block | ... ] ...  [ tail ]      statistics: one pass, blocks of about 16 KiB
+ *       └─ tile: partial sums ┘└─ tile ──────┘
+ *
+ * Sums run in float within a block and in double across blocks and tiles. */
+#include "core/cpu/kernels/tile.h"
+
+#define BLOCK_FLOATS 4096
+#define GROUP (4 * FV_VL)            /* lanes that a block is summed over at a time */
+#define STREAM_BYTES (16 << 20)      /* results larger than this are stored past the caches */
+
+typedef struct wide {
+    int64_t rows, c;
+    int64_t fold;             /* rows in a wide row */
+    int64_t w;                /* fold * c */
+    int64_t count, tail;      /* wide rows; elements behind them */
+    int64_t block, tile;      /* wide rows in a block, in a tile (a multiple of block) */
+    int64_t tiles;
+} wide;
+
+static wide wide_of(const fv_type *t) {
+    wide s = {.rows = fv_rows(t), .c = fv_last(t), .fold = FV_VL};
+    while (s.fold > 1 && s.fold / 2 * s.c % FV_VL == 0) s.fold /= 2;
+    while (s.fold * s.c < GROUP) s.fold *= 2;
+    s.w = s.fold * s.c;
+    s.count = s.rows / s.fold;
+    s.tail = s.rows % s.fold * s.c;
+    s.block = fv_min64(fv_max64(BLOCK_FLOATS / s.w, 8), 64);
+    s.tile = fv_ceil_div(fv_partial_rows(s.count, s.w), s.block) * s.block;
+    s.tiles = fv_max64(fv_ceil_div(s.count, s.tile), 1);
+    return s;
+}
+
+/* workspace: [coefficients: 4 arrays of w floats][partial sums: per tile 2 arrays of w doubles] */
+static size_t coefficient_bytes(const wide *s) { return fv_lines((size_t)s->w * 4 * sizeof(float)); }
+static size_t workspace_bytes(const wide *s) {
+    return coefficient_bytes(s) + (size_t)(s->tiles * 2 * s->w) * sizeof(double);
+}
+static double *partials_of(const fv_call *c, const wide *s) {
+    return (double *)(void *)((char *)c->workspace + coefficient_bytes(s));
+}
+
+size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node) {
+    if (node->op < FV_OP_BATCH_NORM || node->op > FV_OP_BATCH_NORM_INFER_BWD) return 0;
+    fv_type t = fv_typeof(g, g->operands[node->first_operand]);
+    wide s = wide_of(&t);
+    return workspace_bytes(&s);
+}
+
+/* ---------------------------------------------------------------- y = act((x - mean) * scale + shift + residual) */
+
+typedef struct apply_args {
+    const wide *s;
+    const float *x, *residual;
+    const float *mean, *scale, *shift; /* [w] */
+    float *y;
+    bool relu, stream;
+    int64_t tile, tiles; /* wide rows; the last tile takes the tail */
+} apply_args;
+
+FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream) {
+    const float *x = a->x + at, *r = a->residual + (residual ? at : 0);
+    const vf low = vf_set1(a->relu ? 0.0f : -INFINITY);
+    float *y = a->y + at;
+    int64_t j = 0;
+    for (; j + FV_VL <= n; j += FV_VL) {
+        vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
+        if (residual) v += vf_load(r + j);
+        v = vf_max(low, v);
+        if (stream) vf_stream(y + j, v);
+        else vf_store(y + j, v);
+    }
+    int rest = (int)(n - j);
+    if (rest) {
+        vf v = vf_load_n(x + j, rest) - vf_load_n(a->mean + j, rest);
+        v = vf_fma(v, vf_load_n(a->scale + j, rest), vf_load_n(a->shift + j, rest));
+        if (residual) v += vf_load_n(r + j, rest);
+        vf_store_n(y + j, vf_max(low, v), rest);
+    }
+}
+
+static void apply_tile(void *arg, int64_t index, int thread) {
+    const apply_args *a = arg;
+    const wide *s = a->s;
+    const int64_t tile = a->tiles - 1 - index; /* backwards: what the statistics pass read last is still in cache */
+    fv_range r = fv_tile_range(s->count, a->tile, tile);
+    (void)thread;
+    for (int64_t i = r.begin; i < r.end; i++) {
+        if (a->residual) a->stream ? apply_row(a, i * s->w, s->w, true, true) : apply_row(a, i * s->w, s->w, true, false);
+        else a->stream ? apply_row(a, i * s->w, s->w, false, true) : apply_row(a, i * s->w, s->w, false, false);
+    }
+    if (a->stream) vf_stream_end();
+    if (tile == a->tiles - 1 && s->tail) apply_row(a, s->count * s->w, s->tail, a->residual != NULL, false);
+}
+
+/* Whether a result is worth storing past the caches. It must not lie where an operand was just read. */
+static bool can_stream(const wide *s, const float *y, const float *x) {
+    return s->rows * s->c > STREAM_BYTES / (int64_t)sizeof(float) && y != x && (uintptr_t)y % 64 == 0;
+}
+
+static void apply(const fv_call *c, const wide *s, const float *coefficients, const float *residual) {
+    apply_args a = {.s = s,
+                    .x = c->in[0].data,
+                    .residual = residual,
+                    .mean = coefficients,
+                    .scale = coefficients + s->w,
+                    .shift = coefficients + 2 * s->w,
+                    .y = c->out[0].data,
+                    .relu = c->attr->batch_norm.act == FV_ACT_RELU,
+                    .tile = fv_tile_rows(s->w)};
+    a.stream = can_stream(s, a.y, a.x) && a.y != residual;
+    a.tiles = fv_max64(fv_ceil_div(s->count, a.tile), 1);
+    fv_pool_run(c->pool, a.tiles, apply_tile, &a);
+}
+
+/* The coefficients of channel k. The mean is float; what that leaves off goes into the shift. */
+static void set_apply(float *coefficients, const wide *s, int64_t k, double mean, double var, double eps,
+                      const float *gamma, const float *beta) {
+    const double scale = (gamma ? gamma[k] : 1.0) / sqrt(var + eps);
+    const double shift = (beta ? beta[k] : 0.0) - (mean - (double)(float)mean) * scale;
+    for (int64_t j = k; j < s->w; j += s->c) {
+        coefficients[j] = (float)mean;
+        coefficients[s->w + j] = (float)scale;
+        coefficients[2 * s->w + j] = (float)shift;
+    }
+}
+
+/* ---------------------------------------------------------------- statistics
+ * Per block: the mean, then deviations from it while the block is in L1, with the mean's rounding error taken out again
+ * (Chan, Golub & LeVeque 1983, the corrected two-pass algorithm). Blocks and tiles are merged pairwise (their eq. 2.1). */
+
+typedef struct stats_args {
+    const wide *s;
+    const float *x;
+    double *partials; /* per tile: mean [w], sum of squared deviations [w] */
+} stats_args;
+
+/* Add a set of m values with mean b and squared deviations b2 to n values with mean and m2. */
+FV_INLINE void merge(double *mean, double *m2, double b, double b2, double n, double m) {
+    const double d = b - *mean;
+    *mean += d * (m / (n + m));
+    *m2 += b2 + d * d * (n * m / (n + m));
+}
+
+/* `vectors` vectors of lanes of a block of m wide rows: merged into mean, m2, which stand for n values each. */
+FV_INLINE void block_stats(const float *x, int64_t w, int64_t m, int vectors, double *mean, double *m2, double n) {
+    const vf inverse = vf_set1(1.0f / (float)m);
+    vf sum[4], first[4], square[4];
+    for (int v = 0; v < vectors; v++) sum[v] = first[v] = square[v] = vf_zero();
+    for (int64_t i = 0; i < m; i++)
+        for (int v = 0; v < vectors; v++) sum[v] += vf_load(x + i * w + v * FV_VL);
+    for (int v = 0; v < vectors; v++) sum[v] *= inverse;
+    for (int64_t i = 0; i < m; i++)
+        for (int v = 0; v < vectors; v++) {
+            vf d = vf_load(x + i * w + v * FV_VL) - sum[v];
+            first[v] += d;
+            square[v] = vf_fma(d, d, square[v]);
+        }
+    float b[GROUP], b1[GROUP], b2[GROUP];
+    for (int v = 0; v < vectors; v++) {
+        vf_store(b + v * FV_VL, sum[v]);
+        vf_store(b1 + v * FV_VL, first[v]);
+        vf_store(b2 + v * FV_VL, square[v]);
+    }
+    const double count = (double)m, part = 1.0 / count;
+    for (int j = 0; j < vectors * FV_VL; j++) {
+        const double correction = b1[j] * part;
+        merge(mean + j, m2 + j, b[j] + correction, b2[j] - b1[j] * correction, n, count);
+    }
+}
+
+static void stats_tile(void *arg, int64_t tile, int thread) {
+    const stats_args *a = arg;
+    const int64_t w = a->s->w;
+    fv_range r = fv_tile_range(a->s->count, a->s->tile, tile);
+    double *mean = a->partials + tile * 2 * w, *m2 = mean + w;
+    (void)thread;
+    memset(mean, 0, (size_t)(2 * w) * sizeof(double));
+    for (int64_t i = r.begin; i < r.end; i += a->s->block) {
+        const int64_t m = fv_min64(a->s->block, r.end - i);
+        const float *x = a->x + i * w;
+        int64_t j = 0;
+        for (; j + GROUP <= w; j += GROUP) block_stats(x + j, w, m, 4, mean + j, m2 + j, (double)(i - r.begin));
+        for (; j < w; j += FV_VL) block_stats(x + j, w, m, 1, mean + j, m2 + j, (double)(i - r.begin));
+    }
+}
+
+#define LANES 256 /* lanes of the partial sums that are merged at a time */
+
+/* Merge all tiles into the first, for some lanes. */
+static void merge_lanes(void *arg, int64_t chunk, int thread) {
+    const stats_args *a = arg;
+    const wide *s = a->s;
+    fv_range lanes = fv_tile_range(s->w, LANES, chunk);
+    double *mean = a->partials, *m2 = mean + s->w;
+    (void)thread;
+    for (int64_t tile = 1; tile < s->tiles; tile++) {
+        const double *b = a->partials + tile * 2 * s->w, *b2 = b + s->w;
+        fv_range r = fv_tile_range(s->count, s->tile, tile);
+        for (int64_t j = lanes.begin; j < lanes.end; j++)
+            merge(mean + j, m2 + j, b[j], b2[j], (double)(tile * s->tile), (double)(r.end - r.begin));
+    }
+}
+
+void CPU(batch_norm)(const fv_call *c) {
+    const wide s = wide_of(&c->in[0].type);
+    const float *x = c->in[0].data;
+    float *out_mean = fv_result_of(c, 1), *out_var = fv_result_of(c, 2), *coefficients = c->workspace;
+    stats_args a = {&s, x, partials_of(c, &s)};
+    fv_pool_run(c->pool, s.tiles, stats_tile, &a);
+    fv_pool_run(c->pool, fv_ceil_div(s.w, LANES), merge_lanes, &a);
+
+    for (int64_t k = 0; k < s.c; k++) {
+        double mean = a.partials[k], m2 = a.partials[s.w + k], n = (double)s.count;
+        for (int64_t f = 1; s.count && f < s.fold; f++, n += (double)s.count)
+            merge(&mean, &m2, a.partials[f * s.c + k], a.partials[s.w + f * s.c + k], n, (double)s.count);
+        for (int64_t i = s.count * s.w + k; i < s.rows * s.c; i += s.c, n += 1) merge(&mean, &m2, x[i], 0, n, 1);
+        const double var = m2 / (double)s.rows;
+        if (out_mean) out_mean[k] = (float)mean;
+        if (out_var) out_var[k] = (float)var;
+        set_apply(coefficients, &s, k, mean, var, c->attr->batch_norm.eps, fv_operand(c, 1), fv_operand(c, 2));
+    }
+    if (c->out[0].data) apply(c, &s, coefficients, fv_operand(c, 3));
+}
+
+void CPU(batch_norm_infer)(const fv_call *c) {
+    const wide s = wide_of(&c->in[0].type);
+    const float *mean = c->in[1].data, *var = c->in[2].data;
+    for (int64_t k = 0; k < s.c; k++)
+        set_apply(c->workspace, &s, k, mean[k], var[k], c->attr->batch_norm.eps, fv_operand(c, 3), fv_operand(c, 4));
+    apply(c, &s, c->workspace, fv_operand(c, 5));
+}
+
+/* ---------------------------------------------------------------- backward
+ * With g = dy where the ReLU let it through:
+ *   first pass    sums of g and of g (x - mean); dresidual = g
+ *   second pass   dx = a g + b (x - mean) + d */
+
+typedef struct backward_args {
+    const wide *s;
+    const float *dy, *x, *y; /* y NULL: no ReLU */
+    float *dx, *dresidual;   /* NULL: not wanted */
+    const float *mean, *a, *b, *d; /* [w]; b NULL: the statistics were given, dx = a g */
+    double *partials;        /* per tile: sum g [w], sum g (x - mean) [w] */
+    bool stream;
+    int64_t tile, tiles; /* of the second pass */
+} backward_args;
+
+FV_INLINE vf masked(const backward_args *a, int64_t at, bool relu) {
+    vf g = vf_load(a->dy + at);
+    return relu ? vf_keep(vm_gt(vf_load(a->y + at), vf_zero()), g) : g;
+}
+
+FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t m, int vectors, bool relu, bool keep,
+                          double *sum, double *sum_x) {
+    const int64_t w = a->s->w;
+    vf mean[4], s0[4], s1[4];
+    for (int v = 0; v < vectors; v++) {
+        mean[v] = vf_load(a->mean + j + v * FV_VL);
+        s0[v] = s1[v] = vf_zero();
+    }
+    for (int64_t i = 0; i < m; i++)
+        for (int v = 0; v < vectors; v++) {
+            const int64_t k = at + i * w + j + v * FV_VL;
+            vf g = masked(a, k, relu);
+            s0[v] += g;
+            s1[v] = vf_fma(g, vf_load(a->x + k) - mean[v], s1[v]);
+            if (keep) vf_store(a->dresidual + k, g);
+        }
+    float b0[GROUP], b1[GROUP];
+    for (int v = 0; v < vectors; v++) {
+        vf_store(b0 + v * FV_VL, s0[v]);
+        vf_store(b1 + v * FV_VL, s1[v]);
+    }
+    for (int l = 0; l < vectors * FV_VL; l++) {
+        sum[j + l] += b0[l];
+        sum_x[j + l] += b1[l];
+    }
+}
+
+FV_INLINE void sums_of_tile(const backward_args *a, int64_t tile, bool relu, bool keep) {
+    const wide *s = a->s;
+    fv_range r = fv_tile_range(s->count, s->tile, tile);
+    double *sum = a->partials + tile * 2 * s->w, *sum_x = sum + s->w;
+    memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
+    for (int64_t i = r.begin; i < r.end; i += s->block) {
+        const int64_t m = fv_min64(s->block, r.end - i);
+        int64_t j = 0;
+        for (; j + GROUP <= s->w; j += GROUP) block_sums(a, i * s->w, j, m, 4, relu, keep, sum, sum_x);
+        for (; j < s->w; j += FV_VL) block_sums(a, i * s->w, j, m, 1, relu, keep, sum, sum_x);
+    }
+}
+
+static void sums_tile(void *arg, int64_t tile, int thread) {
+    const backward_args *a = arg;
+    (void)thread;
+    if (a->y) a->dresidual ? sums_of_tile(a, tile, true, true) : sums_of_tile(a, tile, true, false);
+    else a->dresidual ? sums_of_tile(a, tile, false, true) : sums_of_tile(a, tile, false, false);
+}
+
+/* Add all tiles to the first, for some lanes. */
+static void add_lanes(void *arg, int64_t chunk, int thread) {
+    const backward_args *a = arg;
+    const int64_t w = a->s->w;
+    fv_range lanes = fv_tile_range(2 * w, LANES, chunk);
+    (void)thread;
+    for (int64_t tile = 1; tile < a->s->tiles; tile++)
+        for (int64_t j = lanes.begin; j < lanes.end; j++) a->partials[j] += a->partials[tile * 2 * w + j];
+}
+
+/* n elements of the second pass from `at` on, which is the start of a wide row. */
+FV_INLINE void gradient_row(const backward_args *a, int64_t at, int64_t n, bool relu, bool centre, bool stream) {
+    int64_t j = 0;
+    for (; j + FV_VL <= n; j += FV_VL) {
+        vf g = masked(a, at + j, relu), v = vf_load(a->a + j) * g;
+        if (centre) {
+            vf d = vf_load(a->x + at + j) - vf_load(a->mean + j);
+            v = vf_fma(vf_load(a->a + j), g, vf_fma(vf_load(a->b + j), d, vf_load(a->d + j)));
+        }
+        if (a->dresidual) vf_store(a->dresidual + at + j, g);
+        if (stream) vf_stream(a->dx + at + j, v);
+        else vf_store(a->dx + at + j, v);
+    }
+    for (; j < n; j++) {
+        const float g = relu && !(a->y[at + j] > 0) ? 0.0f : a->dy[at + j];
+        const float centred = centre ? a->b[j] * (a->x[at + j] - a->mean[j]) + a->d[j] : 0.0f;
+        if (a->dresidual) a->dresidual[at + j] = g;
+        a->dx[at + j] = a->a[j] * g + centred;
+    }
+}
+
+FV_INLINE void gradient_rows(const backward_args *a, int64_t tile, bool relu, bool centre) {
+    const wide *s = a->s;
+    fv_range r = fv_tile_range(s->count, a->tile, tile);
+    for (int64_t i = r.begin; i < r.end; i++) {
+        if (a->stream) gradient_row(a, i * s->w, s->w, relu, centre, true);
+        else gradient_row(a, i * s->w, s->w, relu, centre, false);
+    }
+    if (tile == a->tiles - 1 && s->tail) gradient_row(a, s->count * s->w, s->tail, relu, centre, false);
+    if (a->stream) vf_stream_end();
+}
+
+static void gradient_tile(void *arg, int64_t index, int thread) {
+    const backward_args *a = arg;
+    const int64_t tile = a->tiles - 1 - index; /* backwards, as in apply_tile */
+    (void)thread;
+    if (a->y) a->b ? gradient_rows(a, tile, true, true) : gradient_rows(a, tile, true, false);
+    else a->b ? gradient_rows(a, tile, false, true) : gradient_rows(a, tile, false, false);
+}
+
+/* The sums of channel k over all rows, the tail included (where dresidual is set, too). */
+static void channel_sums(const backward_args *a, int64_t k, double mean, double *sum, double *sum_x) {
+    const wide *s = a->s;
+    *sum = *sum_x = 0;
+    for (int64_t j = k; j < s->w; j += s->c) {
+        *sum += a->partials[j];
+        *sum_x += a->partials[s->w + j];
+    }
+    for (int64_t i = s->count * s->w + k; i < s->rows * s->c; i += s->c) {
+        const float g = a->y && !(a->y[i] > 0) ? 0.0f : a->dy[i];
+        *sum += g;
+        *sum_x += g * (a->x[i] - mean);
+        if (a->dresidual) a->dresidual[i] = g;
+    }
+}
+
+static void run_sums(const fv_call *c, backward_args *a) {
+    fv_pool_run(c->pool, a->s->tiles, sums_tile, a);
+    fv_pool_run(c->pool, fv_ceil_div(2 * a->s->w, LANES), add_lanes, a);
+}
+
+/* After a first pass that kept g in dresidual, the second pass starts from there. */
+static void run_gradient(const fv_call *c, backward_args *a, bool first_pass) {
+    if (first_pass && a->dresidual) {
+        a->dy = a->dresidual;
+        a->y = NULL;
+        a->dresidual = NULL;
+    }
+    if (!a->dx) return;
+    a->tile = fv_tile_rows(a->s->w);
+    a->tiles = fv_max64(fv_ceil_div(a->s->count, a->tile), 1);
+    a->stream = can_stream(a->s, a->dx, a->dy) && a->dx != a->x && a->dx != a->y;
+    fv_pool_run(c->pool, a->tiles, gradient_tile, a);
+}
+
+static void backward(const fv_call *c, bool batch_statistics) {
+    const wide s = wide_of(&c->in[0].type);
+    const float *mean = c->in[3].data, *var = c->in[4].data, *gamma = fv_operand(c, 5);
+    float *dgamma = fv_result_of(c, 1), *dbeta = fv_result_of(c, 2);
+    float *wide_mean = c->workspace, *a = wide_mean + s.w, *b = a + s.w, *d = b + s.w;
+    const bool relu = c->attr->batch_norm.act == FV_ACT_RELU;
+    backward_args g = {.s = &s,
+                       .dy = c->in[0].data,
+                       .x = c->in[1].data,
+                       .y = relu ? c->in[2].data : NULL,
+                       .dx = c->out[0].data,
+                       .dresidual = fv_result_of(c, 3),
+                       .mean = wide_mean,
+                       .a = a,
+                       .b = batch_statistics ? b : NULL,
+                       .d = d,
+                       .partials = partials_of(c, &s)};
+    for (int64_t j = 0; j < s.w; j++) wide_mean[j] = mean[j % s.c];
+    const bool first_pass = batch_statistics || dgamma || dbeta || !g.dx;
+    if (first_pass) run_sums(c, &g);
+    for (int64_t k = 0; k < s.c; k++) {
+        const double rstd = 1.0 / sqrt((double)var[k] + c->attr->batch_norm.eps), scale = (gamma ? gamma[k] : 1.0) * rstd;
+        double sum = 0, sum_x = 0;
+        if (first_pass) channel_sums(&g, k, mean[k], &sum, &sum_x);
+        if (dgamma) dgamma[k] = (float)(sum_x * rstd);
+        if (dbeta) dbeta[k] = (float)sum;
+        for (int64_t j = k; j < s.w; j += s.c) {
+            a[j] = (float)scale;
+            b[j] = (float)(-scale * rstd * rstd * sum_x / (double)s.rows);
+            d[j] = (float)(-scale * sum / (double)s.rows);
+        }
+    }
+    run_gradient(c, &g, first_pass);
+}
+void CPU(batch_norm_bwd)(const fv_call *c) { backward(c, true); }
+void CPU(batch_norm_infer_bwd)(const fv_call *c) { backward(c, false); }

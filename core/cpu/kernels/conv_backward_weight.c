@@ -1,0 +1,255 @@
+/* conv_backward_weight.c: conv2d_bwd_weight: dy [n,oh,ow,k], x [n,h,w,c] -> dw [k,r,s,c/groups].
+ *
+ * dw is a product of dy transposed and windows of x, summed over all positions: outer_gemm with FV_OUTER_ROWS output channels
+ * by vectors of (tap, channel). Columns: within a block of channels, the taps s of one kernel row lie side by side in a
+ * window, so that (s, channel) is one run ("line"); without dilation 1 every tap is a line of its own. With very few
+ * channels a line fills its vectors badly; then all taps of a position are gathered into one line first.
+ *
+ * The units of the batch are split into at most 8 parts whose sums are added in order, and output channels into ranges. */
+#include "core/cpu/kernels/conv.h"
+
+enum {
+    BLOCK_CHANNELS = 64,
+    WINDOW_FLOATS = 48 << 10, /* scratch of a thread, floats */
+    UNIT_ROWS = 256,          /* positions per unit: their columns should stay in the first level cache */
+    MAX_PARTS = 8,
+    PART_FLOATS = 2 << 20,    /* all partial sums together, unless one alone is larger */
+    MIN_ITEMS = 16,
+    MIN_RANGE = 32,           /* output channels per range */
+    DIRECT_CHANNELS = 64,     /* with more output channels, dy is packed */
+};
+
+typedef struct plan {
+    const fv_conv_shape *shape;
+    fv_conv_axis axis[2];
+    fv_conv_units units;
+    int64_t kg, cg;                 /* output, input channels per group */
+    int64_t tiles, all_tiles;       /* of FV_OUTER_ROWS output channels: per group, in all */
+    bool gather;
+    int64_t block, blocks;          /* input channels */
+    int64_t lines, line, padded;    /* lines per block, columns per line, rounded up to vectors */
+    int64_t columns;                /* of a row of partial sums */
+    int64_t parts, ranges;
+    bool pack_dy;
+    int64_t rows;                   /* positions of a full unit */
+    size_t table_at, line_at, sums_at, scratch_at, total; /* workspace, bytes */
+    size_t window_floats, gather_floats, scratch_floats;  /* of a thread */
+} plan;
+
+static int64_t round_vector(int64_t n) { return (n + FV_VL - 1) / FV_VL * FV_VL; }
+
+static plan make_plan(const fv_conv_shape *s, int threads) {
+    plan p = {.shape = s, .kg = s->k / s->groups, .cg = s->c / s->groups};
+    for (int a = 0; a < 2; a++) p.axis[a] = CPU(conv_forward_axis)(s, a);
+    p.tiles = fv_ceil_div(p.kg, FV_OUTER_ROWS);
+    p.all_tiles = p.tiles * s->groups;
+    p.blocks = fv_max64(1, fv_ceil_div(p.cg, BLOCK_CHANNELS));
+    p.block = fv_ceil_div(p.cg, p.blocks);
+    if (p.blocks > 1) {
+        p.block = round_vector(p.block);
+        p.blocks = fv_ceil_div(p.cg, p.block);
+    }
+    const bool merged = s->dilation[1] == 1;
+    p.lines = merged ? s->r : s->r * s->s;
+    p.line = (merged ? s->s : 1) * p.block;
+    p.gather = p.blocks == 1 && p.lines > 1 && 4 * p.line < 3 * round_vector(p.line) && s->r * s->s * p.block <= 1024;
+    if (p.gather) {
+        p.line *= p.lines;
+        p.lines = 1;
+    }
+    p.padded = round_vector(p.line);
+    p.columns = p.blocks * p.lines * p.padded;
+    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    const int64_t units = p.units.image_units * p.units.bands, sums = p.all_tiles * FV_OUTER_ROWS * p.columns;
+    p.parts = fv_max64(1, fv_min64(fv_min64(MAX_PARTS, units), PART_FLOATS / fv_max64(1, sums)));
+    p.ranges = fv_min64(fv_ceil_div(MIN_ITEMS, p.parts), fv_ceil_div(p.all_tiles * FV_OUTER_ROWS, MIN_RANGE));
+    p.ranges = fv_max64(1, fv_min64(p.ranges, p.all_tiles));
+    p.pack_dy = s->k > DIRECT_CHANNELS || p.kg % FV_OUTER_ROWS != 0;
+    p.rows = p.units.images * p.units.band * s->ow;
+
+    p.window_floats = (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block) + FV_OUTER_COLUMNS;
+    p.gather_floats = p.gather ? (size_t)(p.rows * p.padded) : 0;
+    p.scratch_floats = p.window_floats + p.gather_floats;
+    if (p.pack_dy) p.scratch_floats += (size_t)(p.rows * FV_OUTER_ROWS * fv_min64(p.tiles, fv_ceil_div(p.all_tiles, p.ranges) + 1));
+    p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
+    p.table_at = fv_workspace_add(&p.total, (size_t)p.rows * sizeof(ptrdiff_t));
+    p.line_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
+    p.sums_at = fv_workspace_add(&p.total, (size_t)(p.parts * sums) * sizeof(float));
+    p.scratch_at = fv_workspace_add(&p.total, p.scratch_floats * (size_t)threads * sizeof(float));
+    return p;
+}
+
+size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads) { return make_plan(s, threads).total; }
+
+typedef struct job {
+    plan p;
+    const float *dy, *x;
+    float *dw;
+    ptrdiff_t *table; /* [rows]: place of a position in the window */
+    ptrdiff_t *line;  /* [lines], when gathering [r]: place of a line */
+    float *sums;      /* [parts][all_tiles * FV_OUTER_ROWS][columns] */
+    float *scratch;
+} job;
+
+static void fill_tables(const job *j) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t row = p->units.window[1] * p->block, image = p->units.window[0] * row;
+    ptrdiff_t *t = j->table;
+    for (int64_t i = 0; i < p->units.images; i++)
+        for (int64_t a = 0; a < p->units.band; a++)
+            for (int64_t b = 0; b < s->ow; b++) *t++ = i * image + a * s->stride[0] * row + b * s->stride[1] * p->block;
+    for (int64_t r = 0, n = 0; r < s->r; r++)
+        for (int64_t q = 0; q < (s->dilation[1] == 1 ? 1 : s->s); q++)
+            j->line[n++] = r * s->dilation[0] * row + q * s->dilation[1] * p->block;
+}
+
+/* dst [tiles][rows][FV_OUTER_ROWS] from dy rows; zeros behind the last channel of the group. */
+static void pack_dy(float *dst, const float *dy, int64_t stride, int64_t rows, int64_t tiles, int64_t channels) {
+    for (int64_t t = 0; t < tiles; t++) {
+        const int64_t left = channels - t * FV_OUTER_ROWS;
+        const float *src = dy + t * FV_OUTER_ROWS;
+        for (int64_t p = 0; p < rows; p++, src += stride, dst += FV_OUTER_ROWS) {
+            if (left >= FV_OUTER_ROWS) memcpy(dst, src, FV_OUTER_ROWS * sizeof *dst);
+            else
+                for (int i = 0; i < FV_OUTER_ROWS; i++) dst[i] = i < left ? src[i] : 0.0f;
+        }
+    }
+}
+
+/* All taps of a position side by side: dst [rows][padded]. */
+static void gather_lines(const job *j, float *dst, const float *window, int64_t rows) {
+    const plan *p = &j->p;
+    const int64_t pieces = p->shape->dilation[1] == 1 ? p->shape->r : p->shape->r * p->shape->s;
+    const int64_t piece = p->line / pieces;
+    for (int64_t i = 0; i < rows; i++, dst += p->padded)
+        for (int64_t n = 0; n < pieces; n++) {
+            /* Whole vectors: what is written too much is overwritten by the next piece or lies in the padding. */
+            const float *src = window + j->table[i] + j->line[n];
+            if (n * piece + round_vector(piece) <= p->padded)
+                for (int64_t k = 0; k < piece; k += FV_VL) vf_store(dst + n * piece + k, vf_load(src + k));
+            else memcpy(dst + n * piece, src, (size_t)piece * sizeof *dst);
+        }
+}
+
+/* Sums of one block of input channels over the rows of a unit, for `tiles` tiles of output channels. */
+static void sum_block(const job *j, fv_outer_gemm g, const float *window, float *sums, int64_t tiles, int64_t tile_step) {
+    const plan *p = &j->p;
+    const int64_t vectors = p->padded / FV_VL, pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
+    const float *a = g.a;
+    for (int64_t n = 0; n < p->lines; n++) {
+        for (int64_t piece = 0; piece < pieces; piece++) { /* pieces of nearly equal width */
+            const int64_t first = piece * vectors / pieces;
+            g.vectors = (int)((piece + 1) * vectors / pieces - first);
+            g.b = window + (p->gather ? 0 : j->line[n]) + first * FV_VL;
+            for (int64_t t = 0; t < tiles; t++) {
+                g.a = a + t * tile_step;
+                g.acc = sums + t * FV_OUTER_ROWS * p->columns + n * p->padded + first * FV_VL;
+                CPU(outer_gemm)(&g);
+            }
+        }
+    }
+}
+
+typedef struct unit { int64_t image, images, row, rows; } unit; /* rows of positions */
+
+static void sum_unit(const job *j, const unit *u, int64_t group, int64_t tile, int64_t tiles, float *sums, bool accumulate,
+                     float *scratch) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t positions = u->images * u->rows * s->ow;
+    float *window = scratch, *gathered = scratch + p->window_floats, *packed = gathered + p->gather_floats;
+    const float *dy = j->dy + (u->image * s->oh + u->row) * s->ow * s->k + group * p->kg + tile * FV_OUTER_ROWS;
+    if (p->pack_dy) pack_dy(packed, dy, s->k, positions, tiles, p->kg - tile * FV_OUTER_ROWS);
+    fv_outer_gemm g = {
+        .a = p->pack_dy ? packed : dy,
+        .lda = p->pack_dy ? FV_OUTER_ROWS : s->k,
+        .b_off = p->gather ? NULL : j->table,
+        .ldb = p->padded,
+        .count = positions,
+        .ld = p->columns,
+        .accumulate = accumulate,
+    };
+    fv_conv_window win = {
+        .x = j->x, .h = s->h, .w = s->w, .c = s->c,
+        .image = u->image, .images = u->images,
+        .row = u->row * s->stride[0] + p->units.first[0], .col = p->units.first[1],
+        .window = {p->units.window[0], p->units.window[1]}, .pitch = p->block,
+    };
+    for (int64_t b = 0; b < p->blocks; b++) {
+        win.c0 = group * p->cg + b * p->block;
+        win.channels = fv_min64(p->block, p->cg - b * p->block);
+        CPU(conv_copy_window)(&win, window);
+        if (p->gather) gather_lines(j, gathered, window, positions);
+        sum_block(j, g, p->gather ? gathered : window, sums + b * p->lines * p->padded, tiles,
+                  p->pack_dy ? positions * FV_OUTER_ROWS : FV_OUTER_ROWS);
+    }
+}
+
+static void sum_item(void *arg, int64_t item, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t range = item % p->ranges, part = item / p->ranges;
+    const int64_t tile0 = range * p->all_tiles / p->ranges, tile1 = (range + 1) * p->all_tiles / p->ranges;
+    const int64_t units = p->units.image_units * p->units.bands;
+    const int64_t unit0 = part * units / p->parts, unit1 = (part + 1) * units / p->parts;
+    float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
+    for (int64_t i = unit0; i < unit1; i++) {
+        unit u = {.image = i / p->units.bands * p->units.images, .row = i % p->units.bands * p->units.band};
+        u.images = fv_min64(p->units.images, p->shape->n - u.image);
+        u.rows = fv_min64(p->units.band, p->shape->oh - u.row);
+        for (int64_t tile = tile0; tile < tile1;) {
+            const int64_t group = tile / p->tiles, end = fv_min64(tile1, (group + 1) * p->tiles);
+            float *sums = j->sums + (part * p->all_tiles + tile) * FV_OUTER_ROWS * p->columns;
+            sum_unit(j, &u, group, tile - group * p->tiles, end - tile, sums, i > unit0, scratch);
+            tile = end;
+        }
+    }
+}
+
+/* Add the parts in order and bring one output channel into the layout of dw. */
+static void reduce_channel(void *arg, int64_t k, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t row = k / p->kg * p->tiles * FV_OUTER_ROWS + k % p->kg, part = p->all_tiles * FV_OUTER_ROWS * p->columns;
+    const int64_t taps = s->r * s->s, per_line = p->gather ? taps : taps / p->lines;
+    for (int64_t t = 0; t < taps; t++) {
+        for (int64_t b = 0; b < p->blocks; b++) {
+            float *dst = j->dw + (k * taps + t) * p->cg + b * p->block;
+            const float *src = j->sums + row * p->columns + (b * p->lines + t / per_line) * p->padded + t % per_line * p->block;
+            const int64_t channels = fv_min64(p->block, p->cg - b * p->block);
+            for (int64_t c = 0; c < channels; c += FV_VL) {
+                const int n = (int)fv_min64(FV_VL, channels - c);
+                vf sum = vf_load_n(src + c, n);
+                for (int64_t i = 1; i < p->parts; i++) sum += vf_load_n(src + i * part + c, n);
+                vf_store_n(dst + c, sum, n);
+            }
+        }
+    }
+}
+
+void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
+    if (s->n * s->oh * s->ow == 0) {
+        memset(dw, 0, (size_t)(s->k * s->r * s->s * (s->c / s->groups)) * sizeof *dw);
+        return;
+    }
+    job j = {.p = make_plan(s, fv_pool_threads(c->pool)), .dy = dy, .x = x, .dw = dw};
+    char *work = c->workspace;
+    j.table = (ptrdiff_t *)(work + j.p.table_at);
+    j.line = (ptrdiff_t *)(work + j.p.line_at);
+    j.sums = (float *)(work + j.p.sums_at);
+    j.scratch = (float *)(work + j.p.scratch_at);
+    fill_tables(&j);
+    fv_pool_run(c->pool, j.p.parts * j.p.ranges, sum_item, &j);
+    fv_pool_run(c->pool, s->k, reduce_channel, &j);
+}
+
+void CPU(conv2d_bwd_weight)(const fv_call *c) {
+    const fv_conv_shape s = CPU(conv_shape)(c->in[1].type, c->out[0].type, c->in[0].type, &c->attr->conv2d_bwd.conv);
+    const float *dy = c->in[0].data, *x = c->in[1].data;
+    if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
+    if (fv_conv_is_depthwise(&s)) CPU(depthwise_weight)(c, &s, dy, x, c->out[0].data);
+    else CPU(conv_weight)(c, &s, dy, x, c->out[0].data);
+}

@@ -1,0 +1,287 @@
+/* conv_gemm.c: forward convolution and the gradient of the data by row_gemm over windows (conv.h). */
+#include "core/cpu/kernels/conv.h"
+
+enum {
+    PANEL_DEPTH = 640,       /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
+    WINDOW_FLOATS = 64 << 10, /* scratch of a thread: a quarter of a 1 MB second level cache */
+    UNIT_ROWS = 512,
+    MIN_TILES = 16,          /* cut columns as well when there are fewer units */
+    PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
+    STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
+};
+
+typedef struct plan {
+    const fv_conv_shape *shape;
+    fv_conv_kind kind;
+    int64_t phases[2];
+    int64_t depth, columns, groups;    /* channels summed over and produced, per group */
+    int64_t source[2], source_c, result[2], result_c;
+    fv_conv_axis all[2];               /* spans the taps of all phases */
+    fv_conv_units units;
+    int64_t block, blocks;             /* channels per walk */
+    bool in_place, merged;             /* merged: the taps of a row lie side by side and count as one */
+    int64_t panels, chunks, chunk_panels;
+    size_t axis_at[2], tap_at, table_at, weight_at, scratch_at, total; /* workspace, bytes */
+    size_t scratch_floats;
+    int64_t table_rows;
+} plan;
+
+static fv_conv_axis phase_axis(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t phase) {
+    return kind == FV_CONV_FORWARD ? CPU(conv_forward_axis)(s, axis) : CPU(conv_data_axis)(s, axis, phase);
+}
+
+/* The axis that spans all phases: its taps are every source place from the first to the last. */
+static fv_conv_axis span_axis(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t phases, int64_t *max_taps) {
+    fv_conv_axis all = phase_axis(s, kind, axis, 0);
+    int64_t first = INT64_MAX, last = INT64_MIN;
+    *max_taps = 0;
+    for (int64_t p = 0; p < phases; p++) {
+        fv_conv_axis a = phase_axis(s, kind, axis, p);
+        if (a.taps == 0) continue;
+        first = fv_min64(first, a.tap_first);
+        last = fv_max64(last, a.tap_first + (a.taps - 1) * a.tap_step);
+        *max_taps = fv_max64(*max_taps, a.taps);
+    }
+    all.taps = *max_taps ? last - first + 1 : 0;
+    all.tap_first = *max_taps ? first : 0;
+    all.tap_step = 1;
+    return all;
+}
+
+static bool fits_in_place(const fv_conv_axis *a) {
+    return a->tap_first >= 0 && (a->count - 1) * a->source_step + a->tap_first + a->taps <= a->source;
+}
+
+static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    const bool forward = kind == FV_CONV_FORWARD;
+    plan p = {.shape = s, .kind = kind, .groups = s->groups};
+    int64_t taps[2];
+    for (int a = 0; a < 2; a++) {
+        p.phases[a] = forward ? 1 : s->stride[a];
+        p.all[a] = span_axis(s, kind, a, p.phases[a], &taps[a]);
+        p.source[a] = p.all[a].source;
+    }
+    p.depth = (forward ? s->c : s->k) / s->groups;
+    p.columns = (forward ? s->k : s->c) / s->groups;
+    p.source_c = forward ? s->c : s->k;
+    p.result_c = forward ? s->k : s->c;
+    p.result[0] = forward ? s->oh : s->h;
+    p.result[1] = forward ? s->ow : s->w;
+    p.in_place = fits_in_place(&p.all[0]) && fits_in_place(&p.all[1]);
+
+    int64_t fit = fv_max64(16, PANEL_DEPTH / fv_max64(1, taps[0] * taps[1]));
+    p.blocks = fv_max64(1, fv_ceil_div(p.depth, fit));
+    p.block = fv_ceil_div(p.depth, p.blocks);
+    if (p.blocks > 1) {
+        p.block = (p.block + 15) & ~(int64_t)15;
+        p.blocks = fv_ceil_div(p.depth, p.block);
+    }
+    p.merged = s->groups == 1 && p.blocks == 1 && s->dilation[1] == 1;
+    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    p.panels = fv_ceil_div(p.columns, FV_NR);
+    int64_t units = p.units.image_units * p.units.bands;
+    p.chunks = units >= MIN_TILES ? 1 : fv_max64(1, fv_min64(p.panels, fv_ceil_div(MIN_TILES, fv_max64(1, units))));
+    p.chunk_panels = fv_ceil_div(p.panels, p.chunks);
+    p.chunks = fv_ceil_div(p.panels, p.chunk_panels);
+
+    p.table_rows = p.units.images * p.units.band * p.all[1].count;
+    size_t weight = fv_packed_floats(p.columns, p.depth * s->r * s->s) * (size_t)s->groups;
+    p.scratch_floats = p.in_place ? 0 : (size_t)(p.units.images * p.units.window[0] * p.units.window[1] * p.block + 15) & ~(size_t)15;
+    for (int a = 0; a < 2; a++) p.axis_at[a] = fv_workspace_add(&p.total, (size_t)p.phases[a] * sizeof(fv_conv_axis));
+    p.tap_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
+    p.table_at = fv_workspace_add(&p.total, (size_t)p.table_rows * 8 * sizeof(ptrdiff_t));
+    p.weight_at = fv_workspace_add(&p.total, weight * sizeof(float));
+    p.scratch_at = fv_workspace_add(&p.total, p.scratch_floats * (size_t)threads * sizeof(float));
+    return p;
+}
+
+size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    return make_plan(s, kind, threads).total;
+}
+
+/* ---------------------------------------------------------------- one call */
+
+typedef struct job {
+    plan p;
+    const float *source, *weight, *bias;
+    float *result;
+    const fv_conv_axis *axis[2]; /* [phases] */
+    ptrdiff_t *tap;              /* per phase at the number of its first tap */
+    ptrdiff_t *table;            /* [4][x_off table_rows, y_off table_rows] by table_of */
+    float *packed, *scratch;
+    bool stream;
+} job;
+
+/* Phases differ in their number of positions by at most one per axis: four tables of offsets serve them all. */
+static int table_of(const job *j, int64_t ph, int64_t pw) {
+    return (j->axis[0][ph].count < j->p.all[0].count) * 2 + (j->axis[1][pw].count < j->p.all[1].count);
+}
+
+static void fill_table(const job *j, int64_t ph, int64_t pw) {
+    const plan *p = &j->p;
+    const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
+    ptrdiff_t *x_off = j->table + table_of(j, ph, pw) * 2 * p->table_rows, *y_off = x_off + p->table_rows;
+    const int64_t pixel = p->in_place ? p->source_c : p->block;
+    const int64_t row = pixel * (p->in_place ? p->source[1] : p->units.window[1]);
+    const int64_t image = row * (p->in_place ? p->source[0] : p->units.window[0]);
+    const int64_t rows = fv_min64(p->units.band, h->count);
+    for (int64_t i = 0; i < p->units.images; i++) {
+        for (int64_t a = 0; a < rows; a++) {
+            for (int64_t b = 0; b < w->count; b++) {
+                *x_off++ = i * image + a * h->source_step * row + b * w->source_step * pixel;
+                *y_off++ = ((i * p->result[0] + a * h->result_step) * p->result[1] + b * w->result_step) * p->result_c;
+            }
+        }
+    }
+}
+
+/* Number of the first tap of a phase, counting all taps of the phases before it; every kernel place is in one phase. */
+static int64_t taps_before(const job *j, int64_t ph, int64_t pw) {
+    int64_t n = 0, row = 0;
+    for (int64_t b = 0; b < j->p.phases[1]; b++) row += j->axis[1][b].taps;
+    for (int64_t a = 0; a < ph; a++) n += j->axis[0][a].taps * row;
+    for (int64_t b = 0; b < pw; b++) n += j->axis[0][ph].taps * j->axis[1][b].taps;
+    return n;
+}
+
+static void fill_taps(const job *j, int64_t ph, int64_t pw) {
+    const plan *p = &j->p;
+    const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
+    ptrdiff_t *tap = j->tap + taps_before(j, ph, pw);
+    const int64_t pixel = p->in_place ? p->source_c : p->block;
+    const int64_t row = pixel * (p->in_place ? p->source[1] : p->units.window[1]);
+    const int64_t h0 = h->tap_first - (p->in_place ? 0 : p->units.first[0]);
+    const int64_t w0 = w->tap_first - (p->in_place ? 0 : p->units.first[1]);
+    for (int64_t r = 0; r < h->taps; r++)
+        for (int64_t s = 0; s < (p->merged ? fv_min64(1, w->taps) : w->taps); s++)
+            *tap++ = (h0 + r * h->tap_step) * row + (w0 + s * w->tap_step) * pixel;
+}
+
+/* Packed weights: [phase][group][block][panel][tap][channel][column]. */
+static float *packed_at(const job *j, int64_t ph, int64_t pw, int64_t group, int64_t block, int64_t panel) {
+    const plan *p = &j->p;
+    const int64_t taps = j->axis[0][ph].taps * j->axis[1][pw].taps;
+    const int64_t channels = fv_min64(p->block, p->depth - block * p->block);
+    size_t at = fv_packed_floats(p->columns, p->depth) * (size_t)(taps_before(j, ph, pw) * p->groups + taps * group);
+    return j->packed + at + fv_packed_floats(p->columns, taps * block * p->block) + (size_t)(panel * FV_NR * taps * channels);
+}
+
+static void pack_tile(void *arg, int64_t tile, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t panel = tile % p->panels, group = tile / p->panels % p->groups, phase = tile / p->panels / p->groups;
+    const int64_t ph = phase / p->phases[1], pw = phase % p->phases[1];
+    const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
+    const int64_t cg = s->c / s->groups, kernel = s->r * s->s * cg; /* weight: [k][r][s][cg] */
+    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
+    for (int64_t b = 0; b < p->blocks; b++) {
+        const int64_t first = b * p->block, channels = fv_min64(p->block, p->depth - first);
+        float *dst = packed_at(j, ph, pw, group, b, panel);
+        for (int64_t t = 0; t < h->taps * w->taps; t++, dst += channels * fv_panel_width(columns)) {
+            const int64_t r = h->weight_first + t / w->taps * h->weight_step, q = w->weight_first + t % w->taps * w->weight_step;
+            const float *tap = j->weight + (r * s->s + q) * cg;
+            if (p->kind == FV_CONV_FORWARD)
+                CPU(pack_panel)(dst, tap + (group * p->columns + panel * FV_NR) * kernel + first, channels, columns, 1, kernel);
+            else
+                CPU(pack_panel)(dst, tap + (group * p->depth + first) * kernel + panel * FV_NR, channels, columns, kernel, 1);
+        }
+    }
+}
+
+typedef struct unit { int64_t image, images, position; } unit; /* position: first row of positions */
+
+/* All panels of a chunk for one block of channels of one phase. */
+static void run_phase(const job *j, const unit *u, int64_t phase, int64_t group, int64_t block, int64_t chunk, const float *x) {
+    const plan *p = &j->p;
+    const int64_t ph = phase / p->phases[1], pw = phase % p->phases[1];
+    const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
+    const int64_t rows = fv_min64(p->units.band, h->count - u->position);
+    if (rows <= 0 || w->count <= 0) return;
+    const int64_t channels = fv_min64(p->block, p->depth - block * p->block);
+    const ptrdiff_t *table = j->table + table_of(j, ph, pw) * 2 * p->table_rows;
+    const int64_t y_row = u->position * h->result_step + h->result_first;
+    float *y = j->result + ((u->image * p->result[0] + y_row) * p->result[1] + w->result_first) * p->result_c + group * p->columns;
+    fv_row_gemm g = {
+        .x = x,
+        .x_off = table,
+        .y_off = table + p->table_rows,
+        .rows = u->images * rows * w->count,
+        .tap = j->tap + taps_before(j, ph, pw),
+        .taps = p->merged ? h->taps * fv_min64(1, w->taps) : h->taps * w->taps,
+        .depth = p->merged ? channels * w->taps : channels,
+        .accumulate = block > 0,
+        .stream = j->stream,
+    };
+    const int64_t end = fv_min64(p->panels, (chunk + 1) * p->chunk_panels);
+    for (int64_t panel = chunk * p->chunk_panels; panel < end; panel++) {
+        g.y = y + panel * FV_NR;
+        g.b = packed_at(j, ph, pw, group, block, panel);
+        g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
+        g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
+        CPU(row_gemm)(&g);
+    }
+}
+
+static void unit_tile(void *arg, int64_t tile, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t chunk = tile % p->chunks, band = tile / p->chunks % p->units.bands, first = tile / p->chunks / p->units.bands;
+    unit u = {.image = first * p->units.images, .position = band * p->units.band};
+    u.images = fv_min64(p->units.images, p->shape->n - u.image);
+    const int64_t row = u.position * p->all[0].source_step;
+    fv_conv_window win = {
+        .x = j->source, .h = p->source[0], .w = p->source[1], .c = p->source_c,
+        .image = u.image, .images = u.images, .row = row + p->units.first[0], .col = p->units.first[1],
+        .window = {p->units.window[0], p->units.window[1]}, .pitch = p->block,
+    };
+    float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
+    for (int64_t group = 0; group < p->groups; group++) {
+        for (int64_t block = 0; block < p->blocks; block++) {
+            win.c0 = group * p->depth + block * p->block;
+            win.channels = fv_min64(p->block, p->depth - block * p->block);
+            const float *x = scratch;
+            if (p->in_place) x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
+            else CPU(conv_copy_window)(&win, scratch);
+            for (int64_t phase = 0; phase < p->phases[0] * p->phases[1]; phase++) run_phase(j, &u, phase, group, block, chunk, x);
+        }
+    }
+    if (j->stream) vf_stream_end();
+}
+
+static bool may_stream(const job *j) {
+    const plan *p = &j->p;
+    const size_t bytes = (size_t)(p->shape->n * p->result[0] * p->result[1] * p->result_c) * sizeof(float);
+    return bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 && (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
+}
+
+void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
+                    const float *bias, float *result) {
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)), .source = source, .weight = weight, .bias = bias, .result = result};
+    const plan *p = &j.p;
+    char *work = c->workspace;
+    for (int a = 0; a < 2; a++) {
+        fv_conv_axis *axis = (fv_conv_axis *)(work + p->axis_at[a]);
+        for (int64_t i = 0; i < p->phases[a]; i++) axis[i] = phase_axis(s, kind, a, i);
+        j.axis[a] = axis;
+    }
+    j.tap = (ptrdiff_t *)(work + p->tap_at);
+    j.table = (ptrdiff_t *)(work + p->table_at);
+    j.packed = (float *)(work + p->weight_at);
+    j.scratch = (float *)(work + p->scratch_at);
+    j.stream = may_stream(&j);
+    bool filled[4] = {false};
+    for (int64_t ph = 0; ph < p->phases[0]; ph++) {
+        for (int64_t pw = 0; pw < p->phases[1]; pw++) {
+            fill_taps(&j, ph, pw);
+            int table = table_of(&j, ph, pw);
+            if (!filled[table]) fill_table(&j, ph, pw);
+            filled[table] = true;
+        }
+    }
+    const int64_t pack_tiles = p->phases[0] * p->phases[1] * p->groups * p->panels;
+    const int64_t weights = s->k * s->r * s->s * (s->c / s->groups);
+    fv_pool_run(weights < PACK_ALONE ? NULL : c->pool, pack_tiles, pack_tile, &j);
+    fv_pool_run(c->pool, p->units.image_units * p->units.bands * p->chunks, unit_tile, &j);
+}

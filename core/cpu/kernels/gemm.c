@@ -1,0 +1,196 @@
+/* gemm.c: micro-kernels and packing (gemm.h). */
+#include "core/cpu/kernels/gemm.h"
+
+/* ---------------------------------------------------------------- row_gemm */
+
+typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
+    const fv_row_gemm *g;
+    const ptrdiff_t *x_off, *y_off;
+    vf bias[2];
+} row_tile;
+
+/* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. */
+FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
+    const fv_row_gemm *g = t->g;
+    const int last = g->columns - (nv - 1) * FV_VL; /* columns of the last vector */
+    const bool full = last == FV_VL;
+    vf acc[FV_MR][2];
+    const float *row[FV_MR];
+    FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+        row[i] = g->x + t->x_off[i];
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = t->bias[v];
+    }
+    if (g->accumulate) {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            const float *y = g->y + t->y_off[i];
+            if (nv == 2) acc[i][0] = vf_load(y);
+            acc[i][nv - 1] = full ? vf_load(y + (nv - 1) * FV_VL) : vf_load_n(y + (nv - 1) * FV_VL, last);
+        }
+    }
+    const float *b = g->b;
+    for (int64_t tap = 0; tap < g->taps; tap++) {
+        const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
+        FV_UNROLL_4 for (ptrdiff_t d = g->tap[tap]; d < end; d++) {
+            vf w[2];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
+            FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+                vf x = vf_set1(row[i][d]);
+                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
+            }
+            b += nv * FV_VL;
+        }
+    }
+    if (g->stream) {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_stream(g->y + t->y_off[i] + v * FV_VL, acc[i][v]);
+        }
+    } else if (full) {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_store(g->y + t->y_off[i] + v * FV_VL, acc[i][v]);
+        }
+    } else {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            float *y = g->y + t->y_off[i];
+            if (nv == 2) vf_store(y, acc[i][0]);
+            vf_store_n(y + (nv - 1) * FV_VL, acc[i][nv - 1], last);
+        }
+    }
+}
+
+#define ROW_TILE(name, mr, nv)                                                                                         \
+    static __attribute__((noinline)) void name(const row_tile *t) { row_tile_run(t, mr, nv); }
+#define MR_2 (FV_MR * 2 / 3)
+#define MR_1 (FV_MR / 3)
+ROW_TILE(row_tile_3x2, FV_MR, 2)
+ROW_TILE(row_tile_2x2, MR_2, 2)
+ROW_TILE(row_tile_1x2, MR_1, 2)
+ROW_TILE(row_tile_3x1, FV_MR, 1)
+ROW_TILE(row_tile_2x1, MR_2, 1)
+ROW_TILE(row_tile_1x1, MR_1, 1)
+
+void CPU(row_gemm)(const fv_row_gemm *g) {
+    typedef void (*tile_fn)(const row_tile *);
+    static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2};
+    static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1};
+    const tile_fn *fn = g->columns > FV_VL ? wide : narrow;
+    row_tile t = {.g = g, .bias = {vf_zero(), vf_zero()}};
+    if (g->bias) {
+        t.bias[0] = vf_load_n(g->bias, g->columns < FV_VL ? g->columns : FV_VL);
+        if (g->columns > FV_VL) t.bias[1] = vf_load_n(g->bias + FV_VL, g->columns - FV_VL);
+    }
+    int64_t i = 0;
+    for (; i + FV_MR <= g->rows; i += FV_MR) {
+        t.x_off = g->x_off + i;
+        t.y_off = g->y_off + i;
+        fn[2](&t);
+    }
+    if (i == g->rows) return;
+    /* The rest: the last row again in the unused places, which writes the same values to the same place. */
+    ptrdiff_t x_off[FV_MR], y_off[FV_MR];
+    int left = (int)(g->rows - i), third = (left - 1) / MR_1;
+    for (int j = 0; j < FV_MR; j++) {
+        int64_t row = j < left ? i + j : g->rows - 1;
+        x_off[j] = g->x_off[row];
+        y_off[j] = g->y_off[row];
+    }
+    t.x_off = x_off;
+    t.y_off = y_off;
+    fn[third](&t);
+}
+
+/* ---------------------------------------------------------------- outer_gemm */
+
+FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
+    vf acc[FV_OUTER_ROWS][FV_OUTER_VECTORS];
+    FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++)
+            acc[i][v] = g->accumulate ? vf_load(g->acc + i * g->ld + v * FV_VL) : vf_zero();
+    }
+    const float *a = g->a;
+    const ptrdiff_t *b_off = g->b_off, lda = g->lda;
+    const float *b = g->b;
+    if (b_off) {
+        for (int64_t p = 0; p < g->count; p++) {
+            const float *column = b + b_off[p];
+            vf w[FV_OUTER_VECTORS];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(column + v * FV_VL);
+            FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
+                vf x = vf_set1(a[i]);
+                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
+            }
+            a += lda;
+        }
+    } else {
+        for (int64_t p = 0; p < g->count; p++) {
+            vf w[FV_OUTER_VECTORS];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
+            FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
+                vf x = vf_set1(a[i]);
+                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
+            }
+            a += lda;
+            b += g->ldb;
+        }
+    }
+    FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_store(g->acc + i * g->ld + v * FV_VL, acc[i][v]);
+    }
+}
+
+static __attribute__((noinline)) void outer_tile_1(const fv_outer_gemm *g) { outer_tile_run(g, 1); }
+static __attribute__((noinline)) void outer_tile_2(const fv_outer_gemm *g) { outer_tile_run(g, 2); }
+static __attribute__((noinline)) void outer_tile_3(const fv_outer_gemm *g) { outer_tile_run(g, 3); }
+
+void CPU(outer_gemm)(const fv_outer_gemm *g) {
+    if (g->vectors == 3) outer_tile_3(g);
+    else if (g->vectors == 2) outer_tile_2(g);
+    else outer_tile_1(g);
+}
+
+/* ---------------------------------------------------------------- packing */
+
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* dst[d * width + j] = src[j * stride + d] for d, j < 4 */
+FV_INLINE void transpose_4x4(float *dst, int width, const float *src, ptrdiff_t stride) {
+    v4 a = *(const v4_unaligned *)src, b = *(const v4_unaligned *)(src + stride);
+    v4 c = *(const v4_unaligned *)(src + 2 * stride), d = *(const v4_unaligned *)(src + 3 * stride);
+    v4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(v4_unaligned *)dst = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+    *(v4_unaligned *)(dst + width) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+    *(v4_unaligned *)(dst + 2 * width) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(v4_unaligned *)(dst + 3 * width) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+static void pack_transposed(float *dst, const float *src, int64_t depth, int columns, int width, ptrdiff_t stride) {
+    int whole = columns & ~3;
+    int64_t d = 0;
+    for (; d + 4 <= depth; d += 4) {
+        for (int j = 0; j < whole; j += 4) transpose_4x4(dst + d * width + j, width, src + j * stride + d, stride);
+        for (int i = 0; i < 4; i++)
+            for (int j = whole; j < width; j++) dst[(d + i) * width + j] = j < columns ? src[j * stride + d + i] : 0.0f;
+    }
+    for (; d < depth; d++)
+        for (int j = 0; j < width; j++) dst[d * width + j] = j < columns ? src[j * stride + d] : 0.0f;
+}
+
+void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride,
+                     ptrdiff_t column_stride) {
+    int width = fv_panel_width(columns);
+    if (depth_stride == 1) {
+        pack_transposed(dst, src, depth, columns, width, column_stride);
+        return;
+    }
+    if (columns == width) {
+        for (int64_t d = 0; d < depth; d++)
+            for (int j = 0; j < width; j += FV_VL) vf_store(dst + d * width + j, vf_load(src + d * depth_stride + j));
+        return;
+    }
+    for (int64_t d = 0; d < depth; d++) {
+        int first = columns < FV_VL ? columns : FV_VL;
+        vf_store(dst + d * width, vf_load_n(src + d * depth_stride, first));
+        if (width > FV_VL) vf_store(dst + d * width + FV_VL, vf_load_n(src + d * depth_stride + FV_VL, columns - FV_VL));
+    }
+}

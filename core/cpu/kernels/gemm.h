@@ -1,0 +1,91 @@
+/* gemm.h: the two matrix micro-kernels that convolution, linear, matmul and attention are made of, and how their operands
+ * are packed. Both keep a tile of results in registers for the whole reduction.
+ *
+ *   row_gemm     y[i][j] = sum over taps t, depth d of x[x_off[i] + tap[t] + d] * b[t][d][j]
+ *                rows anywhere in memory (pixels of a picture, rows of a matrix), b packed in panels of FV_NR columns
+ *   outer_gemm   acc[i][j] += sum over p of a[p][i] * b[b_off[p] + j]
+ *                the reduction runs over pixels or rows p: gradients of weights
+ */
+#ifndef FV_CORE_CPU_KERNELS_GEMM_H
+#define FV_CORE_CPU_KERNELS_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/cpu/cpu.h"
+#include "core/cpu/kernels/tile.h"
+
+/* FV_UNROLL_ALL: before a loop with a constant trip count. FV_UNROLL_4: before a loop with a long one. */
+#if defined(__clang__)
+#define FV_UNROLL_ALL _Pragma("clang loop unroll(full)")
+#define FV_UNROLL_4 _Pragma("clang loop unroll_count(4)")
+#else
+#define FV_UNROLL_ALL _Pragma("GCC unroll 32")
+#define FV_UNROLL_4 _Pragma("GCC unroll 4")
+#endif
+
+/* Register tiles: 32 vector registers with AVX-512, else 16. */
+#define FV_NR (2 * FV_VL) /* columns of a panel */
+#if FV_VL == 16
+#define FV_MR 12         /* rows of a row_gemm tile: 12 x 2 accumulators, 2 of b, 1 of x */
+#define FV_OUTER_ROWS 8  /* rows of an outer_gemm tile: 8 x 3 accumulators */
+#else
+#define FV_MR 6
+#define FV_OUTER_ROWS 4
+#endif
+#define FV_OUTER_VECTORS 3
+#define FV_OUTER_COLUMNS (FV_OUTER_VECTORS * FV_VL)
+
+typedef struct fv_row_gemm {
+    const float *x;
+    const ptrdiff_t *x_off; /* [rows] in floats */
+    float *y;
+    const ptrdiff_t *y_off; /* [rows] */
+    int64_t rows;
+    const ptrdiff_t *tap; /* [taps] in floats */
+    int64_t taps, depth;
+    const float *b;    /* [taps][depth][fv_panel_width(columns)] */
+    int columns;       /* 1..FV_NR */
+    const float *bias; /* [columns] or NULL; not with accumulate */
+    bool accumulate;   /* y += instead of y = */
+    bool stream;       /* write past the caches; y rows aligned to the vector, columns full */
+} fv_row_gemm;
+void CPU(row_gemm)(const fv_row_gemm *g);
+
+/* Columns that a panel holds in memory: zeros behind `columns`. */
+FV_INLINE int fv_panel_width(int64_t columns) { return columns <= FV_VL ? FV_VL : FV_NR; }
+/* Floats of `columns` columns and `depth` rows in panels: all but the last are FV_NR wide. */
+FV_INLINE size_t fv_packed_floats(int64_t columns, int64_t depth) {
+    int64_t tail = columns % FV_NR;
+    return (size_t)(columns - tail + (tail ? fv_panel_width(tail) : 0)) * (size_t)depth;
+}
+/* dst[d][j] = src[d * depth_stride + j * column_stride], j < columns; zeros up to the panel's width. One stride is 1. */
+void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride, ptrdiff_t column_stride);
+
+/* acc[i * ld + j] (+)= sum over p < count of a[p * lda + i] * b[b_off[p] + j], i < FV_OUTER_ROWS, j < vectors * FV_VL.
+ * b_off == NULL: p * ldb. vectors is 1, 2 or 3. */
+typedef struct fv_outer_gemm {
+    const float *a;
+    ptrdiff_t lda;
+    const float *b;
+    const ptrdiff_t *b_off;
+    ptrdiff_t ldb;
+    int64_t count;
+    float *acc;
+    ptrdiff_t ld;
+    int vectors;
+    bool accumulate;
+} fv_outer_gemm;
+void CPU(outer_gemm)(const fv_outer_gemm *g);
+
+/* Place `bytes` at the end of a workspace that is `*total` long so far; everything lies on 64 bytes. */
+FV_INLINE size_t fv_workspace_add(size_t *total, size_t bytes) {
+    size_t at = *total;
+    *total += fv_lines(bytes);
+    return at;
+}
+
+/* Bytes of workspace that the kernels of this folder need for a convolution, linear, matmul or attention node; else 0. */
+size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+
+#endif

@@ -1,0 +1,180 @@
+#include "tools/cli/console.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void fv_console_init(fv_console *con, const char *command) {
+    const char *term = getenv("TERM"), *no_colour = getenv("NO_COLOR");
+    memset(con, 0, sizeof *con);
+    con->command = command;
+    con->live = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    con->colour = con->live && !(no_colour && no_colour[0]);
+    con->log = open_memstream(&con->pending, &con->pending_bytes);
+}
+
+void fv_console_configure(fv_console *con, const fv_cli *cli) {
+    con->command = fv_cli_commands[cli->command].name;
+    con->json = fv_cli_bool(cli, OPT_JSON);
+    con->quiet = fv_cli_bool(cli, OPT_QUIET);
+    con->verbose = fv_cli_bool(cli, OPT_VERBOSE) && !con->quiet;
+}
+
+void fv_console_close(fv_console *con) {
+    if (con->log) fclose(con->log);
+    free(con->pending);
+    con->log = NULL;
+    con->pending = NULL;
+}
+
+static fv_status fail_log(fv_console *con, fv_ctx *ctx, const char *path) {
+    (void)con;
+    return fv_fail_at(ctx, FV_E_IO, path, -1, "the log could not be written: %s", strerror(errno));
+}
+
+fv_status fv_console_open_log(fv_console *con, fv_ctx *ctx, const char *path) {
+    FILE *file = fopen(path, "we");
+    if (!file) return fail_log(con, ctx, path);
+    setvbuf(file, NULL, _IOLBF, 4096);
+    if (con->log) fclose(con->log);
+    if (con->pending) fwrite(con->pending, 1, con->pending_bytes, file);
+    free(con->pending);
+    con->pending = NULL;
+    con->log = file;
+    if (fflush(file) != 0) return fail_log(con, ctx, path);
+    return FV_OK;
+}
+
+fv_status fv_console_check_log(fv_console *con, fv_ctx *ctx) {
+    if (con->log && (fflush(con->log) != 0 || ferror(con->log))) return fail_log(con, ctx, "log.txt");
+    return FV_OK;
+}
+
+static void erase_bar(fv_console *con) {
+    if (con->bar) fputs("\r\033[K", stderr);
+    con->bar = false;
+}
+
+static void log_line(fv_console *con, const char *prefix, const char *fmt, va_list args) FV_PRINTF(3, 0);
+static void log_line(fv_console *con, const char *prefix, const char *fmt, va_list args) {
+    if (!con->log) return;
+    fputs(prefix, con->log);
+    vfprintf(con->log, fmt, args);
+    fputc('\n', con->log);
+}
+
+static void show_line(fv_console *con, FILE *to, const char *fmt, va_list args) FV_PRINTF(3, 0);
+static void show_line(fv_console *con, FILE *to, const char *fmt, va_list args) {
+    erase_bar(con);
+    vfprintf(to, fmt, args);
+    fputc('\n', to);
+    fflush(to);
+}
+
+void fv_console_say(fv_console *con, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    log_line(con, "", fmt, args);
+    va_end(args);
+    if (con->quiet) return;
+    va_start(args, fmt);
+    show_line(con, stderr, fmt, args);
+    va_end(args);
+}
+
+void fv_console_detail(fv_console *con, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    log_line(con, "", fmt, args);
+    va_end(args);
+    if (!con->verbose) return;
+    va_start(args, fmt);
+    show_line(con, stderr, fmt, args);
+    va_end(args);
+}
+
+void fv_console_result(fv_console *con, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    log_line(con, "", fmt, args);
+    va_end(args);
+    if (con->json) return;
+    va_start(args, fmt);
+    show_line(con, stdout, fmt, args);
+    va_end(args);
+}
+
+void fv_console_warn(fv_console *con, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    log_line(con, "warning: ", fmt, args);
+    va_end(args);
+    erase_bar(con);
+    fprintf(stderr, con->colour ? "fovea %s: \033[33mwarning:\033[0m " : "fovea %s: warning: ", con->command);
+    va_start(args, fmt);
+    show_line(con, stderr, fmt, args);
+    va_end(args);
+}
+
+void fv_console_bar(fv_console *con, double now, const char *fmt, ...) {
+    if (!con->live || con->quiet || now - con->bar_time < 0.1) return;
+    con->bar_time = now;
+    fputs("\r\033[K", stderr);
+    va_list args;
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fflush(stderr);
+    con->bar = true;
+}
+
+static json_t *error_event(const fv_error *e) {
+    json_t *event = json_pack("{s:s, s:i, s:s, s:s}", "event", "error", "code", (int)e->code, "kind", fv_status_text(e->code),
+                              "message", e->message);
+    if (!event) return NULL;
+    if (e->path[0]) json_object_set_new(event, "path", json_string(e->path));
+    if (e->offset >= 0) json_object_set_new(event, "offset", json_integer(e->offset));
+    if (e->hint[0]) json_object_set_new(event, "hint", json_string(e->hint));
+    return event;
+}
+
+void fv_console_error(fv_console *con, const fv_error *e) {
+    char line[2048], offset[48] = "";
+    if (e->offset >= 0) snprintf(offset, sizeof offset, " (at byte %lld)", (long long)e->offset);
+    snprintf(line, sizeof line, "%s%s%s%s", e->path, e->path[0] ? ": " : "", e->message, offset);
+    erase_bar(con);
+    if (con->log) {
+        fprintf(con->log, "error: %s\n", line);
+        if (e->hint[0]) fprintf(con->log, "  hint: %s\n", e->hint);
+    }
+    fprintf(stderr, con->colour ? "fovea%s%s: \033[31merror:\033[0m %s\n" : "fovea%s%s: error: %s\n", con->command ? " " : "",
+            con->command ? con->command : "", line);
+    if (e->hint[0]) fprintf(stderr, "  hint: %s\n", e->hint);
+    json_t *event = con->json ? error_event(e) : NULL;
+    if (event) {
+        json_dumpf(event, stdout, JSON_COMPACT);
+        putchar('\n');
+        fflush(stdout);
+        json_decref(event);
+    }
+}
+
+fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object) {
+    if (!object) return fv_fail_memory(ctx, 1024, "a line of JSON");
+    fv_status status = FV_OK;
+    if (con->json) {
+        bool bad = json_dumpf(object, stdout, JSON_ENSURE_ASCII) != 0 || putchar('\n') == EOF || fflush(stdout) != 0;
+        if (bad) status = fv_fail(ctx, FV_E_IO, "standard output: %s", strerror(errno));
+    }
+    json_decref(object);
+    return status;
+}
+
+json_t *fv_json_number(double value, int digits) {
+    if (!isfinite(value)) return json_null();
+    char text[40];
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    return json_real(strtod(text, NULL));
+}

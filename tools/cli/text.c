@@ -1,0 +1,90 @@
+/* text.c: nearest words, figures for people, escaping. */
+#include "tools/cli/options.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FV_WORD 40
+
+/* Edit distance with transpositions of neighbours (Damerau-Levenshtein, restricted). */
+static int edit_distance(const char *a, const char *b) {
+    int m = (int)strlen(a), n = (int)strlen(b), d[3][FV_WORD + 1];
+    if (m > FV_WORD || n > FV_WORD) return FV_WORD;
+    for (int j = 0; j <= n; j++) d[0][j] = j;
+    for (int i = 1; i <= m; i++) {
+        int *row = d[i % 3], *up = d[(i + 2) % 3], *upup = d[(i + 1) % 3];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int best = up[j - 1] + (a[i - 1] != b[j - 1]);
+            if (up[j] + 1 < best) best = up[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && upup[j - 2] + 1 < best)
+                best = upup[j - 2] + 1;
+            row[j] = best;
+        }
+    }
+    return d[m % 3][n];
+}
+
+const char *fv_text_nearest(const char *word, const char *const *candidates, int n) {
+    const char *best = NULL;
+    int best_distance = FV_WORD;
+    size_t length = strlen(word);
+    for (int i = 0; i < n; i++) {
+        int distance = edit_distance(word, candidates[i]);
+        /* A word that was cut short or written on ("batch" for "batch-size") is near, too. */
+        size_t other = strlen(candidates[i]), common = length < other ? length : other;
+        if (common >= 3 && !strncmp(word, candidates[i], common) && distance > 2) distance = 2;
+        if (distance < best_distance) best = candidates[i], best_distance = distance;
+    }
+    int allowed = length <= 3 ? 1 : length <= 7 ? 2 : 3;
+    return best_distance <= allowed ? best : NULL;
+}
+
+const char *fv_text_si(double value, char *buf, size_t size) {
+    static const struct {
+        double unit;
+        const char *letter;
+    } units[] = {{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
+    for (int i = 0; i < 4; i++) {
+        double v = value / units[i].unit;
+        if (v < (i < 3 ? 0.1 : 1)) continue;
+        snprintf(buf, size, v < 1 ? "%.2f%s" : v < 100 ? "%.3g%s" : "%.0f%s", v, units[i].letter);
+        return buf;
+    }
+    snprintf(buf, size, "%.0f", value);
+    return buf;
+}
+
+const char *fv_text_duration(double seconds, char *buf, size_t size) {
+    if (!(seconds >= 0 && seconds < 1e8)) seconds = 0;
+    long s = lround(seconds);
+    if (s >= 3600) snprintf(buf, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else snprintf(buf, size, "%ld:%02ld", s / 60, s % 60);
+    return buf;
+}
+
+void fv_text_html(FILE *to, const char *s) {
+    for (; *s; s++) switch (*s) {
+        case '&': fputs("&amp;", to); break;
+        case '<': fputs("&lt;", to); break;
+        case '>': fputs("&gt;", to); break;
+        case '"': fputs("&quot;", to); break;
+        case '\'': fputs("&#39;", to); break;
+        default: fputc(*s, to);
+        }
+}
+
+void fv_text_csv(FILE *to, const char *s) {
+    if (!strpbrk(s, ",\"\r\n")) {
+        fputs(s, to);
+        return;
+    }
+    fputc('"', to);
+    for (; *s; s++) {
+        if (*s == '"') fputc('"', to);
+        fputc(*s, to);
+    }
+    fputc('"', to);
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Everything `make lint` checks. Ends with 0 findings or says which.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+findings=0
+say() { # say TITLE TEXT: TEXT is what was found, empty if nothing
+    [ -z "$2" ] && return
+    findings=$((findings + $(printf '%s\n' "$2" | wc -l)))
+    printf '== %s\n%s\n' "$1" "$2"
+}
+sources=$(git ls-files '*.c' '*.h')
+includes() { # includes WHERE PATTERN: offending #include lines below WHERE
+    git grep -nE "#include \"($2)" -- "$1" ':!tests' || true
+}
+
+say "formatting (clang-format)" "$(for f in $sources; do clang-format --dry-run -Werror "$f" >/dev/null 2>&1 || echo "$f"; done)"
+say "core/ includes what stands above it" "$(includes core 'layers/|optim/|data/|tools/|cuda/|fovea\.h')"
+say "layers/, optim/, data/ include more than core/" "$(includes layers 'optim/|data/|tools/|cuda/|fovea\.h'; includes optim 'layers/|data/|tools/|cuda/|fovea\.h'; includes data 'layers/|optim/|tools/|cuda/|fovea\.h')"
+say "tools/ reaches into the library" "$(includes tools 'core/|layers/|optim/|data/|cuda/')"
+say "the library exits, aborts or prints" "$(git grep -nE '(^|[^a-z_])(exit|abort|printf|fprintf|puts|perror) *\(' -- 'core/*.c' 'core/*.inc' 'layers/*.c' 'optim/*.c' 'data/*.c' || true)"
+say "setenv in the library" "$(git grep -nE '\b(setenv|putenv|unsetenv)\b *\(' -- core layers optim data || true)"
+say "unfinished work" "$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- '*.c' '*.h' '*.inc' Makefile '*.sh' ':!tools/lint.sh' || true)"
+say "very long files (over 700 lines)" "$(for f in $sources; do n=$(wc -l <"$f"); [ "$n" -gt 700 ] && echo "$f: $n"; done)"
+say "shellcheck" "$(git ls-files '*.sh' .ci/run | xargs shellcheck -f gcc 2>&1)"
+for cc in gcc clang; do
+    log=$(make -s -j2 NO_DEPS=1 CC=$cc WERROR=1 KIND=release BUILD=build/lint-$cc build/lint-$cc/fovea build/lint-$cc/libfovea.a examples 2>&1 >/dev/null)
+    say "warnings of $cc" "$(grep -E 'warning:|error:' <<<"$log")"
+done
+mapfile -t checked < <(git ls-files 'core/*.c' 'layers/*.c' 'optim/*.c' 'data/*.c' 'tools/*.c')
+say "cppcheck" "$(cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --suppress=missingInclude -I. -DFV_ISA=generic -D__x86_64__ \
+    --template='{file}:{line}: {id}: {message}' "${checked[@]}" 2>&1)"
+echo "lint: $findings findings"
+[ "$findings" -eq 0 ]

@@ -1,0 +1,127 @@
+/* main.c: the program `fovea`: finds the command, runs it, turns its status into a message and an exit code. */
+#include "tools/tool.h"
+#include "tools/train/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef FV_COMMIT /* given by the Makefile when it knows it */
+#define FV_COMMIT ""
+#endif
+
+const char *fv_tool_commit(void) {
+    return FV_COMMIT;
+}
+
+double fv_tool_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double fv_tool_peak_mb(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss / 1024.0 : 0;
+}
+
+/* A descriptor that the caller closed would be given to the first file we open, and our text would end up in it. */
+static void guard_standard_streams(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd) _exit(FV_E_IO);
+}
+
+/* OpenBLAS reads these when it is loaded. Its own threads are off: we call it inside our tiles. Releases before 0.3.26 do not know
+ * recent AMD processors and would run AVX-512 machines with their AVX2 kernels, at half the speed. */
+static void prepare_blas(void) {
+    setenv("OPENBLAS_NUM_THREADS", "1", 0);
+#if defined(__x86_64__)
+    if (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
+#endif
+}
+
+static void log_callback(void *user, fv_log_level level, const char *line) {
+    fv_console *con = user;
+    if (level == FV_LOG_WARN) fv_console_warn(con, "%s", line);
+    else fv_console_detail(con, "%s", line);
+}
+
+static fv_status print_version(fv_tool *tool) {
+    const char *commit = fv_tool_commit();
+    if (tool->console.json)
+        return fv_console_json(&tool->console, &tool->ctx, json_pack("{s:s, s:s}", "version", FV_VERSION, "commit", commit));
+    printf("fovea %s%s%s%s\n", FV_VERSION, commit[0] ? " (" : "", commit, commit[0] ? ")" : "");
+    return FV_OK;
+}
+
+static fv_status print_help(fv_tool *tool) {
+    const fv_cli *cli = &tool->cli;
+    if (fv_cli_bool(cli, OPT_MAN)) return fv_cli_print_man(stdout), FV_OK;
+    if (!cli->positionals) return fv_cli_print_usage(stdout), FV_OK;
+    const char *names[FV_CMD_COUNT], *wanted = cli->positional[0];
+    for (int c = 0; c < FV_CMD_COUNT; c++) {
+        names[c] = fv_cli_commands[c].name;
+        if (!strcmp(wanted, names[c])) return fv_cli_print_help(stdout, (fv_cli_command)c), FV_OK;
+    }
+    const char *near = fv_text_nearest(wanted, names, FV_CMD_COUNT);
+    fv_fail(&tool->ctx, FV_E_USAGE, "unknown command '%s'%s%s%s", wanted, near ? "; did you mean '" : "", near ? near : "",
+            near ? "'?" : "");
+    return fv_hint(&tool->ctx, "'fovea help' lists the commands");
+}
+
+static fv_status run_command(fv_tool *tool) {
+    if (fv_cli_bool(&tool->cli, OPT_HELP)) return fv_cli_print_help(stdout, tool->cli.command), FV_OK;
+    FV_TRY(fv_cli_validate(&tool->cli));
+    prepare_blas();
+    switch (tool->cli.command) {
+    case FV_CMD_train: return fv_cmd_train(tool);
+    case FV_CMD_eval: return fv_cmd_eval(tool);
+    case FV_CMD_info: return fv_cmd_info(tool);
+    case FV_CMD_models: return fv_cmd_models(tool);
+    case FV_CMD_bench: return fv_cmd_bench(tool);
+    case FV_CMD_data: return fv_cmd_data(tool);
+    case FV_CMD_help: return print_help(tool);
+    case FV_CMD_version: return print_version(tool);
+    case FV_CMD_COUNT: break;
+    }
+    return fv_fail(&tool->ctx, FV_E_INTERNAL, "no such command");
+}
+
+/* Parse and run; the status is that of the whole invocation. */
+static fv_status run(fv_tool *tool, int argc, char **argv) {
+    fv_status status = fv_cli_parse(&tool->cli, &tool->ctx, argc, argv);
+    if (tool->cli.command < FV_CMD_COUNT) fv_console_configure(&tool->console, &tool->cli);
+    if (status == FV_OK) status = run_command(tool);
+    errno = 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (status == FV_OK) status = fv_fail(&tool->ctx, FV_E_IO, "standard output: %s", strerror(errno ? errno : EIO));
+    }
+    return status;
+}
+
+int main(int argc, char **argv) {
+    double launched = fv_tool_now();
+    guard_standard_streams();
+    if (argc < 2) {
+        fv_cli_print_usage(stderr);
+        return FV_E_USAGE;
+    }
+    static fv_tool tool;
+    tool.launched = launched;
+    fv_ctx_init(&tool.ctx);
+    fv_console_init(&tool.console, NULL);
+    tool.ctx.log = log_callback;
+    tool.ctx.log_user = &tool.console;
+    fv_status status = run(&tool, argc, argv);
+    int stopped_by = fv_signal_pending();
+    if (status != FV_OK) fv_console_error(&tool.console, &tool.ctx.error);
+    fv_console_close(&tool.console);
+    fv_cli_free(&tool.cli);
+    return status != FV_OK ? (int)status : stopped_by ? 128 + stopped_by : 0;
+}

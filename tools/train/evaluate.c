@@ -1,0 +1,110 @@
+#include "tools/train/evaluate.h"
+#include "tools/train/signals.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Fill a sample from its logits [classes]; false if one is not finite. */
+static bool judge(fv_sample *sample, const double *logits, int32_t classes) {
+    double max = -INFINITY, sum = 0;
+    for (int32_t k = 0; k < classes; k++) {
+        if (!isfinite(logits[k])) return false;
+        if (logits[k] > max) max = logits[k], sample->predicted = k;
+    }
+    int32_t before = 0; /* classes ranked above the right one; the lower number goes first among equals */
+    double right = logits[sample->label];
+    for (int32_t k = 0; k < classes; k++) {
+        sum += exp(logits[k] - max);
+        before += logits[k] > right || (logits[k] == right && k < sample->label);
+    }
+    sample->in_top5 = before < 5;
+    sample->p_label = exp(right - max) / sum;
+    sample->p_predicted = 1 / sum;
+    return true;
+}
+
+typedef struct scratch {
+    double *logits, *row_loss;
+    size_t n_logits, n_rows;
+} scratch;
+
+static fv_status run_batch(fv_session *s, fv_program *program, const fv_batch *batch, scratch *w, fv_evaluation *e) {
+    fv_step step = {.seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .loss_scale = 1};
+    FV_TRY(fv_network_feed(s->ctx, program, &s->net, batch));
+    FV_TRY(fv_program_run(program, &step, FV_ALL_SEGMENTS));
+    FV_TRY(fv_network_output(s->ctx, program, "logits", w->logits, (int64_t)w->n_logits));
+    FV_TRY(fv_network_output(s->ctx, program, "row_loss", w->row_loss, (int64_t)w->n_rows));
+    for (int64_t r = 0; r < batch->valid; r++) {
+        fv_sample *sample = &e->samples[e->count++];
+        *sample = (fv_sample){.index = batch->index[r], .label = batch->labels[r], .loss = w->row_loss[r]};
+        if (!judge(sample, w->logits + r * e->classes, e->classes) || !isfinite(sample->loss))
+            return fv_fail(s->ctx, FV_E_NUMERIC, "the model's output for picture %lld of '%s' is not finite",
+                           (long long)sample->index, e->data->name);
+    }
+    return FV_OK;
+}
+
+static fv_status run_loader(fv_session *s, fv_program *program, fv_loader *loader, int64_t n, scratch *w, fv_evaluation *e) {
+    FV_TRY(fv_loader_start(loader, 0, 0));
+    for (;;) {
+        fv_batch batch;
+        FV_TRY(fv_loader_next(loader, &batch));
+        if (batch.size == 0) return FV_OK;
+        if (fv_signal_pending()) {
+            e->interrupted = true;
+            return FV_OK;
+        }
+        if (e->count + batch.valid > n) return fv_fail(s->ctx, FV_E_INTERNAL, "the loader gave more samples than there are");
+        FV_TRY(run_batch(s, program, &batch, w, e));
+        fv_console_bar(s->con, fv_tool_now(), "evaluating  %lld/%lld", (long long)e->count, (long long)n);
+    }
+}
+
+static void summarise(fv_evaluation *e) {
+    int64_t top1 = 0, top5 = 0;
+    double loss = 0;
+    for (int64_t i = 0; i < e->count; i++) {
+        top1 += e->samples[i].predicted == e->samples[i].label;
+        top5 += e->samples[i].in_top5;
+        loss += e->samples[i].loss;
+    }
+    double n = e->count ? (double)e->count : 1;
+    e->top1 = (double)top1 / n;
+    e->top5 = (double)top5 / n;
+    e->loss = loss / n;
+}
+
+static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t *index, int64_t n, scratch *w, fv_evaluation *e) {
+    fv_loader_cfg cfg = {.batch = s->net.batch,
+                         .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED),
+                         .workers = (int)fv_cli_int(s->cli, OPT_WORKERS)};
+    fv_loader *loader = NULL;
+    if (!w->logits || !w->row_loss || !e->samples) return s->ctx->error.code;
+    FV_TRY(fv_loader_create(s->ctx, e->data, index, n, &cfg, &loader));
+    fv_status status = run_loader(s, program, loader, n, w, e);
+    fv_loader_destroy(loader);
+    return status;
+}
+
+fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n, fv_evaluation *out) {
+    double start = fv_tool_now();
+    scratch w = {.n_logits = (size_t)(s->net.batch * s->net.cfg.num_classes), .n_rows = (size_t)s->net.batch};
+    *out = (fv_evaluation){.ctx = s->ctx, .data = d, .classes = (int32_t)s->net.cfg.num_classes};
+    if (!index) n = d->count;
+    w.logits = fv_alloc(s->ctx, w.n_logits, sizeof *w.logits);
+    w.row_loss = fv_alloc(s->ctx, w.n_rows, sizeof *w.row_loss);
+    out->samples = fv_calloc(s->ctx, (size_t)n + 1, sizeof *out->samples);
+    fv_status status = evaluate_with(s, program, index, n, &w, out);
+    fv_free(s->ctx, w.logits, w.n_logits, sizeof *w.logits);
+    fv_free(s->ctx, w.row_loss, w.n_rows, sizeof *w.row_loss);
+    out->capacity = n + 1;
+    out->seconds = fv_tool_now() - start;
+    if (status == FV_OK) summarise(out);
+    else fv_evaluation_free(out);
+    return status;
+}
+
+void fv_evaluation_free(fv_evaluation *e) {
+    if (e->samples) fv_free(e->ctx, e->samples, (size_t)e->capacity, sizeof *e->samples);
+    e->samples = NULL;
+}

@@ -1,0 +1,28 @@
+/* recipe.c: what to use where the user said nothing. Every choice lands in args.yaml. */
+#include "tools/train/session.h"
+
+#include <string.h>
+
+static fv_status resolve_training(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data) {
+    bool vit = !strcmp(model->family, "vit"), small = !strcmp(model->family, "mlp") || !strcmp(model->family, "lenet");
+    FV_TRY(fv_cli_resolve(cli, OPT_OPTIMIZER, "%s", vit ? "adamw" : "sgd"));
+    bool sgd = !strcmp(fv_cli_text(cli, OPT_OPTIMIZER), "sgd"), adamw = !strcmp(fv_cli_text(cli, OPT_OPTIMIZER), "adamw");
+    FV_TRY(fv_cli_resolve(cli, OPT_EPOCHS, "%d", small ? 10 : 30));
+    FV_TRY(fv_cli_resolve(cli, OPT_LR, "%s", !sgd ? "0.001" : small ? "0.05" : "0.1"));
+    FV_TRY(fv_cli_resolve(cli, OPT_WEIGHT_DECAY, "%s", sgd ? "0.0005" : adamw ? "0.05" : "0"));
+    FV_TRY(fv_cli_resolve(cli, OPT_CLIP_GRAD, "%s", vit ? "1" : "0"));
+    const char *sched = fv_cli_text(cli, OPT_SCHED);
+    bool warms_up = strcmp(sched, "onecycle") != 0 && strcmp(sched, "constant") != 0;
+    double fifth = fv_cli_float(cli, OPT_EPOCHS) / 5;
+    FV_TRY(fv_cli_resolve(cli, OPT_WARMUP_EPOCHS, "%g", !warms_up ? 0.0 : fifth < 2 ? fifth : 2.0));
+    FV_TRY(fv_cli_resolve(cli, OPT_CROP_PAD, "%d", data->c > 1 ? 4 : 2));
+    return fv_cli_resolve(cli, OPT_HFLIP, "%s", data->c > 1 ? "0.5" : "0");
+}
+
+fv_status fv_recipe_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data) {
+    bool own_size = !strcmp(model->family, "vit"); /* the others take pictures of any size */
+    FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", data->classes));
+    FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", own_size ? (long long)model->img_size : (long long)data->h));
+    FV_TRY(fv_cli_resolve(cli, OPT_THREADS, "%d", fv_cpu_count()));
+    return cli->command == FV_CMD_train ? resolve_training(cli, model, data) : FV_OK;
+}

@@ -1,0 +1,52 @@
+/* session.h: data, model, device and programs of one `train` or `eval`.
+ *
+ *   options ─► data sets, split ─► network (with defaults that depend on model and data) ─► device, store ─► programs
+ */
+#ifndef FV_TOOLS_TRAIN_SESSION_H
+#define FV_TOOLS_TRAIN_SESSION_H
+
+#include "tools/tool.h"
+#include "tools/train/network.h"
+
+typedef struct fv_session {
+    fv_tool *tool;
+    fv_ctx *ctx; /* the tool's; so are the next two */
+    fv_cli *cli;
+    fv_console *con;
+    fv_arena arena;
+    fv_dataset *train, *test;
+    int64_t *train_index, *val_index;
+    int64_t n_train, n_val;
+    fv_network net;
+    fv_network_size size;
+    char weights[512]; /* to start from; "": none */
+    fv_device *device;
+    fv_store *store;
+    fv_program *train_program, *eval_program, *ema_program;
+} fv_session;
+
+void fv_session_init(fv_session *s, fv_tool *tool);
+void fv_session_close(fv_session *s);
+
+/* Training set and its split; --fraction and --overfit-batches cut it down. */
+fv_status fv_session_open_train(fv_session *s);
+fv_status fv_session_open_test(fv_session *s);
+/* Give every option that nobody gave its value, and fill `net`. Needs the data set that the options speak of. */
+fv_status fv_session_configure(fv_session *s);
+fv_status fv_session_open_device(fv_session *s);
+/* Graph, store, initial or pretrained weights, program. */
+fv_status fv_session_build_train(fv_session *s);
+/* The same for evaluation; after build_train over the same store and memory. Made on first use. */
+fv_status fv_session_build_eval(fv_session *s);
+fv_status fv_session_build_ema(fv_session *s);
+/* Read weights into the store. */
+fv_status fv_session_load(fv_session *s, const char *path);
+
+bool fv_session_overfits(const fv_session *s);
+/* "cifar10: train 45000, val 5000 (held out of train), test 10000 · 10 classes" into buf */
+const char *fv_session_data_text(const fv_session *s, char *buf, size_t size);
+
+/* recipe.c: defaults by model family and data set. */
+fv_status fv_recipe_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data);
+
+#endif

@@ -1,0 +1,38 @@
+#include "tools/train/signals.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop_signal, save_wanted;
+
+static void on_stop(int number) {
+    static const char text[] = "\nfovea: finishing the step, then saving; once more to leave at once\n";
+    if (stop_signal) _exit(128 + number);
+    stop_signal = number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return; /* a closed terminal is no reason not to save */
+}
+
+static void on_save(int number) {
+    (void)number;
+    save_wanted = 1;
+}
+
+void fv_signal_watch(void) {
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    struct sigaction save = {.sa_handler = on_save, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGUSR1, &save, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that left must not end a training run; writes then fail with EPIPE */
+}
+
+int fv_signal_pending(void) {
+    return stop_signal;
+}
+
+bool fv_signal_take_save(void) {
+    bool wanted = save_wanted;
+    save_wanted = 0;
+    return wanted;
+}
