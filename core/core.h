@@ -10,6 +10,7 @@
 #include "core/graph.h"
 #include "core/ops.h"
 #include "core/backend.h"
+#include "core/kernel.h"
 #include "core/store.h"
 #include "core/program.h"
 #include "core/io/io.h"

@@ -1,6 +1,7 @@
 /* program.c: from graph to something that runs. */
 #include "core/program.h"
 
+#include <math.h>
 #include <string.h>
 
 struct fv_program {
@@ -119,6 +120,22 @@ fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, 
     return FV_OK;
 }
 
+fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, fv_store **store,
+                            fv_program **out) {
+    *out = NULL;
+    *store = NULL;
+    fv_status status = fv_graph_finish(g);
+    if (status == FV_OK) status = fv_store_create(ctx, dev, store);
+    if (status == FV_OK) status = fv_store_bind(*store, g);
+    if (status == FV_OK) status = fv_store_commit(*store, seed);
+    if (status == FV_OK) status = fv_compile(ctx, g, *store, dev, NULL, out);
+    else fv_graph_free(g);
+    if (status == FV_OK) return FV_OK;
+    fv_store_destroy(*store);
+    *store = NULL;
+    return status;
+}
+
 void fv_program_destroy(fv_program *p) {
     if (!p) return;
     const fv_backend *b = p->dev->backend;
@@ -153,6 +170,19 @@ fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t 
     size_t want = fv_bytes(p->plan.graph->values[v.id].type);
     if (bytes != want) return fv_fail(p->ctx, FV_E_INTERNAL, "output '%s' has %zu bytes, not %zu", name, want, bytes);
     return p->dev->backend->copy(p->dev, host, p->plan.address[v.id], bytes, FV_COPY_TO_HOST);
+}
+
+double fv_program_scalar(fv_program *p, const char *name) {
+    fv_value v = fv_find_output(p->plan.graph, name);
+    fv_type type = fv_typeof(p->plan.graph, v);
+    double wide = NAN;
+    float narrow = NAN;
+    bool is_double = type.dtype == FV_F64;
+    if (fv_is_none(v) || (!is_double && type.dtype != FV_F32) || fv_count(type) < 1) return NAN;
+    void *to = is_double ? (void *)&wide : (void *)&narrow;
+    if (p->dev->backend->copy(p->dev, to, p->plan.address[v.id], fv_dtype_size(type.dtype), FV_COPY_TO_HOST) != FV_OK)
+        return NAN;
+    return is_double ? wide : (double)narrow;
 }
 
 fv_type fv_program_output_type(const fv_program *p, const char *name) {

@@ -11,22 +11,22 @@
 typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST } fv_where;
 typedef struct fv_place {
     fv_where where;
-    size_t offset;  /* ARENA, CONST: bytes */
-    int32_t slot;   /* STORE */
-    int32_t alias;  /* value id whose memory this one shares (in-place, reshape); 0: its own */
+    size_t offset;     /* ARENA, CONST: bytes */
+    int32_t slot;      /* STORE */
+    int32_t alias;     /* value id whose memory this one shares (in-place, reshape); 0: its own */
     int32_t def, last; /* lifetime, in positions of `order` */
 } fv_place;
 
 struct fv_plan {
     fv_graph *graph;
     fv_store *store;
-    bool use_ema;             /* parameters are read from their EMA slots */
-    int32_t *order;           /* node indices, segment by segment */
+    bool use_ema;   /* parameters are read from their EMA slots */
+    int32_t *order; /* node indices, segment by segment */
     int32_t segment_first[FV_SEG_COUNT + 1];
-    fv_place *place;          /* per value */
-    void **address;           /* per value; NULL: not placed */
+    fv_place *place; /* per value */
+    void **address;  /* per value; NULL: not placed */
     size_t arena_bytes, const_bytes, workspace_bytes;
-    size_t naive_bytes;       /* the arena without any reuse */
+    size_t naive_bytes; /* the arena without any reuse */
     void *arena, *consts, *workspace;
 };
 
@@ -34,13 +34,20 @@ typedef struct fv_program fv_program;
 
 typedef struct fv_compile_opts {
     bool use_ema;
-    bool accumulate;           /* running statistics change in every micro-step, not in the update segment */
-    const fv_program *share;   /* borrow its arena and workspace if they are large enough; that program must outlive this one */
+    bool accumulate; /* running statistics change in every micro-step, not in the update segment */
+    const fv_program
+        *share; /* borrow its arena and workspace if they are large enough; that program must outlive this one */
 } fv_compile_opts;
 
-/* Verify, let the backend rewrite, plan, allocate, compile. Takes ownership of g (freed with the program, and on failure).
- * The store must have been bound to g and committed. A node that the backend does not support is FV_E_MODEL, naming it. */
-fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, const fv_compile_opts *opts, fv_program **out);
+/* Verify, let the backend rewrite, plan, allocate, compile. Takes ownership of g (freed with the program, and on
+ * failure). The store must have been bound to g and committed. A node that the backend does not support is FV_E_MODEL,
+ * naming it. */
+fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, const fv_compile_opts *opts,
+                     fv_program **out);
+/* The usual start: a store for the graph with initial values drawn from `seed`, and the program. Takes the graph like
+ * fv_compile; the caller owns both results (destroy the program first). */
+fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, fv_store **store,
+                            fv_program **out);
 void fv_program_destroy(fv_program *p);
 const fv_plan *fv_program_plan(const fv_program *p);
 fv_exec *fv_program_exec(const fv_program *p);
@@ -49,6 +56,8 @@ fv_exec *fv_program_exec(const fv_program *p);
  * fv_program_input is a no-op for an input that the graph does not have (eval graphs lack some). */
 fv_status fv_program_input(fv_program *p, const char *name, const void *host, size_t bytes);
 fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t bytes);
+/* The first element of an output of floats; NaN if there is none of that name. */
+double fv_program_scalar(fv_program *p, const char *name);
 fv_type fv_program_output_type(const fv_program *p, const char *name);
 
 /* Run the segments in the mask (1 << FV_SEG_...), in order, and wait. A kernel's fault is returned. */

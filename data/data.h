@@ -83,6 +83,9 @@ fv_status fv_loader_start(fv_loader *l, int64_t epoch, int64_t first_batch);
 fv_status fv_loader_next(fv_loader *l, fv_batch *out);
 double fv_loader_wait_seconds(const fv_loader *l); /* time that fv_loader_next spent waiting */
 
+/* Give a batch to the inputs of a float32 program that has them: images, record, labels, row_weight, row_key. */
+fv_status fv_batch_feed(const fv_batch *batch, fv_program *p);
+
 /* ---- download */
 typedef struct fv_get_opts {
     const char *root;        /* as above */

@@ -2,6 +2,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,11 @@ double fvt_normal(uint64_t seed, uint64_t index, uint32_t stream) {
 
 double fvt_uniform(uint64_t seed, uint64_t index, uint32_t stream) {
     return fv_uniform_f64(fv_random(seed, index, 1, 0, stream).v[0]);
+}
+
+const char *fvt_numbered(fvt_name *n, const char *stem, int i) {
+    snprintf(n->text, sizeof n->text, "%s%d", stem, i);
+    return n->text;
 }
 
 void *fvt_alloc(int64_t count, size_t size) {

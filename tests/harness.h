@@ -12,6 +12,12 @@
 double fvt_normal(uint64_t seed, uint64_t index, uint32_t stream);
 double fvt_uniform(uint64_t seed, uint64_t index, uint32_t stream); /* (0,1) */
 
+/* ---- names: "in0", "out1" */
+typedef struct fvt_name {
+    char text[16];
+} fvt_name;
+const char *fvt_numbered(fvt_name *n, const char *stem, int i);
+
 /* ---- memory that a test may forget about only by fvt_free */
 void *fvt_alloc(int64_t count, size_t size); /* zeroed */
 double *fvt_doubles(int64_t count);

@@ -1,5 +1,5 @@
-/* op_table.c: the rows, by family in the order of ops.def. Shapes are small and odd on purpose: channel tails of 1, 3, 5, 17
- * and 33, one row, one pixel; a few large ones make several tiles. */
+/* op_table.c: the rows, by family in the order of ops.def. Shapes are small and odd on purpose: channel tails of 1, 3,
+ * 5, 17 and 33, one row, one pixel; a few large ones make several tiles. */
 #include "tests/op_table.h"
 #include "tests/harness.h"
 
@@ -7,126 +7,147 @@
 
 /* ---------------------------------------------------------------- how rows are written */
 
-#define DIMS(...) (int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }
-#define TYPE(dtype_, ...) {dtype_, DIMS(__VA_ARGS__)}
-#define OPERAND(fill_, ...) {.fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__)}
+#define DIMS(...) \
+    (int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { \
+        __VA_ARGS__ \
+    }
+#define TYPE(dtype_, ...) \
+    { dtype_, DIMS(__VA_ARGS__) }
+#define OPERAND(fill_, ...) \
+    { .fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__) }
 #define N(...) OPERAND(FILL_NORMAL, __VA_ARGS__)
 #define P(...) OPERAND(FILL_POSITIVE, __VA_ARGS__)
-#define CONSTANT(fill_, ...) {.fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__), .constant = true}
-#define STATE(fill_, ...) {.fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__), .state = true}
-#define SCALAR(fill_) {.fill = fill_, .type = {.dtype = FV_F32}}
-#define ABSENT {.fill = FILL_ABSENT}
-#define KEYS(n) {.fill = FILL_KEY, .type = TYPE(FV_I64, n), .constant = true}
-#define LABELS(n, k) {.fill = FILL_LABEL, .type = TYPE(FV_I32, n), .limit = (k), .constant = true}
-#define BYTES(below, ...) {.fill = FILL_BYTE, .type = TYPE(FV_U8, __VA_ARGS__), .limit = (below), .constant = true}
-#define ROW(op_, note_, ...) {.op = FV_OP_##op_, .note = note_, .in = {__VA_ARGS__}}
-#define ROWA(op_, note_, attr_, ...) {.op = FV_OP_##op_, .note = note_, .attr = {attr_}, .in = {__VA_ARGS__}}
+#define CONSTANT(fill_, ...) \
+    { .fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__), .constant = true }
+#define STATE(fill_, ...) \
+    { .fill = fill_, .type = TYPE(FV_F32, __VA_ARGS__), .state = true }
+#define SCALAR(fill_) \
+    { \
+        .fill = fill_, .type = {.dtype = FV_F32 } \
+    }
+#define ABSENT \
+    { .fill = FILL_ABSENT }
+#define KEYS(n) \
+    { .fill = FILL_KEY, .type = TYPE(FV_I64, n), .constant = true }
+#define LABELS(n, k) \
+    { .fill = FILL_LABEL, .type = TYPE(FV_I32, n), .limit = (k), .constant = true }
+#define BYTES(below, ...) \
+    { .fill = FILL_BYTE, .type = TYPE(FV_U8, __VA_ARGS__), .limit = (below), .constant = true }
+#define ROW(op_, note_, ...) \
+    { \
+        .op = FV_OP_##op_, .note = note_, .in = { __VA_ARGS__ } \
+    }
+#define ROWA(op_, note_, attr_, ...) \
+    { \
+        .op = FV_OP_##op_, .note = note_, .attr = {attr_}, .in = { __VA_ARGS__ } \
+    }
 #define LIST(...) __VA_ARGS__
 
 /* Size of a convolution's result. */
-#define CONV_OUT(in, kernel, stride, before, after, dilation)                                                          \
+#define CONV_OUT(in, kernel, stride, before, after, dilation) \
     (((in) + (before) + (after) - (dilation) * ((kernel)-1) - 1) / (stride) + 1)
-#define CONV_ATTR(sh, sw, t, l, b, r, dh, dw, g)                                                                       \
+#define CONV_ATTR(sh, sw, t, l, b, r, dh, dw, g) \
     { .stride = {sh, sw}, .pad = {t, l, b, r}, .dilation = {dh, dw}, .groups = g }
 
 /* A convolution and its two gradients. */
-#define CONV(note_, n, h, w, c, k, r, s, g, sh, sw, pt, pl, pb, pr, dh, dw)                                            \
-    ROWA(CONV2D, note_, LIST(.conv2d = CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g)), N(n, h, w, c),                   \
-         N(k, r, s, (c) / (g)), N(k)),                                                                                 \
-        ROWA(CONV2D_BWD_DATA, note_,                                                                                   \
-             LIST(.conv2d_bwd = {CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g), {n, h, w, c}}),                         \
-             N(n, CONV_OUT(h, r, sh, pt, pb, dh), CONV_OUT(w, s, sw, pl, pr, dw), k), N(k, r, s, (c) / (g))),          \
-        ROWA(CONV2D_BWD_WEIGHT, note_,                                                                                 \
-             LIST(.conv2d_bwd = {CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g), {k, r, s, (c) / (g)}}),                 \
+#define CONV(note_, n, h, w, c, k, r, s, g, sh, sw, pt, pl, pb, pr, dh, dw) \
+    ROWA(CONV2D, note_, LIST(.conv2d = CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g)), N(n, h, w, c), \
+         N(k, r, s, (c) / (g)), N(k)), \
+        ROWA(CONV2D_BWD_DATA, note_, LIST(.conv2d_bwd = {CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g), {n, h, w, c}}), \
+             N(n, CONV_OUT(h, r, sh, pt, pb, dh), CONV_OUT(w, s, sw, pl, pr, dw), k), N(k, r, s, (c) / (g))), \
+        ROWA(CONV2D_BWD_WEIGHT, note_, \
+             LIST(.conv2d_bwd = {CONV_ATTR(sh, sw, pt, pl, pb, pr, dh, dw, g), {k, r, s, (c) / (g)}}), \
              N(n, CONV_OUT(h, r, sh, pt, pb, dh), CONV_OUT(w, s, sw, pl, pr, dw), k), N(n, h, w, c))
 /* Square kernel, stride and padding. */
-#define CONV_SQUARE(note_, n, h, w, c, k, kernel, g, stride, pad)                                                      \
+#define CONV_SQUARE(note_, n, h, w, c, k, kernel, g, stride, pad) \
     CONV(note_, n, h, w, c, k, kernel, kernel, g, stride, stride, pad, pad, pad, pad, 1, 1)
 
 /* A linear layer and its two gradients, x [rows,in]. */
-#define LINEAR_ROWS(note_, rows, in_, out_)                                                                            \
-    ROW(LINEAR, note_, N(rows, in_), N(out_, in_), N(out_)),                                                           \
-        ROW(LINEAR_BWD_DATA, note_, N(rows, out_), N(out_, in_)),                                                      \
+#define LINEAR_ROWS(note_, rows, in_, out_) \
+    ROW(LINEAR, note_, N(rows, in_), N(out_, in_), N(out_)), ROW(LINEAR_BWD_DATA, note_, N(rows, out_), N(out_, in_)), \
         ROW(LINEAR_BWD_WEIGHT, note_, N(rows, out_), N(rows, in_))
 
 #define MATMUL_ATTR(ta, tb) LIST(.matmul = {ta, tb})
 
 #define BN_ATTR(act_) LIST(.batch_norm = {.eps = 1e-5, .act = FV_ACT_##act_})
 /* All four batch norms over x = dims, of c channels. */
-#define BATCH_NORM_ROWS(note_, act_, c, ...)                                                                           \
-    ROWA(BATCH_NORM, note_, BN_ATTR(act_), N(__VA_ARGS__), P(c), N(c), N(__VA_ARGS__)),                                \
-        ROWA(BATCH_NORM_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), N(__VA_ARGS__), N(c), P(c), P(c)),  \
-        ROWA(BATCH_NORM_INFER, note_, BN_ATTR(act_), N(__VA_ARGS__), CONSTANT(FILL_NORMAL, c),                         \
-             CONSTANT(FILL_POSITIVE, c), P(c), N(c), N(__VA_ARGS__)),                                                  \
-        ROWA(BATCH_NORM_INFER_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), N(__VA_ARGS__), N(c), P(c),   \
+#define BATCH_NORM_ROWS(note_, act_, c, ...) \
+    ROWA(BATCH_NORM, note_, BN_ATTR(act_), N(__VA_ARGS__), P(c), N(c), N(__VA_ARGS__)), \
+        ROWA(BATCH_NORM_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), N(__VA_ARGS__), N(c), P(c), P(c)), \
+        ROWA(BATCH_NORM_INFER, note_, BN_ATTR(act_), N(__VA_ARGS__), CONSTANT(FILL_NORMAL, c), \
+             CONSTANT(FILL_POSITIVE, c), P(c), N(c), N(__VA_ARGS__)), \
+        ROWA(BATCH_NORM_INFER_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), N(__VA_ARGS__), N(c), P(c), \
              P(c))
 
 #define NORM_ATTR(groups_) LIST(.norm = {.eps = 1e-5, .groups = groups_})
 
 /* An activation and its slope, on two sizes. */
-#define ACTIVATION_ROWS(note_, kind_, alpha_)                                                                          \
-    ROWA(ACTIVATION, note_, LIST(.activation = {FV_ACT_##kind_, alpha_}), OPERAND(FILL_AWAY, 3, 5, 7)),                \
-        ROWA(ACTIVATION, note_ " large", LIST(.activation = {FV_ACT_##kind_, alpha_}), OPERAND(FILL_AWAY, 5, 4099)),   \
-        ROWA(ACTIVATION_BWD, note_, LIST(.activation = {FV_ACT_##kind_, alpha_}), N(3, 5, 7),                          \
-             OPERAND(FILL_AWAY, 3, 5, 7)),                                                                             \
-        ROWA(ACTIVATION_BWD, note_ " large", LIST(.activation = {FV_ACT_##kind_, alpha_}), N(5, 4099),                 \
+#define ACTIVATION_ROWS(note_, kind_, alpha_) \
+    ROWA(ACTIVATION, note_, LIST(.activation = {FV_ACT_##kind_, alpha_}), OPERAND(FILL_AWAY, 3, 5, 7)), \
+        ROWA(ACTIVATION, note_ " large", LIST(.activation = {FV_ACT_##kind_, alpha_}), OPERAND(FILL_AWAY, 5, 4099)), \
+        ROWA(ACTIVATION_BWD, note_, LIST(.activation = {FV_ACT_##kind_, alpha_}), N(3, 5, 7), \
+             OPERAND(FILL_AWAY, 3, 5, 7)), \
+        ROWA(ACTIVATION_BWD, note_ " large", LIST(.activation = {FV_ACT_##kind_, alpha_}), N(5, 4099), \
              OPERAND(FILL_AWAY, 5, 4099))
 
 /* Size of a pooling's result. */
 #define POOL_ROOM(in, kernel, before, after) ((in) + (before) + (after) - (kernel))
-#define POOL_OUT(in, kernel, stride, before, after, ceil_)                                                             \
-    (POOL_ROOM(in, kernel, before, after) / (stride) + 1 +                                                             \
-     ((ceil_) && POOL_ROOM(in, kernel, before, after) % (stride) &&                                                    \
+#define POOL_OUT(in, kernel, stride, before, after, ceil_) \
+    (POOL_ROOM(in, kernel, before, after) / (stride) + 1 + \
+     ((ceil_) && POOL_ROOM(in, kernel, before, after) % (stride) && \
       (POOL_ROOM(in, kernel, before, after) / (stride) + 1) * (stride) < (in) + (before)))
-#define POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include)                                                          \
+#define POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include) \
     { {kh, kw}, {sh, sw}, {t, l, b, r}, ceil_, include }
-#define POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_)                                                          \
+#define POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_) \
     n, POOL_OUT(h, kh, sh, t, b, ceil_), POOL_OUT(w, kw, sw, l, r, ceil_), c
 /* Max and average pooling with their gradients. */
-#define POOL_ROWS(note_, n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_, include)                                       \
-    ROWA(MAX_POOL2D, note_, LIST(.pool = POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include)),                       \
-         OPERAND(FILL_DISTINCT, n, h, w, c)),                                                                          \
-        ROWA(MAX_POOL2D_BWD, note_,                                                                                    \
-             LIST(.pool_bwd = {POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include), {n, h, w, c}}),                  \
-             N(POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_)),                                                 \
-             {.fill = FILL_PLACE, .type = TYPE(FV_U8, POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_))}),        \
-        ROWA(AVG_POOL2D, note_, LIST(.pool = POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include)), N(n, h, w, c)),   \
-        ROWA(AVG_POOL2D_BWD, note_,                                                                                    \
-             LIST(.pool_bwd = {POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include), {n, h, w, c}}),                  \
+#define POOL_ROWS(note_, n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_, include) \
+    ROWA(MAX_POOL2D, note_, LIST(.pool = POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include)), \
+         OPERAND(FILL_DISTINCT, n, h, w, c)), \
+        ROWA(MAX_POOL2D_BWD, note_, \
+             LIST(.pool_bwd = {POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include), {n, h, w, c}}), \
+             N(POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_)), \
+             {.fill = FILL_PLACE, .type = TYPE(FV_U8, POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_))}), \
+        ROWA(AVG_POOL2D, note_, LIST(.pool = POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include)), N(n, h, w, c)), \
+        ROWA(AVG_POOL2D_BWD, note_, \
+             LIST(.pool_bwd = {POOL_ATTR(kh, kw, sh, sw, t, l, b, r, ceil_, include), {n, h, w, c}}), \
              N(POOLED(n, h, w, c, kh, kw, sh, sw, t, l, b, r, ceil_)))
 
-#define RESIZE_ROWS(note_, mode_, align, n, h, w, c, oh, ow)                                                           \
-    ROWA(RESIZE, note_, LIST(.resize = {FV_RESIZE_##mode_, align, oh, ow}), N(n, h, w, c)),                            \
+#define RESIZE_ROWS(note_, mode_, align, n, h, w, c, oh, ow) \
+    ROWA(RESIZE, note_, LIST(.resize = {FV_RESIZE_##mode_, align, oh, ow}), N(n, h, w, c)), \
         ROWA(RESIZE_BWD, note_, LIST(.resize = {FV_RESIZE_##mode_, align, h, w}), N(n, oh, ow, c))
 
-#define REDUCE_ROWS(note_, axes, keep, ...)                                                                            \
-    ROWA(SUM, note_, LIST(.reduce = {axes, keep}), N(__VA_ARGS__)),                                                    \
+#define REDUCE_ROWS(note_, axes, keep, ...) \
+    ROWA(SUM, note_, LIST(.reduce = {axes, keep}), N(__VA_ARGS__)), \
         ROWA(MEAN, note_, LIST(.reduce = {axes, keep}), N(__VA_ARGS__))
 
 /* Separate q, k, v, and its gradient. */
-#define ATTENTION_ROWS(note_, n, sq, sk, heads_, d, scale_)                                                            \
-    ROWA(ATTENTION, note_, LIST(.attention = {heads_, scale_}), N(n, sq, (heads_) * (d)), N(n, sk, (heads_) * (d)),    \
-         N(n, sk, (heads_) * (d))),                                                                                    \
-        ROWA(ATTENTION_BWD, note_, LIST(.attention = {heads_, scale_}), N(n, sq, (heads_) * (d)),                      \
-             OPERAND(FILL_ATTEND, n, sq, (heads_) * (d)), OPERAND(FILL_ATTEND, n, heads_, sq),                         \
+#define ATTENTION_ROWS(note_, n, sq, sk, heads_, d, scale_) \
+    ROWA(ATTENTION, note_, LIST(.attention = {heads_, scale_}), N(n, sq, (heads_) * (d)), N(n, sk, (heads_) * (d)), \
+         N(n, sk, (heads_) * (d))), \
+        ROWA(ATTENTION_BWD, note_, LIST(.attention = {heads_, scale_}), N(n, sq, (heads_) * (d)), \
+             OPERAND(FILL_ATTEND, n, sq, (heads_) * (d)), OPERAND(FILL_ATTEND, n, heads_, sq), \
              N(n, sq, (heads_) * (d)), N(n, sk, (heads_) * (d)), N(n, sk, (heads_) * (d)))
 /* One operand qkv, and its gradient. */
-#define ATTENTION_PACKED_ROWS(note_, n, s, heads_, d)                                                                  \
-    ROWA(ATTENTION, note_, LIST(.attention = {heads_, 0}), N(n, s, 3 * (heads_) * (d))),                               \
-        ROWA(ATTENTION_BWD, note_, LIST(.attention = {heads_, 0}), N(n, s, (heads_) * (d)),                            \
-             OPERAND(FILL_ATTEND, n, s, (heads_) * (d)), OPERAND(FILL_ATTEND, n, heads_, s),                           \
+#define ATTENTION_PACKED_ROWS(note_, n, s, heads_, d) \
+    ROWA(ATTENTION, note_, LIST(.attention = {heads_, 0}), N(n, s, 3 * (heads_) * (d))), \
+        ROWA(ATTENTION_BWD, note_, LIST(.attention = {heads_, 0}), N(n, s, (heads_) * (d)), \
+             OPERAND(FILL_ATTEND, n, s, (heads_) * (d)), OPERAND(FILL_ATTEND, n, heads_, s), \
              N(n, s, 3 * (heads_) * (d)))
 
 #define LOSS_ATTR(smoothing, reduction_) LIST(.loss = {smoothing, FV_REDUCE_##reduction_})
-#define LOSS_ROWS(op_, note_, smoothing, reduction_, logits, ...)                                                      \
-    ROWA(op_, note_, LOSS_ATTR(smoothing, reduction_), logits, __VA_ARGS__),                                           \
+#define LOSS_ROWS(op_, note_, smoothing, reduction_, logits, ...) \
+    ROWA(op_, note_, LOSS_ATTR(smoothing, reduction_), logits, __VA_ARGS__), \
         ROWA(op_##_BWD, note_, LOSS_ATTR(smoothing, reduction_), SCALAR(FILL_NORMAL), logits, __VA_ARGS__)
 #define ROW_WEIGHTS(n) CONSTANT(FILL_WEIGHT, n)
 
-#define RECORDS(n, within) {.fill = FILL_RECORD, .type = TYPE(FV_F32, n, FV_AUG_FIELDS), .limit = (within)}
+#define RECORDS(n, within) \
+    { .fill = FILL_RECORD, .type = TYPE(FV_F32, n, FV_AUG_FIELDS), .limit = (within) }
 
-#define STATS {.fill = FILL_STATS, .type = TYPE(FV_F32, 2)}
-#define BAD_STATS {.fill = FILL_INFINITE, .type = TYPE(FV_F32, 2)}
+#define STATS \
+    { .fill = FILL_STATS, .type = TYPE(FV_F32, 2) }
+#define BAD_STATS \
+    { .fill = FILL_INFINITE, .type = TYPE(FV_F32, 2) }
 
 /* ---------------------------------------------------------------- the rows */
 

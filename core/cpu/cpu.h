@@ -45,6 +45,7 @@ size_t CPU(norm_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(reduce_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(loss_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(augment_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node);
 #endif
 

@@ -1,22 +1,21 @@
-/* safetensors.c: reading and writing safetensors.
+/* safetensors.c: reading safetensors.
  *
- *   open   length -> header text -> scan (bounds the parser's work) -> jansson -> entries -> layout check -> data
- * section save   order by element size -> header text -> tensors one by one -> commit
- */
-#include "core/io/io.h"
+ *   length -> header text -> entries -> layout check -> data section
+ *
+ * The header is JSON of a fixed form, so it is read in one pass without a tree: strings are decoded where they stand,
+ * and the entries point at them. Nothing recurses, and time and memory are proportional to the header's size. */
+#include "core/io/safetensors_internal.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LENGTH_BYTES 8
-#define MAX_DEPTH 16
-#define MAX_JSON_VALUES ((size_t)16 * FV_ST_MAX_TENSORS) /* a tensor of rank 6 is 13 values */
-#define METADATA "__metadata__"
+#define MAX_METADATA 1000
 
-static const char *st_dtype_name(fv_dtype dtype) {
+/* ---------------------------------------------------------------- shared with the writer */
+
+const char *fv_st_dtype_name(fv_dtype dtype) {
     switch (dtype) {
 #define ST_NAME(name, text, bytes, st) \
     case name: return st;
@@ -27,134 +26,231 @@ static const char *st_dtype_name(fv_dtype dtype) {
     return "unknown";
 }
 
-static fv_dtype st_dtype_find(const char *name) {
-    for (int i = 0; i < FV_DTYPE_COUNT; i++)
-        if (strcmp(st_dtype_name((fv_dtype)i), name) == 0) return (fv_dtype)i;
-    return FV_DTYPE_COUNT;
-}
-
-/* ---------------------------------------------------------------- header to JSON */
-
-static fv_status bad(const fv_st_file *f, int64_t offset, const char *why) {
-    return fv_fail_at(f->ctx, FV_E_MODEL, f->path, offset, "not a valid safetensors file: %s", why);
-}
-
-/* A quick look at the header before the parser builds a tree of it: depth and number of values are limited, so that
- * time and memory are. Offsets in messages are from the start of the file. */
-static fv_status scan_header(const fv_st_file *f, const char *text, size_t size) {
-    size_t values = 0;
-    int depth = 0;
-    bool in_string = false;
-    if (text[0] != '{') return bad(f, LENGTH_BYTES, "the header does not begin with '{'");
-    for (size_t i = 0; i < size; i++) {
-        int64_t offset = (int64_t)(LENGTH_BYTES + i);
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > MAX_DEPTH) return bad(f, offset, "the header is nested too deeply");
-            values++;
-        } else if (c == '}' || c == ']') {
-            depth--;
-        } else if (c == ',' || c == ':') {
-            values++;
-        }
-        if (values > MAX_JSON_VALUES) return bad(f, offset, "the header has too many tensors or values");
-    }
-    return FV_OK;
-}
-
-static fv_status parse_json(const fv_st_file *f, const char *text, size_t size, json_t **out) {
-    json_error_t error;
-    FV_TRY(scan_header(f, text, size));
-    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    if (*out) return FV_OK;
-    if (json_error_code(&error) == json_error_out_of_memory)
-        return fv_fail_memory(f->ctx, size, "a safetensors header");
-    return fv_fail_at(f->ctx, FV_E_MODEL, f->path, LENGTH_BYTES + error.position,
-                      "not a valid safetensors file: the header is not JSON: %s", error.text);
-}
-
-/* ---------------------------------------------------------------- JSON to entries */
-
-static fv_status bad_tensor(const fv_st_file *f, const char *name, const char *why) {
-    return fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1, "tensor \"%.200s\": %s", name, why);
-}
-
-static bool is_printable(const char *s) {
+bool fv_st_printable(const char *s) {
     for (; *s; s++)
         if ((unsigned char)*s < 0x20 || *s == 0x7f) return false;
     return true;
 }
 
-static fv_status read_shape(const fv_st_file *f, const char *name, const json_t *shape, fv_type *type) {
-    if (!json_is_array(shape)) return bad_tensor(f, name, "\"shape\" is missing or no list");
-    if (json_array_size(shape) > FV_MAX_RANK) return bad_tensor(f, name, "more than 6 dimensions");
-    type->rank = (int32_t)json_array_size(shape);
-    for (int i = 0; i < type->rank; i++) {
-        const json_t *dim = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(dim) || json_integer_value(dim) < 0)
-            return bad_tensor(f, name, "a dimension is not a non-negative integer");
-        type->dim[i] = json_integer_value(dim);
+size_t fv_st_utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) return 1;
+    size_t n = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    bool bad_second = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
+                      (s[0] == 0xF4 && s[1] > 0x8F);
+    return bad_second ? 0 : n;
+}
+
+/* ---------------------------------------------------------------- errors */
+
+static fv_status bad(const fv_st_file *f, int64_t offset, const char *why) {
+    return fv_fail_at(f->ctx, FV_E_MODEL, f->path, offset, "not a valid safetensors file: %s", why);
+}
+
+static fv_status bad_tensor(const fv_st_file *f, const char *name, const char *why) {
+    return fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1, "tensor \"%.200s\": %s", name, why);
+}
+
+/* ---------------------------------------------------------------- the header's JSON */
+
+typedef struct cursor {
+    fv_st_file *f;
+    char *text; /* NUL-terminated: looking at text[at] is always safe */
+    size_t at, size;
+} cursor;
+
+static fv_status not_json(const cursor *c, const char *expected) {
+    return fv_fail_at(c->f->ctx, FV_E_MODEL, c->f->path, (int64_t)(FV_ST_LENGTH + c->at),
+                      "not a valid safetensors file: the header is not as it should be: %s expected", expected);
+}
+
+static char peek(cursor *c) {
+    while (c->text[c->at] == ' ' || c->text[c->at] == '\n' || c->text[c->at] == '\r' || c->text[c->at] == '\t') c->at++;
+    return c->text[c->at];
+}
+
+static bool accept(cursor *c, char wanted) {
+    if (peek(c) != wanted) return false;
+    c->at++;
+    return true;
+}
+
+static fv_status expect(cursor *c, char wanted) {
+    char text[] = {'\'', wanted, '\'', '\0'};
+    return accept(c, wanted) ? FV_OK : not_json(c, text);
+}
+
+/* Four hexadecimal digits; -1 if they are none. */
+static int32_t hex4(const char *s) {
+    int32_t value = 0;
+    for (int i = 0; i < 4; i++) {
+        char d = s[i];
+        int digit = d >= '0' && d <= '9'   ? d - '0'
+                    : d >= 'a' && d <= 'f' ? d - 'a' + 10
+                    : d >= 'A' && d <= 'F' ? d - 'A' + 10
+                                           : -1;
+        if (digit < 0) return -1;
+        value = value << 4 | digit;
     }
+    return value;
+}
+
+static size_t put_utf8(char *to, int32_t code) {
+    size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const int lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3F));
+    to[0] = (char)(lead[n] | code);
+    return n;
+}
+
+/* The escape behind a backslash at c->at; what it stands for is at most as long as it is. */
+static fv_status read_escape(cursor *c, char *to, size_t *length) {
+    static const char letters[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    const char *s = c->text + c->at + 1, *letter = *s ? strchr(letters, *s) : NULL;
+    if (letter) {
+        *to = meaning[letter - letters];
+        *length = 1;
+        c->at += 2;
+        return FV_OK;
+    }
+    int32_t code = *s == 'u' ? hex4(s + 1) : -1;
+    size_t taken = 6;
+    if (code >= 0xD800 && code < 0xDC00 && s[5] == '\\' && s[6] == 'u') { /* a pair of surrogates */
+        int32_t low = hex4(s + 7);
+        code = low >= 0xDC00 && low < 0xE000 ? 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00) : -1;
+        taken = 12;
+    }
+    if (code <= 0 || (code >= 0xD800 && code < 0xE000)) return not_json(c, "a valid escape");
+    *length = put_utf8(to, code);
+    c->at += taken;
     return FV_OK;
 }
 
-static fv_status read_entry(const fv_st_file *f, const char *name, const json_t *json, fv_st_entry *entry) {
-    if (!is_printable(name)) return bad(f, -1, "a tensor's name holds control characters");
-    if (!json_is_object(json)) return bad_tensor(f, name, "its description is no JSON object");
-    const char *dtype = json_string_value(json_object_get(json, "dtype"));
-    if (!dtype) return bad_tensor(f, name, "\"dtype\" is missing or no string");
-    entry->type.dtype = st_dtype_find(dtype);
-    if (entry->type.dtype == FV_DTYPE_COUNT) {
-        return fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1, "tensor \"%.200s\": element type %.20s is not supported",
-                          name, is_printable(dtype) ? dtype : "(unprintable)");
+/* A string, decoded in place; *out lies in the header's text. */
+static fv_status read_string(cursor *c, const char **out) {
+    if (!accept(c, '"')) return not_json(c, "a string");
+    char *to = c->text + c->at;
+    *out = to;
+    while (c->text[c->at] != '"') {
+        size_t n = 0;
+        if (c->text[c->at] == '\\') {
+            FV_TRY(read_escape(c, to, &n));
+        } else {
+            const char *from = c->text + c->at;
+            n = (unsigned char)*from < 0x20 ? 0 : fv_st_utf8_length((const unsigned char *)from);
+            if (!n) return not_json(c, "UTF-8 text without control characters, and a closing quote,");
+            memmove(to, from, n);
+            c->at += n;
+        }
+        to += n;
     }
-    FV_TRY(read_shape(f, name, json_object_get(json, "shape"), &entry->type));
-    if (!fv_type_check(entry->type, &entry->bytes))
-        return bad_tensor(f, name, "the product of its dimensions overflows");
+    c->at++;
+    *to = '\0';
+    return FV_OK;
+}
 
-    const json_t *offsets = json_object_get(json, "data_offsets");
-    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
-    if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last))
-        return bad_tensor(f, name, "\"data_offsets\" is missing or no pair of integers");
-    int64_t begin = json_integer_value(first), end = json_integer_value(last);
-    if (begin < 0 || end < begin || (uint64_t)end > f->data_bytes) {
+/* A non-negative integer. Nothing else is a size or an offset. */
+static fv_status read_integer(cursor *c, int64_t *out) {
+    int64_t value = 0;
+    peek(c);
+    size_t start = c->at;
+    for (char d; (d = c->text[c->at]) >= '0' && d <= '9'; c->at++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, d - '0', &value))
+            return not_json(c, "an integer below 2^63");
+    char next = c->text[c->at];
+    if (c->at == start || next == '.' || next == 'e' || next == 'E' || (c->text[start] == '0' && c->at > start + 1))
+        return not_json(c, "a non-negative integer");
+    *out = value;
+    return FV_OK;
+}
+
+/* "[" integers "]"; at most `max` of them. */
+static fv_status read_integers(cursor *c, int64_t *out, int32_t max, int32_t *count) {
+    *count = 0;
+    FV_TRY(expect(c, '['));
+    if (accept(c, ']')) return FV_OK;
+    do {
+        if (*count == max) return not_json(c, max == 2 ? "a list of two integers" : "a list of at most 6 integers");
+        FV_TRY(read_integer(c, &out[(*count)++]));
+    } while (accept(c, ','));
+    return expect(c, ']');
+}
+
+/* ---------------------------------------------------------------- entries */
+
+static fv_status read_dtype(cursor *c, const char *name, fv_dtype *out) {
+    const char *text;
+    FV_TRY(read_string(c, &text));
+    for (int i = 0; i < FV_DTYPE_COUNT; i++) {
+        *out = (fv_dtype)i;
+        if (strcmp(fv_st_dtype_name(*out), text) == 0) return FV_OK;
+    }
+    return fv_fail_at(c->f->ctx, FV_E_MODEL, c->f->path, -1, "tensor \"%.200s\": element type %.20s is not supported",
+                      name, fv_st_printable(text) ? text : "(unprintable)");
+}
+
+static fv_status check_entry(const fv_st_file *f, fv_st_entry *e, const int64_t range[2]) {
+    if (!fv_type_check(e->type, &e->bytes)) return bad_tensor(f, e->name, "the product of its dimensions overflows");
+    if (range[1] < range[0] || (uint64_t)range[1] > f->data_bytes) {
         return fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1,
                           "tensor \"%.200s\": its bytes %" PRId64 " to %" PRId64
                           " do not lie in the data section of %zu bytes",
-                          name, begin, end, f->data_bytes);
+                          e->name, range[0], range[1], f->data_bytes);
     }
-    if ((uint64_t)(end - begin) != entry->bytes) {
+    if ((uint64_t)(range[1] - range[0]) != e->bytes) {
         return fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1,
-                          "tensor \"%.200s\": %" PRId64 " bytes, but its shape needs %zu", name, end - begin,
-                          entry->bytes);
+                          "tensor \"%.200s\": %" PRId64 " bytes, but its shape needs %zu", e->name, range[1] - range[0],
+                          e->bytes);
     }
-    entry->offset = (uint64_t)begin;
-    entry->name = name;
+    e->offset = (uint64_t)range[0];
     return FV_OK;
 }
 
-static fv_status read_metadata(fv_st_file *f, json_t *json) {
-    if (!json) return FV_OK;
-    if (!json_is_object(json)) return bad(f, -1, "\"" METADATA "\" is no JSON object");
-    size_t n = json_object_size(json);
-    f->meta_key = fv_arena_alloc(&f->arena, n, sizeof *f->meta_key);
-    f->meta_value = fv_arena_alloc(&f->arena, n, sizeof *f->meta_value);
+/* {"dtype": "F32", "shape": [2,3], "data_offsets": [0,24]} in any order */
+static fv_status read_entry(cursor *c, const char *name, fv_st_entry *e) {
+    static const char *const fields[] = {"dtype", "shape", "data_offsets"};
+    int64_t range[2];
+    int32_t pair = 0;
+    unsigned seen = 0;
+    e->name = name;
+    if (!fv_st_printable(name)) return bad(c->f, -1, "the name of a tensor holds control characters");
+    FV_TRY(expect(c, '{'));
+    do {
+        const char *key;
+        unsigned field = 0;
+        FV_TRY(read_string(c, &key));
+        while (field < 3 && strcmp(key, fields[field]) != 0) field++;
+        if (field == 3 || (seen & 1u << field)) return bad_tensor(c->f, name, "an unknown or repeated field");
+        seen |= 1u << field;
+        FV_TRY(expect(c, ':'));
+        if (field == 0) FV_TRY(read_dtype(c, name, &e->type.dtype));
+        else if (field == 1) FV_TRY(read_integers(c, e->type.dim, FV_MAX_RANK, &e->type.rank));
+        else FV_TRY(read_integers(c, range, 2, &pair));
+    } while (accept(c, ','));
+    FV_TRY(expect(c, '}'));
+    if (seen != 7 || pair != 2) return bad_tensor(c->f, name, "its dtype, shape or data_offsets are missing");
+    return check_entry(c->f, e, range);
+}
+
+static fv_status read_metadata(cursor *c) {
+    fv_st_file *f = c->f;
+    if (f->meta_key) return bad(f, -1, "\"" FV_ST_METADATA "\" is there twice");
+    f->meta_key = fv_arena_alloc(&f->arena, MAX_METADATA, sizeof *f->meta_key);
+    f->meta_value = fv_arena_alloc(&f->arena, MAX_METADATA, sizeof *f->meta_value);
     if (!f->meta_key || !f->meta_value) return f->ctx->error.code;
-    const char *key;
-    json_t *value;
-    json_object_foreach(json, key, value) {
-        if (!json_is_string(value)) return bad(f, -1, "a value in \"" METADATA "\" is no string");
-        char *k = fv_arena_strdup(&f->arena, key), *v = fv_arena_strdup(&f->arena, json_string_value(value));
-        if (!k || !v) return f->ctx->error.code;
-        f->meta_key[f->n_meta] = k;
-        f->meta_value[f->n_meta++] = v;
-    }
-    return FV_OK;
+    FV_TRY(expect(c, '{'));
+    if (accept(c, '}')) return FV_OK;
+    do {
+        if (f->n_meta == MAX_METADATA) return bad(f, -1, "too much metadata");
+        FV_TRY(read_string(c, &f->meta_key[f->n_meta]));
+        if (fv_st_meta(f, f->meta_key[f->n_meta])) return bad(f, -1, "a key of the metadata is there twice");
+        FV_TRY(expect(c, ':'));
+        FV_TRY(read_string(c, &f->meta_value[f->n_meta]));
+        f->n_meta++;
+    } while (accept(c, ','));
+    return expect(c, '}');
 }
 
 static int by_offset(const void *a, const void *b) {
@@ -168,13 +264,59 @@ static int by_name(const void *a, const void *b) {
     return strcmp((*x)->name, (*y)->name);
 }
 
+/* Every entry has a brace of its own: an upper bound on their number. */
+static int32_t count_braces(const char *text) {
+    int32_t count = 0;
+    for (const char *s = text; count < FV_ST_MAX_TENSORS && (s = strchr(s, '{')); s++) count++;
+    return count;
+}
+
+static fv_status read_entries(cursor *c) {
+    fv_st_file *f = c->f;
+    int32_t capacity = count_braces(c->text);
+    fv_st_entry *entry = fv_arena_alloc(&f->arena, (size_t)capacity, sizeof *entry);
+    if (!entry) return f->ctx->error.code;
+    f->entry = entry;
+    if (c->text[0] != '{') return bad(f, FV_ST_LENGTH, "the header does not begin with '{'");
+    c->at = 1;
+    for (bool more = !accept(c, '}'); more;) {
+        const char *name;
+        FV_TRY(read_string(c, &name));
+        FV_TRY(expect(c, ':'));
+        if (strcmp(name, FV_ST_METADATA) == 0) {
+            FV_TRY(read_metadata(c));
+        } else {
+            if (f->count == capacity) return bad(f, -1, "too many tensors");
+            FV_TRY(read_entry(c, name, &entry[f->count]));
+            f->count++;
+        }
+        more = accept(c, ',');
+        if (!more) FV_TRY(expect(c, '}'));
+    }
+    peek(c);
+    if (c->at != c->size) return not_json(c, "the end of the header");
+    qsort(entry, (size_t)f->count, sizeof *entry, by_offset);
+    return FV_OK;
+}
+
+static fv_status index_names(fv_st_file *f) {
+    f->by_name_ = fv_arena_alloc(&f->arena, (size_t)f->count, sizeof *f->by_name_);
+    if (!f->by_name_) return f->ctx->error.code;
+    for (int32_t i = 0; i < f->count; i++) f->by_name_[i] = &f->entry[i];
+    qsort(f->by_name_, (size_t)f->count, sizeof *f->by_name_, by_name);
+    for (int32_t i = 1; i < f->count; i++)
+        if (strcmp(f->by_name_[i - 1]->name, f->by_name_[i]->name) == 0)
+            return bad_tensor(f, f->by_name_[i]->name, "it is there twice");
+    return FV_OK;
+}
+
 /* Every byte of the data section belongs to exactly one tensor. */
-static fv_status check_layout(const fv_st_file *f, const fv_st_entry *entry) {
+static fv_status check_layout(const fv_st_file *f) {
     uint64_t end = 0;
     for (int32_t i = 0; i < f->count; i++) {
-        if (entry[i].offset < end) return bad_tensor(f, entry[i].name, "it overlaps another tensor");
-        if (entry[i].offset > end) return bad_tensor(f, entry[i].name, "there is a hole in the data before it");
-        end += entry[i].bytes;
+        if (f->entry[i].offset < end) return bad_tensor(f, f->entry[i].name, "it overlaps another tensor");
+        if (f->entry[i].offset > end) return bad_tensor(f, f->entry[i].name, "there is a hole in the data before it");
+        end += f->entry[i].bytes;
     }
     if (end < f->data_bytes) {
         return fv_fail_at(f->ctx, FV_E_MODEL, f->path, (int64_t)end,
@@ -184,61 +326,32 @@ static fv_status check_layout(const fv_st_file *f, const fv_st_entry *entry) {
     return FV_OK;
 }
 
-static fv_status read_entries(fv_st_file *f, json_t *root) {
-    json_t *meta = json_object_get(root, METADATA);
-    size_t n = json_object_size(root) - (meta != NULL);
-    if (n > FV_ST_MAX_TENSORS) return bad(f, -1, "the header has too many tensors");
-    FV_TRY(read_metadata(f, meta));
-    fv_st_entry *entry = fv_arena_alloc(&f->arena, n, sizeof *entry);
-    f->by_name_ = fv_arena_alloc(&f->arena, n, sizeof *f->by_name_);
-    if (!entry || !f->by_name_) return f->ctx->error.code;
-
-    const char *key;
-    json_t *value;
-    json_object_foreach(root, key, value) {
-        if (value == meta) continue;
-        fv_st_entry *e = &entry[f->count];
-        FV_TRY(read_entry(f, key, value, e));
-        e->name = fv_arena_strdup(&f->arena, key);
-        if (!e->name) return f->ctx->error.code;
-        f->count++;
-    }
-    qsort(entry, (size_t)f->count, sizeof *entry, by_offset);
-    for (int32_t i = 0; i < f->count; i++) f->by_name_[i] = &entry[i];
-    qsort(f->by_name_, (size_t)f->count, sizeof *f->by_name_, by_name);
-    f->entry = entry;
-    return check_layout(f, entry);
-}
-
 /* ---------------------------------------------------------------- open */
 
-static uint64_t load_u64(const unsigned char bytes[LENGTH_BYTES]) {
+static uint64_t load_u64(const unsigned char bytes[FV_ST_LENGTH]) {
     uint64_t value = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--) value = value << 8 | bytes[i];
+    for (int i = FV_ST_LENGTH - 1; i >= 0; i--) value = value << 8 | bytes[i];
     return value;
 }
 
 static fv_status read_header(fv_st_file *f, fv_reader *reader) {
-    unsigned char length[LENGTH_BYTES];
-    if (reader->size < LENGTH_BYTES) return bad(f, -1, "it is shorter than 8 bytes");
+    unsigned char length[FV_ST_LENGTH];
+    if (reader->size < FV_ST_LENGTH) return bad(f, -1, "it is shorter than 8 bytes");
     FV_TRY(fv_read(reader, length, sizeof length));
-    uint64_t bytes = load_u64(length), rest = reader->size - LENGTH_BYTES;
+    uint64_t bytes = load_u64(length), rest = reader->size - FV_ST_LENGTH;
     if (bytes < 2 || bytes > rest)
         return bad(f, 0, "the header does not fit in the file (cut short, or another format?)");
     if (bytes > FV_ST_MAX_HEADER) return bad(f, 0, "the header is larger than 8 MiB");
     if (rest - bytes > SIZE_MAX - 1) return fv_fail_memory(f->ctx, SIZE_MAX, "a model file");
     f->data_bytes = (size_t)(rest - bytes);
 
-    size_t size = (size_t)bytes;
-    char *text = fv_alloc(f->ctx, size, 1);
-    if (!text) return f->ctx->error.code;
-    json_t *root = NULL;
-    fv_status status = fv_read(reader, text, size);
-    if (status == FV_OK) status = parse_json(f, text, size, &root);
-    fv_free(f->ctx, text, size, 1);
-    if (status == FV_OK) status = read_entries(f, root);
-    json_decref(root);
-    return status;
+    cursor c = {.f = f, .size = (size_t)bytes};
+    c.text = fv_arena_alloc(&f->arena, c.size + 1, 1); /* zeroed: the terminator is there */
+    if (!c.text) return f->ctx->error.code;
+    FV_TRY(fv_read(reader, c.text, c.size));
+    FV_TRY(read_entries(&c));
+    FV_TRY(index_names(f));
+    return check_layout(f);
 }
 
 fv_status fv_st_open(fv_st_file *f, fv_ctx *ctx, const char *path) {
@@ -280,170 +393,4 @@ const char *fv_st_meta(const fv_st_file *f, const char *key) {
     for (int32_t i = 0; i < f->n_meta; i++)
         if (strcmp(f->meta_key[i], key) == 0) return f->meta_value[i];
     return NULL;
-}
-
-/* ---------------------------------------------------------------- save */
-
-typedef struct header { /* growing text; `failed` is sticky */
-    fv_ctx *ctx;
-    char *text;
-    size_t size, capacity;
-    bool failed;
-} header;
-
-static void put(header *h, const char *s, size_t bytes) {
-    if (h->failed) return;
-    if (h->capacity - h->size < bytes) {
-        size_t capacity = h->capacity ? h->capacity : 4096;
-        while (capacity - h->size < bytes) capacity *= 2;
-        char *text = fv_alloc(h->ctx, capacity, 1);
-        if (!text) {
-            h->failed = true;
-            return;
-        }
-        if (h->size) memcpy(text, h->text, h->size);
-        fv_free(h->ctx, h->text, h->capacity, 1);
-        h->text = text;
-        h->capacity = capacity;
-    }
-    memcpy(h->text + h->size, s, bytes);
-    h->size += bytes;
-}
-
-static void put_text(header *h, const char *s) {
-    put(h, s, strlen(s));
-}
-
-/* Length of the UTF-8 character at s, 0 if it is none (RFC 3629: shortest form, no surrogates, at most U+10FFFF). */
-static size_t utf8_length(const unsigned char *s) {
-    if (s[0] < 0x80) return 1;
-    size_t n = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
-    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    bool bad_second = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-                      (s[0] == 0xF4 && s[1] > 0x8F);
-    return bad_second ? 0 : n;
-}
-
-/* A JSON string. Bytes that are no UTF-8 (file names in metadata) become U+FFFD: no reader would take them. */
-static void put_string(header *h, const char *s) {
-    put(h, "\"", 1);
-    for (const unsigned char *p = (const unsigned char *)s; *p;) {
-        size_t n = utf8_length(p);
-        char escape[8];
-        if (n == 0) put_text(h, "\xEF\xBF\xBD");
-        else if (*p == '"' || *p == '\\') put(h, escape, (size_t)snprintf(escape, sizeof escape, "\\%c", *p));
-        else if (*p < 0x20) put(h, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", *p));
-        else put(h, (const char *)p, n);
-        p += n ? n : 1;
-    }
-    put(h, "\"", 1);
-}
-
-static void put_tensor(header *h, const fv_st_tensor *t, uint64_t offset) {
-    char number[64];
-    put_string(h, t->name);
-    put_text(h, ":{\"dtype\":");
-    put_string(h, st_dtype_name(t->type.dtype));
-    put_text(h, ",\"shape\":[");
-    for (int i = 0; i < t->type.rank; i++) {
-        snprintf(number, sizeof number, "%s%" PRId64, i ? "," : "", t->type.dim[i]);
-        put_text(h, number);
-    }
-    snprintf(number, sizeof number, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset,
-             offset + fv_bytes(t->type));
-    put_text(h, number);
-}
-
-/* Length, JSON, spaces up to a multiple of 8 bytes. */
-static void put_header(header *h, const fv_st_tensor *tensors, int32_t n, const int32_t *order,
-                       const char *const (*meta)[2], int32_t n_meta) {
-    put(h, "\0\0\0\0\0\0\0\0", LENGTH_BYTES);
-    put_text(h, "{");
-    if (n_meta) put_text(h, "\"" METADATA "\":{");
-    for (int32_t i = 0; i < n_meta; i++) {
-        if (i) put_text(h, ",");
-        put_string(h, meta[i][0]);
-        put_text(h, ":");
-        put_string(h, meta[i][1]);
-    }
-    if (n_meta) put_text(h, n ? "}," : "}");
-    uint64_t offset = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (i) put_text(h, ",");
-        put_tensor(h, &tensors[order[i]], offset);
-        offset += fv_bytes(tensors[order[i]].type);
-    }
-    put_text(h, "}");
-    while (!h->failed && h->size % 8) put(h, " ", 1);
-    for (int i = 0; i < LENGTH_BYTES && !h->failed; i++) h->text[i] = (char)((h->size - LENGTH_BYTES) >> 8 * i);
-}
-
-static int compare_names(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Names are the caller's: two alike, or the reserved one, would make a file that nobody can read. */
-static fv_status check_names(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n) {
-    const char **names = fv_alloc(ctx, (size_t)n, sizeof *names);
-    if (!names) return ctx->error.code;
-    fv_status status = FV_OK;
-    for (int32_t i = 0; i < n; i++) names[i] = tensors[i].name;
-    qsort(names, (size_t)n, sizeof *names, compare_names);
-    for (int32_t i = 0; i < n && status == FV_OK; i++) {
-        if (strcmp(names[i], METADATA) == 0 || !is_printable(names[i]) || (i && strcmp(names[i - 1], names[i]) == 0)) {
-            status = fv_fail_at(ctx, FV_E_INTERNAL, path, -1,
-                                "cannot be written: tensor name \"%.200s\" is reserved, unprintable or used twice",
-                                names[i]);
-        }
-    }
-    fv_free(ctx, names, (size_t)n, sizeof *names);
-    return status;
-}
-
-static fv_status write_tensors(fv_writer *w, const fv_st_tensor *tensors, int32_t n, const int32_t *order,
-                               fv_st_fill fill, void *user) {
-    size_t largest = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (!tensors[i].data && fv_bytes(tensors[i].type) > largest) largest = fv_bytes(tensors[i].type);
-    unsigned char *scratch = fv_alloc(w->ctx, largest, 1);
-    fv_status status = scratch ? FV_OK : w->ctx->error.code;
-    for (int32_t i = 0; i < n && status == FV_OK; i++) {
-        const fv_st_tensor *t = &tensors[order[i]];
-        size_t bytes = fv_bytes(t->type);
-        if (!t->data && bytes) status = fill(user, order[i], scratch, bytes);
-        if (status == FV_OK) status = fv_write(w, t->data ? t->data : scratch, bytes);
-    }
-    fv_free(w->ctx, scratch, largest, 1);
-    return status;
-}
-
-fv_status fv_st_save_with(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
-                          const char *const (*meta)[2], int32_t n_meta, fv_st_fill fill, void *user) {
-    FV_TRY(check_names(ctx, path, tensors, n));
-    int32_t *order = fv_alloc(ctx, (size_t)n, sizeof *order), placed = 0;
-    if (!order) return ctx->error.code;
-    for (size_t size = 8; size; size /= 2)
-        for (int32_t i = 0; i < n; i++)
-            if (fv_dtype_size(tensors[i].type.dtype) == size) order[placed++] = i;
-
-    header h = {.ctx = ctx};
-    fv_writer w;
-    put_header(&h, tensors, n, order, meta, n_meta);
-    fv_status status = h.failed ? ctx->error.code : fv_writer_open(&w, ctx, path);
-    if (status == FV_OK) {
-        status = fv_write(&w, h.text, h.size);
-        if (status == FV_OK) status = write_tensors(&w, tensors, n, order, fill, user);
-        if (status == FV_OK) status = fv_writer_commit(&w);
-        else fv_writer_abort(&w);
-    }
-    fv_free(ctx, h.text, h.capacity, 1);
-    fv_free(ctx, order, (size_t)n, sizeof *order);
-    return status;
-}
-
-fv_status fv_st_save(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
-                     const char *const (*meta)[2], int32_t n_meta) {
-    return fv_st_save_with(ctx, path, tensors, n, meta, n_meta, NULL, NULL);
 }

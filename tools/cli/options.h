@@ -132,6 +132,8 @@ void fv_cli_print_man(FILE *to);
 const char *fv_text_nearest(const char *word, const char *const *candidates, int n);
 /* "0.27M", "40.6M", "11.2G" */
 const char *fv_text_si(double value, char *buf, size_t size);
+/* "2.10 MB" */
+const char *fv_text_bytes(double bytes, char *buf, size_t size);
 /* "6:42", "1:02:03" */
 const char *fv_text_duration(double seconds, char *buf, size_t size);
 /* Copy with &, <, > and quotes escaped for HTML. */

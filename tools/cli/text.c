@@ -57,6 +57,14 @@ const char *fv_text_si(double value, char *buf, size_t size) {
     return buf;
 }
 
+const char *fv_text_bytes(double bytes, char *buf, size_t size) {
+    if (bytes >= 1e9) snprintf(buf, size, "%.2f GB", bytes / 1e9);
+    else if (bytes >= 1e6) snprintf(buf, size, "%.2f MB", bytes / 1e6);
+    else if (bytes >= 1e3) snprintf(buf, size, "%.2f kB", bytes / 1e3);
+    else snprintf(buf, size, "%.0f B", bytes);
+    return buf;
+}
+
 const char *fv_text_duration(double seconds, char *buf, size_t size) {
     if (!(seconds >= 0 && seconds < 1e8)) seconds = 0;
     long s = lround(seconds);

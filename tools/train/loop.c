@@ -6,6 +6,7 @@
 
 #define FV_OVERFIT_LOSS 1e-3
 #define FV_OVERFIT_STEPS 1000
+#define FV_OVERFIT_WARMUP 20
 
 /* ---------------------------------------------------------------- set-up */
 
@@ -21,6 +22,7 @@ static void set_schedule(fv_loop *loop) {
                         .decay_steps = llround(fv_cli_float(cli, OPT_DECAY_EPOCHS) * per_epoch),
                         .decay_rate = fv_cli_float(cli, OPT_DECAY_RATE)};
     if (c->decay_steps < 1) c->decay_steps = 1;
+    if (fv_session_overfits(loop->s)) c->kind = FV_SCHED_CONSTANT, c->warmup_steps = FV_OVERFIT_WARMUP;
     const fv_cli_value *milestones = &cli->value[OPT_MILESTONES];
     for (int i = 0; i < milestones->count; i++) c->milestones[c->n_milestones++] = llround(milestones->number[i] * per_epoch);
 }
@@ -71,9 +73,9 @@ static fv_status fail_non_finite(fv_loop *loop, const fv_batch *batch, const fv_
     fv_diagnose_non_finite(s, batch, step, where, sizeof where);
     if (loop->run && loop->s->train_program && loop->best_epoch)
         snprintf(kept, sizeof kept, "the weights of the last good epochs are in %s/weights", loop->run->path);
-    fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s%s; %s", (long long)loop->step + 1,
+    fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->step + 1,
             (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss", where[0] ? "; the first such value came out of " : "",
-            where, "", kept);
+            where, kept);
     return fv_hint(s->ctx, "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help", step->lr[0]);
 }
 

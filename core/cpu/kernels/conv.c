@@ -59,6 +59,23 @@ fv_conv_axis CPU(conv_data_axis)(const fv_conv_shape *s, int axis, int64_t phase
     return a;
 }
 
+fv_conv_axis CPU(conv_span_axis)(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t *max_taps) {
+    fv_conv_axis all = fv_conv_phase(s, kind, axis, 0);
+    int64_t first = INT64_MAX, last = INT64_MIN;
+    *max_taps = 0;
+    for (int64_t p = 0; p < fv_conv_phases(s, kind, axis); p++) {
+        fv_conv_axis a = fv_conv_phase(s, kind, axis, p);
+        if (a.taps == 0) continue;
+        first = fv_min64(first, a.tap_first);
+        last = fv_max64(last, a.tap_first + (a.taps - 1) * a.tap_step);
+        *max_taps = fv_max64(*max_taps, a.taps);
+    }
+    all.taps = *max_taps ? last - first + 1 : 0;
+    all.tap_first = *max_taps ? first : 0;
+    all.tap_step = 1;
+    return all;
+}
+
 fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_t n, int64_t channels, int64_t budget,
                             int64_t rows) {
     const int64_t extent_h = h->taps ? (h->taps - 1) * h->tap_step + 1 : 0;

@@ -38,6 +38,16 @@ fv_conv_axis CPU(conv_forward_axis)(const fv_conv_shape *s, int axis);
 /* Phase 0 <= phase < stride of the gradient with respect to x. taps may be 0: the result is then zero. */
 fv_conv_axis CPU(conv_data_axis)(const fv_conv_shape *s, int axis, int64_t phase);
 
+typedef enum fv_conv_kind { FV_CONV_FORWARD, FV_CONV_DATA } fv_conv_kind;
+FV_INLINE int64_t fv_conv_phases(const fv_conv_shape *s, fv_conv_kind kind, int axis) {
+    return kind == FV_CONV_FORWARD ? 1 : s->stride[axis];
+}
+FV_INLINE fv_conv_axis fv_conv_phase(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t phase) {
+    return kind == FV_CONV_FORWARD ? CPU(conv_forward_axis)(s, axis) : CPU(conv_data_axis)(s, axis, phase);
+}
+/* The axis that spans all phases: its taps are every source place from the first to the last. *max_taps: of a phase. */
+fv_conv_axis CPU(conv_span_axis)(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t *max_taps);
+
 /* Cut of a batch of pictures into units, and the source window of a unit. */
 typedef struct fv_conv_units {
     int64_t images, band;          /* pictures, rows of positions per unit; images > 1 only with whole pictures */
@@ -60,7 +70,6 @@ typedef struct fv_conv_window {
 } fv_conv_window;
 void CPU(conv_copy_window)(const fv_conv_window *win, float *dst);
 
-typedef enum fv_conv_kind { FV_CONV_FORWARD, FV_CONV_DATA } fv_conv_kind;
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
 /* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
@@ -72,22 +81,9 @@ void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy,
 /* groups == channels, one output channel each. */
 FV_INLINE bool fv_conv_is_depthwise(const fv_conv_shape *s) { return s->groups > 1 && s->groups == s->c && s->k == s->c; }
 size_t CPU(depthwise_workspace)(const fv_conv_shape *s, fv_op op, int threads);
-void CPU(depthwise_forward)(const fv_call *c, const fv_conv_shape *s, const float *x, const float *w, const float *bias, float *y);
-void CPU(depthwise_data)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *w, float *dx);
+/* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
+void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
+                    const float *bias, float *result);
 void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
-
-size_t CPU(matmul_workspace)(fv_type a, fv_type y, const fv_matmul_attr *attr, int threads);
-size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, int heads, bool backward, int threads);
-
-/* Kernels of ops.def that live in these files. */
-void CPU(conv2d)(const fv_call *c);
-void CPU(conv2d_bwd_data)(const fv_call *c);
-void CPU(conv2d_bwd_weight)(const fv_call *c);
-void CPU(linear)(const fv_call *c);
-void CPU(linear_bwd_data)(const fv_call *c);
-void CPU(linear_bwd_weight)(const fv_call *c);
-void CPU(matmul)(const fv_call *c);
-void CPU(attention)(const fv_call *c);
-void CPU(attention_bwd)(const fv_call *c);
 
 #endif

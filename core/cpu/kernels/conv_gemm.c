@@ -26,28 +26,6 @@ typedef struct plan {
     int64_t table_rows;
 } plan;
 
-static fv_conv_axis phase_axis(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t phase) {
-    return kind == FV_CONV_FORWARD ? CPU(conv_forward_axis)(s, axis) : CPU(conv_data_axis)(s, axis, phase);
-}
-
-/* The axis that spans all phases: its taps are every source place from the first to the last. */
-static fv_conv_axis span_axis(const fv_conv_shape *s, fv_conv_kind kind, int axis, int64_t phases, int64_t *max_taps) {
-    fv_conv_axis all = phase_axis(s, kind, axis, 0);
-    int64_t first = INT64_MAX, last = INT64_MIN;
-    *max_taps = 0;
-    for (int64_t p = 0; p < phases; p++) {
-        fv_conv_axis a = phase_axis(s, kind, axis, p);
-        if (a.taps == 0) continue;
-        first = fv_min64(first, a.tap_first);
-        last = fv_max64(last, a.tap_first + (a.taps - 1) * a.tap_step);
-        *max_taps = fv_max64(*max_taps, a.taps);
-    }
-    all.taps = *max_taps ? last - first + 1 : 0;
-    all.tap_first = *max_taps ? first : 0;
-    all.tap_step = 1;
-    return all;
-}
-
 static bool fits_in_place(const fv_conv_axis *a) {
     return a->tap_first >= 0 && (a->count - 1) * a->source_step + a->tap_first + a->taps <= a->source;
 }
@@ -57,8 +35,8 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     plan p = {.shape = s, .kind = kind, .groups = s->groups};
     int64_t taps[2];
     for (int a = 0; a < 2; a++) {
-        p.phases[a] = forward ? 1 : s->stride[a];
-        p.all[a] = span_axis(s, kind, a, p.phases[a], &taps[a]);
+        p.phases[a] = fv_conv_phases(s, kind, a);
+        p.all[a] = CPU(conv_span_axis)(s, kind, a, &taps[a]);
         p.source[a] = p.all[a].source;
     }
     p.depth = (forward ? s->c : s->k) / s->groups;
@@ -263,7 +241,7 @@ void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     char *work = c->workspace;
     for (int a = 0; a < 2; a++) {
         fv_conv_axis *axis = (fv_conv_axis *)(work + p->axis_at[a]);
-        for (int64_t i = 0; i < p->phases[a]; i++) axis[i] = phase_axis(s, kind, a, i);
+        for (int64_t i = 0; i < p->phases[a]; i++) axis[i] = fv_conv_phase(s, kind, a, i);
         j.axis[a] = axis;
     }
     j.tap = (ptrdiff_t *)(work + p->tap_at);

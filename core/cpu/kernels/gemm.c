@@ -152,45 +152,41 @@ void CPU(outer_gemm)(const fv_outer_gemm *g) {
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 
-/* dst[d * width + j] = src[j * stride + d] for d, j < 4 */
-FV_INLINE void transpose_4x4(float *dst, int width, const float *src, ptrdiff_t stride) {
+FV_INLINE void transpose_4x4(float *dst, int64_t dst_ld, const float *src, int64_t stride) {
     v4 a = *(const v4_unaligned *)src, b = *(const v4_unaligned *)(src + stride);
     v4 c = *(const v4_unaligned *)(src + 2 * stride), d = *(const v4_unaligned *)(src + 3 * stride);
     v4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     v4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
     *(v4_unaligned *)dst = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    *(v4_unaligned *)(dst + width) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    *(v4_unaligned *)(dst + 2 * width) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    *(v4_unaligned *)(dst + 3 * width) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+    *(v4_unaligned *)(dst + dst_ld) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+    *(v4_unaligned *)(dst + 2 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(v4_unaligned *)(dst + 3 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
-static void pack_transposed(float *dst, const float *src, int64_t depth, int columns, int width, ptrdiff_t stride) {
-    int whole = columns & ~3;
-    int64_t d = 0;
-    for (; d + 4 <= depth; d += 4) {
-        for (int j = 0; j < whole; j += 4) transpose_4x4(dst + d * width + j, width, src + j * stride + d, stride);
-        for (int i = 0; i < 4; i++)
-            for (int j = whole; j < width; j++) dst[(d + i) * width + j] = j < columns ? src[j * stride + d + i] : 0.0f;
+void CPU(transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns) {
+    const int64_t row4 = rows & ~(int64_t)3, column4 = columns & ~(int64_t)3;
+    for (int64_t c = 0; c < column4; c += 4) {
+        for (int64_t r = 0; r < row4; r += 4) transpose_4x4(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);
+        for (int64_t i = c; i < c + 4; i++)
+            for (int64_t r = row4; r < rows; r++) dst[i * dst_ld + r] = src[r * src_ld + i];
     }
-    for (; d < depth; d++)
-        for (int j = 0; j < width; j++) dst[d * width + j] = j < columns ? src[j * stride + d] : 0.0f;
+    for (int64_t c = column4; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++) dst[c * dst_ld + r] = src[r * src_ld + c];
 }
 
 void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride,
                      ptrdiff_t column_stride) {
-    int width = fv_panel_width(columns);
+    const int width = fv_panel_width(columns);
     if (depth_stride == 1) {
-        pack_transposed(dst, src, depth, columns, width, column_stride);
+        CPU(transpose)(dst, width, src, column_stride, columns, depth);
+        for (int64_t d = 0; columns < width && d < depth; d++)
+            memset(dst + d * width + columns, 0, (size_t)(width - columns) * sizeof *dst);
         return;
     }
-    if (columns == width) {
-        for (int64_t d = 0; d < depth; d++)
-            for (int j = 0; j < width; j += FV_VL) vf_store(dst + d * width + j, vf_load(src + d * depth_stride + j));
-        return;
-    }
-    for (int64_t d = 0; d < depth; d++) {
-        int first = columns < FV_VL ? columns : FV_VL;
-        vf_store(dst + d * width, vf_load_n(src + d * depth_stride, first));
-        if (width > FV_VL) vf_store(dst + d * width + FV_VL, vf_load_n(src + d * depth_stride + FV_VL, columns - FV_VL));
+    const int first = columns < FV_VL ? columns : FV_VL;
+    for (int64_t d = 0; d < depth; d++, dst += width, src += depth_stride) {
+        vf_store(dst, first == FV_VL ? vf_load(src) : vf_load_n(src, first));
+        if (columns == FV_NR) vf_store(dst + FV_VL, vf_load(src + FV_VL));
+        else if (width == FV_NR) vf_store(dst + FV_VL, vf_load_n(src + FV_VL, columns - FV_VL));
     }
 }

@@ -59,6 +59,8 @@ FV_INLINE size_t fv_packed_floats(int64_t columns, int64_t depth) {
     int64_t tail = columns % FV_NR;
     return (size_t)(columns - tail + (tail ? fv_panel_width(tail) : 0)) * (size_t)depth;
 }
+/* dst[c * dst_ld + r] = src[r * src_ld + c] */
+void CPU(transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns);
 /* dst[d][j] = src[d * depth_stride + j * column_stride], j < columns; zeros up to the panel's width. One stride is 1. */
 void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride, ptrdiff_t column_stride);
 
@@ -84,8 +86,5 @@ FV_INLINE size_t fv_workspace_add(size_t *total, size_t bytes) {
     *total += fv_lines(bytes);
     return at;
 }
-
-/* Bytes of workspace that the kernels of this folder need for a convolution, linear, matmul or attention node; else 0. */
-size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
 
 #endif

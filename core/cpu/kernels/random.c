@@ -82,7 +82,7 @@ static void dropout_row(const dropout_args *a, int64_t row, int64_t begin, int64
     for (int64_t e = begin; e < end; e += DRAWS) {
         const uint64_t first = (uint64_t)e / 4;
         vu counter = lane + vu_set1((uint32_t)first), words[4];
-        if (first >> 32)
+        if ((first + FV_VL) >> 32)
             for (int i = 0; i < FV_VL; i++) counter[i] = fv_fold(first + (uint64_t)i);
         philox(a->seed, counter, key, a->step, a->stream, words);
         int32_t keep[4][FV_VL], mask[DRAWS];

@@ -3,7 +3,7 @@
  *   vf a, b;  a + b, a * b, -a ...        operators of the compilers' vector extension
  *   vf_load(p), vf_store(p, v)            unaligned;  vf_load_n(p, n), vf_store_n(p, v, n): the first n lanes, the rest
  * 0 vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it vm m = vm_gt(a, b);
- * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_normal_cdf
+ * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
  *
  * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
 #ifndef FV_CORE_CPU_KERNELS_VEC_H
@@ -282,6 +282,17 @@ FV_INLINE vf vf_exp(vf x) {
 /* 1 / (1 + e^-x), relative error within 3 ulp. */
 FV_INLINE vf vf_sigmoid(vf x) {
     return vf_set1(1.0f) / (vf_set1(1.0f) + vf_exp(-x));
+}
+
+/* log(1 + u) for 0 <= u <= 1, within 2 ulp: 2 atanh(s), s = u / (2 + u) <= 1/3. */
+FV_INLINE vf vf_log1p(vf u) {
+    vf s = u / (vf_set1(2.0f) + u), z = s * s;
+    vf p = vf_set1(1.214516610e-01f);
+    p = vf_fma(p, z, vf_set1(1.071526781e-01f));
+    p = vf_fma(p, z, vf_set1(1.430830806e-01f));
+    p = vf_fma(p, z, vf_set1(1.999944448e-01f));
+    p = vf_fma(p, z, vf_set1(3.333333731e-01f));
+    return vf_set1(2.0f) * vf_fma(s * z, p, s);
 }
 
 /* Odd polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above: within 2 ulp. */

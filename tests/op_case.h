@@ -1,0 +1,40 @@
+/* op_case.h: a row of op_table.h with numbers, as a graph of one node: operands "in<k>", results "out<r>". */
+#ifndef FV_TESTS_OP_CASE_H
+#define FV_TESTS_OP_CASE_H
+
+#include "tests/harness.h"
+#include "tests/op_table.h"
+
+#define OP_SEED 20240229
+#define OP_MAX_TENSORS 16
+
+typedef struct op_case {
+    const op_row *row;
+    fv_attr attr;
+    int n;
+    double *in[OP_ROW_OPERANDS]; /* NULL: absent */
+} op_case;
+
+/* What the operation gave: its results, then the state that it changed. */
+typedef struct op_results {
+    int n;
+    fv_type type[OP_MAX_TENSORS];
+    double *data[OP_MAX_TENSORS];
+} op_results;
+
+/* Draws numbers for the row: away from kinks, and consistent where operands belong together. */
+void op_case_make(const op_row *row, op_case *c);
+void op_case_free(op_case *c);
+void op_results_free(op_results *r);
+
+/* Add the node to a graph; fills operands, returns the first result. */
+fv_value op_case_build(fv_graph *g, const op_case *c, fv_value *operands);
+void op_case_compile(fvt_device *d, const op_case *c, bool f64, fvt_program *p);
+/* Set all operands of a program. */
+void op_case_set(fvt_program *p, const op_case *c);
+/* Set, run, and read what a compiled program gives / do all of it on a device / on ref in float64. */
+void op_case_run_on(fvt_program *p, const op_case *c, op_results *r);
+void op_case_run(fvt_device *d, const op_case *c, bool f64, op_results *r);
+void op_case_reference(const op_case *c, op_results *r);
+
+#endif

@@ -1,0 +1,213 @@
+/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures. A step is what training does: inputs copied in,
+ * forward, backward, SGD update, loss read; for inference: inputs copied in, forward, logits read. */
+#include "tools/tool.h"
+#include "tools/train/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FV_BENCH_WARMUP 3
+#define FV_BENCH_MOST 200000 /* steps */
+
+typedef struct bench {
+    fv_tool *tool;
+    fv_ctx *ctx;
+    fv_cli *cli;
+    fv_network net;
+    fv_network_size size;
+    bool training;
+    fv_device *device;
+    fv_store *store;
+    fv_program *program;
+    void *data; /* one batch of everything */
+    size_t data_bytes;
+    fv_batch batch;
+    double *logits;
+    size_t n_logits;
+    double *ms; /* of each step */
+    int64_t steps;
+    double first_step_s;
+} bench;
+
+static fv_status configure(bench *b) {
+    fv_cli *cli = b->cli;
+    fv_network *net = &b->net;
+    b->training = fv_cli_int(cli, OPT_MODE) == 0;
+    FV_TRY(fv_network_find(b->ctx, fv_cli_text(cli, OPT_MODEL), &net->model));
+    FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", (long long)net->model->img_size));
+    net->img_size = fv_cli_int(cli, OPT_IMG_SIZE);
+    FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", net->img_size <= 64 ? 10 : 1000));
+    FV_TRY(fv_cli_resolve(cli, OPT_THREADS, "%d", fv_cpu_count()));
+    net->h = net->w = (int32_t)net->img_size;
+    net->c = (int32_t)net->model->in_chans;
+    net->batch = fv_cli_int(cli, OPT_BATCH_SIZE);
+    net->float64 = !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
+    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->mean[i] = 0.5, net->std[i] = 0.25;
+    net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = fv_cli_float(cli, OPT_MOMENTUM), .weight_decay = 5e-4};
+    net->optim.nesterov = fv_cli_bool(cli, OPT_NESTEROV) && net->optim.momentum > 0;
+    return FV_OK;
+}
+
+static fv_status build(bench *b) {
+    const char *device = fv_cli_text(b->cli, OPT_DEVICE);
+    const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
+    if (!backend) return fv_fail(b->ctx, FV_E_MEMORY, "this build has no device '%s'", device);
+    fv_device_opts opts = {.threads = (int)fv_cli_int(b->cli, OPT_THREADS), .isa = fv_cli_text(b->cli, OPT_ISA)};
+    FV_TRY(backend->open(b->ctx, &opts, &b->device));
+    fv_graph *g = NULL;
+    FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size) : fv_network_eval_graph(b->ctx, &b->net, &g, &b->size));
+    fv_status status = fv_store_create(b->ctx, b->device, &b->store);
+    if (status == FV_OK) status = fv_store_bind(b->store, g);
+    if (status == FV_OK) status = fv_store_commit(b->store, (uint64_t)fv_cli_int(b->cli, OPT_SEED));
+    if (status != FV_OK) {
+        fv_graph_free(g);
+        return status;
+    }
+    return fv_compile(b->ctx, g, b->store, b->device, NULL, &b->program);
+}
+
+/* Random pictures and labels. */
+static fv_status make_batch(bench *b) {
+    size_t n = (size_t)b->net.batch, pixels = (size_t)b->net.h * (size_t)b->net.w * (size_t)b->net.c, images, rest;
+    size_t row = FV_AUG_FIELDS * sizeof(float) + sizeof(int32_t) + sizeof(float) + 2 * sizeof(int64_t);
+    if (!fv_size_mul(n, pixels, &images) || !fv_size_mul(n, row, &rest) || !fv_size_add(images, rest, &b->data_bytes))
+        return fv_fail_memory(b->ctx, SIZE_MAX, "a batch");
+    char *p = b->data = fv_calloc(b->ctx, b->data_bytes, 1);
+    b->n_logits = n * (size_t)b->net.cfg.num_classes;
+    b->logits = fv_alloc(b->ctx, b->n_logits, sizeof *b->logits);
+    b->ms = fv_alloc(b->ctx, FV_BENCH_MOST, sizeof *b->ms);
+    if (!p || !b->logits || !b->ms) return b->ctx->error.code;
+    int64_t *key = (int64_t *)(void *)p, *index = key + n;
+    float *record = (float *)(void *)(index + n), *weight = record + n * FV_AUG_FIELDS;
+    int32_t *label = (int32_t *)(void *)(weight + n);
+    uint8_t *image = (uint8_t *)(label + n);
+    uint64_t seed = (uint64_t)fv_cli_int(b->cli, OPT_SEED);
+    for (size_t i = 0; i < images; i += 16) {
+        fv_philox words = fv_random(seed, i, 0, 0, fv_hash_name("bench"));
+        memcpy(image + i, words.v, images - i < 16 ? images - i : 16);
+    }
+    for (size_t i = 0; i < n; i++) {
+        fv_philox words = fv_random(seed, i, 1, 0, fv_hash_name("bench"));
+        label[i] = (int32_t)fv_uniform_below(&words, (uint64_t)b->net.cfg.num_classes);
+        weight[i] = 1;
+        key[i] = index[i] = (int64_t)i;
+    }
+    b->batch = (fv_batch){.size = b->net.batch, .valid = b->net.batch, .images = image, .record = record, .labels = label,
+                          .row_weight = weight, .row_key = key, .index = index};
+    return FV_OK;
+}
+
+static fv_status one_step(bench *b, int64_t step) {
+    fv_step data = {.seed = (uint64_t)fv_cli_int(b->cli, OPT_SEED), .step = step, .loss_scale = 1, .lr = {1e-3, 1e-3}, .weight_decay = {5e-4, 0}};
+    double loss;
+    FV_TRY(fv_network_feed(b->ctx, b->program, &b->net, &b->batch));
+    FV_TRY(fv_program_run(b->program, &data, FV_ALL_SEGMENTS));
+    return b->training ? fv_network_output(b->ctx, b->program, "loss", &loss, 1)
+                       : fv_network_output(b->ctx, b->program, "logits", b->logits, (int64_t)b->n_logits);
+}
+
+static int by_value(const void *x, const void *y) {
+    double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+static fv_status measure(bench *b) {
+    FV_TRY(one_step(b, 0));
+    b->first_step_s = fv_tool_now() - b->tool->launched;
+    for (int64_t i = 1; i < FV_BENCH_WARMUP; i++) FV_TRY(one_step(b, i));
+    if (fv_cli_bool(b->cli, OPT_PROFILE)) fv_host_profile(fv_program_exec(b->program), true);
+    double start = fv_tool_now(), seconds = fv_cli_float(b->cli, OPT_SECONDS), now = start;
+    do {
+        double before = now;
+        FV_TRY(one_step(b, FV_BENCH_WARMUP + b->steps));
+        now = fv_tool_now();
+        b->ms[b->steps++] = 1e3 * (now - before);
+    } while (now - start < seconds && b->steps < FV_BENCH_MOST);
+    qsort(b->ms, (size_t)b->steps, sizeof *b->ms, by_value);
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- what comes out */
+
+static fv_status show(bench *b) {
+    double median = b->ms[b->steps / 2], rate = 1e3 * (double)b->net.batch / median;
+    double p10 = b->ms[b->steps / 10], p90 = b->ms[b->steps * 9 / 10];
+    double gflops = 2e-9 * b->size.macs * rate * (b->training ? 3 : 1); /* backward is twice the forward */
+    const char *mode = fv_cli_text(b->cli, OPT_MODE);
+    fv_console_result(&b->tool->console,
+                      "%s %s, batch %lld, %lldx%lld, %s: %.1f images/s, %.2f ms per step (p10 %.2f, p90 %.2f, %lld steps), %.0f GFLOP/s, peak "
+                      "memory %.0f MB · %s",
+                      b->net.model->name, mode, (long long)b->net.batch, (long long)b->net.img_size, (long long)b->net.img_size,
+                      fv_cli_text(b->cli, OPT_PRECISION), rate, median, p10, p90, (long long)b->steps, gflops, fv_tool_peak_mb(),
+                      b->device->text);
+    return fv_console_json(&b->tool->console, b->ctx,
+                           json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
+                                     b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
+                                     (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
+                                     fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
+                                     "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(fv_tool_peak_mb(), 6), "params",
+                                     (json_int_t)b->size.params, "macs", fv_json_number(b->size.macs, 15), "gflops",
+                                     fv_json_number(gflops, 5), "device", b->device->text, "precision",
+                                     fv_cli_text(b->cli, OPT_PRECISION), "threads", (json_int_t)fv_cli_int(b->cli, OPT_THREADS),
+                                     "first_step_s", fv_json_number(b->first_step_s, 4)));
+}
+
+typedef struct cost {
+    int32_t node;
+    double seconds;
+} cost;
+
+static int by_seconds(const void *x, const void *y) {
+    const cost *a = x, *b = y;
+    if (a->seconds != b->seconds) return a->seconds < b->seconds ? 1 : -1;
+    return a->node - b->node;
+}
+
+/* A row per node, the most expensive first: time per step, and what it reaches of arithmetic and memory. */
+static fv_status show_profile(bench *b) {
+    const fv_graph *g = fv_program_plan(b->program)->graph;
+    const double *seconds = fv_host_node_seconds(fv_program_exec(b->program));
+    cost *costs = fv_alloc(b->ctx, (size_t)g->n_nodes + 1, sizeof *costs);
+    double total = 0;
+    if (!costs) return b->ctx->error.code;
+    for (int32_t i = 0; i < g->n_nodes; i++) {
+        costs[i] = (cost){i, seconds[i] / (double)b->steps};
+        total += costs[i].seconds;
+    }
+    qsort(costs, (size_t)g->n_nodes, sizeof *costs, by_seconds);
+    FILE *to = b->tool->console.json ? stderr : stdout;
+    fprintf(to, "%9s %6s %9s %8s  %-24s %s\n", "ms", "share", "GFLOP/s", "GB/s", "operation", "place and result");
+    for (int32_t i = 0; i < g->n_nodes && costs[i].seconds > 0; i++) {
+        const fv_node *n = &g->nodes[costs[i].node];
+        char type[96] = "";
+        if (n->results) fv_type_text(fv_typeof(g, (fv_value){n->first_result}), type, sizeof type);
+        fprintf(to, "%9.3f %5.1f%% %9.1f %8.1f  %-24s %s %s\n", 1e3 * costs[i].seconds, 100 * costs[i].seconds / total,
+                1e-9 * fv_node_flops(g, n) / costs[i].seconds, 1e-9 * fv_node_bytes(g, n) / costs[i].seconds, fv_op_get(n->op)->name,
+                n->scope, type);
+    }
+    fprintf(to, "%9.3f  total of the nodes per step\n", 1e3 * total);
+    fv_free(b->ctx, costs, (size_t)g->n_nodes + 1, sizeof *costs);
+    return FV_OK;
+}
+
+static fv_status run(bench *b) {
+    FV_TRY(configure(b));
+    FV_TRY(build(b));
+    FV_TRY(make_batch(b));
+    FV_TRY(measure(b));
+    if (fv_cli_bool(b->cli, OPT_PROFILE)) FV_TRY(show_profile(b));
+    return show(b);
+}
+
+fv_status fv_cmd_bench(fv_tool *tool) {
+    bench b = {.tool = tool, .ctx = &tool->ctx, .cli = &tool->cli};
+    fv_status status = run(&b);
+    fv_program_destroy(b.program);
+    fv_store_destroy(b.store);
+    if (b.device) b.device->backend->close(b.device);
+    fv_free(b.ctx, b.data, b.data_bytes, 1);
+    fv_free(b.ctx, b.logits, b.n_logits, sizeof *b.logits);
+    fv_free(b.ctx, b.ms, FV_BENCH_MOST, sizeof *b.ms);
+    return status;
+}

@@ -1,0 +1,171 @@
+/* info.c: the command `info`: what a model consists of, and what it takes to run it. */
+#include "tools/tool.h"
+#include "tools/train/network.h"
+#include "tools/train/source.h"
+
+#include <string.h>
+#include <unistd.h>
+
+typedef struct info {
+    fv_tool *tool;
+    fv_arena arena;
+    fv_network net;
+    fv_graph *graph; /* forward, evaluation */
+    fv_device *device;
+} info;
+
+/* A model's name, or a run folder, model folder or weights file. */
+static fv_status configure(info *in) {
+    fv_cli *cli = &in->tool->cli;
+    fv_ctx *ctx = &in->tool->ctx;
+    const char *what = cli->positionals ? cli->positional[0] : NULL;
+    if (what && (fv_model_find(what) || (access(what, F_OK) != 0 && !strchr(what, '/')))) {
+        FV_TRY(fv_cli_set(cli, OPT_MODEL, what, FV_FROM_FLAG, "MODEL"));
+    } else if (what) {
+        fv_model_source source;
+        FV_TRY(fv_model_source_find(ctx, &in->arena, what, fv_cli_text(cli, OPT_WEIGHTS), &source));
+        FV_TRY(fv_model_source_apply(&source, cli, true));
+        if (source.has_config) in->net.c = (int32_t)source.config.input_size[0];
+        else if (cli->value[OPT_MODEL].source <= FV_FROM_DEFAULT) {
+            fv_fail_at(ctx, FV_E_USAGE, source.weights, -1, "there is no config.json beside it that names the model");
+            return fv_hint(ctx, "give --model NAME; 'fovea models' lists the names");
+        }
+    }
+    fv_network *net = &in->net;
+    FV_TRY(fv_network_find(ctx, fv_cli_text(cli, OPT_MODEL), &net->model));
+    FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", (long long)net->model->img_size));
+    net->img_size = fv_cli_int(cli, OPT_IMG_SIZE);
+    FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", net->img_size <= 64 ? 10 : 1000));
+    net->h = net->w = (int32_t)net->img_size;
+    if (!net->c) net->c = (int32_t)net->model->in_chans;
+    net->batch = fv_cli_given(cli, OPT_BATCH_SIZE) ? fv_cli_int(cli, OPT_BATCH_SIZE) : 1;
+    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->std[i] = 1;
+    net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9};
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- the layer table */
+
+static int64_t node_params(const fv_graph *g, const fv_node *n) {
+    int64_t params = 0;
+    for (int32_t j = 0; j < n->operands; j++) {
+        const fv_decl *d = fv_decl_of(g, g->operands[n->first_operand + j]);
+        if (d && d->role == FV_ROLE_WEIGHT) params += fv_count(d->type);
+    }
+    return params;
+}
+
+static bool counts_macs(fv_op op) {
+    return op == FV_OP_CONV2D || op == FV_OP_LINEAR || op == FV_OP_MATMUL || op == FV_OP_ATTENTION;
+}
+
+static fv_status show_layers(info *in) {
+    fv_console *con = &in->tool->console;
+    const fv_graph *g = in->graph;
+    fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", "layer", "operation", "output", "params", "MACs", "activation");
+    for (int32_t i = 0; i < g->n_nodes; i++) {
+        const fv_node *n = &g->nodes[i];
+        if (n->results == 0) continue;
+        fv_type type = fv_typeof(g, (fv_value){n->first_result});
+        char shape[96], params[24] = "", macs[24] = "", bytes[24];
+        int64_t p = node_params(g, n);
+        double m = counts_macs(n->op) ? fv_node_flops(g, n) / 2 : 0;
+        if (p) fv_text_si((double)p, params, sizeof params);
+        if (m > 0) fv_text_si(m, macs, sizeof macs);
+        fv_text_bytes((double)fv_bytes(type), bytes, sizeof bytes);
+        fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", n->scope[0] ? n->scope : "-", fv_op_get(n->op)->name,
+                          fv_type_text(type, shape, sizeof shape), params, macs, bytes);
+        FV_TRY(fv_console_json(con, &in->tool->ctx,
+                               json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:I}", "event", "layer", "scope", n->scope, "op",
+                                         fv_op_get(n->op)->name, "output", shape, "params", (json_int_t)p, "macs",
+                                         fv_json_number(m, 15), "activation_bytes", (json_int_t)fv_bytes(type))));
+    }
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- memory */
+
+/* Plan a graph without allocating its memory. */
+static fv_status plan_graph(info *in, fv_graph *g, fv_plan *plan) {
+    fv_ctx *ctx = &in->tool->ctx;
+    fv_store *store = NULL;
+    FV_TRY(fv_store_create(ctx, in->device, &store));
+    fv_status status = fv_store_bind(store, g);
+    if (status == FV_OK) status = fv_plan_make(g, store, in->device, NULL, plan);
+    fv_store_destroy(store);
+    return status;
+}
+
+typedef struct memory {
+    double arena, naive, workspace;
+} memory;
+
+static fv_status measure_memory(info *in, bool training, memory *out) {
+    fv_graph *g = NULL;
+    fv_plan plan = {0};
+    fv_ctx *ctx = &in->tool->ctx;
+    FV_TRY(training ? fv_network_train_graph(ctx, &in->net, &g, NULL) : fv_network_eval_graph(ctx, &in->net, &g, NULL));
+    fv_status status = plan_graph(in, g, &plan);
+    *out = (memory){(double)plan.arena_bytes, (double)plan.naive_bytes, (double)plan.workspace_bytes};
+    fv_graph_free(g);
+    return status;
+}
+
+static fv_status show_totals(info *in) {
+    fv_console *con = &in->tool->console;
+    const fv_network *net = &in->net;
+    memory train, infer;
+    char params[24], macs[24];
+    fv_network_size size = fv_network_measure(in->graph, net->batch);
+    FV_TRY(measure_memory(in, true, &train));
+    FV_TRY(measure_memory(in, false, &infer));
+    fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture, input %dx%dx%d, %lld classes", net->model->name,
+                      (long long)size.params, fv_text_si((double)size.params, params, sizeof params),
+                      fv_text_si(size.macs, macs, sizeof macs), net->h, net->w, net->c, (long long)net->cfg.num_classes);
+    const memory *m[2] = {&train, &infer};
+    static const char *const names[2] = {"training", "inference"};
+    for (int i = 0; i < 2; i++)
+        fv_console_result(con, "%s, batch %lld: arena %.2f MB, %.2f MB (%.0f%%) saved by reuse; workspace %.2f MB", names[i],
+                          (long long)net->batch, m[i]->arena / 1e6, (m[i]->naive - m[i]->arena) / 1e6,
+                          m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
+    return fv_console_json(con, &in->tool->ctx,
+                           json_pack("{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o}", "event", "model", "model",
+                                     net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
+                                     fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
+                                     (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15),
+                                     "train_naive_bytes", fv_json_number(train.naive, 15), "infer_arena_bytes",
+                                     fv_json_number(infer.arena, 15), "infer_naive_bytes", fv_json_number(infer.naive, 15)));
+}
+
+static fv_status show_dump(info *in) {
+    const char *text = fv_graph_dump(in->graph);
+    if (!text) return in->tool->ctx.error.code;
+    if (in->tool->console.json)
+        return fv_console_json(&in->tool->console, &in->tool->ctx, json_pack("{s:s, s:s}", "event", "dump", "text", text));
+    fputs(text, stdout);
+    return FV_OK;
+}
+
+static fv_status run(info *in) {
+    fv_ctx *ctx = &in->tool->ctx;
+    FV_TRY(configure(in));
+    FV_TRY(fv_network_eval_graph(ctx, &in->net, &in->graph, NULL));
+    if (fv_cli_bool(&in->tool->cli, OPT_DUMP)) return show_dump(in);
+    const char *device = fv_cli_text(&in->tool->cli, OPT_DEVICE);
+    const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
+    if (!backend) return fv_fail(ctx, FV_E_MEMORY, "this build has no device '%s'", device);
+    FV_TRY(backend->open(ctx, &(fv_device_opts){.blas = ""}, &in->device));
+    FV_TRY(show_layers(in));
+    return show_totals(in);
+}
+
+fv_status fv_cmd_info(fv_tool *tool) {
+    info in = {.tool = tool};
+    fv_arena_init(&in.arena, &tool->ctx);
+    fv_status status = run(&in);
+    fv_graph_free(in.graph);
+    if (in.device) in.device->backend->close(in.device);
+    fv_arena_free(&in.arena);
+    return status;
+}

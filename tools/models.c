@@ -1,0 +1,45 @@
+/* models.c: the command `models`. */
+#include "tools/tool.h"
+#include "tools/train/network.h"
+
+#include <string.h>
+
+typedef struct row {
+    const fv_model_entry *model;
+    int64_t classes;
+    fv_network_size size;
+} row;
+
+/* Build the model's graph to count; nothing is compiled. */
+static fv_status measure(fv_ctx *ctx, const fv_model_entry *m, row *out) {
+    *out = (row){.model = m, .classes = m->img_size <= 64 ? 10 : 1000};
+    fv_graph *g = fv_graph_new(ctx, false);
+    if (!g) return ctx->error.code;
+    fv_model_cfg cfg = {.num_classes = out->classes, .img_size = m->img_size, .in_chans = m->in_chans};
+    fv_value x = fv_input(fv_root(g), "x", fv_shape(FV_F32, 1, m->img_size, m->img_size, m->in_chans));
+    fv_model_build(g, m->name, x, &cfg);
+    fv_status status = fv_graph_finish(g);
+    if (status == FV_OK) out->size = fv_network_measure(g, 1);
+    fv_graph_free(g);
+    return status;
+}
+
+fv_status fv_cmd_models(fv_tool *tool) {
+    fv_console *con = &tool->console;
+    fv_console_result(con, "%-36s %9s %9s  %-9s %7s  %s", "model", "params", "MACs", "input", "classes", "description");
+    for (int i = 0; i < fv_model_count(); i++) {
+        row r;
+        char params[24], macs[24], input[32];
+        FV_TRY(measure(&tool->ctx, fv_model_at(i), &r));
+        const fv_model_entry *m = r.model;
+        snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size, (long long)m->in_chans);
+        fv_console_result(con, "%-36s %9s %9s  %-9s %7lld  %s", m->name, fv_text_si((double)r.size.params, params, sizeof params),
+                          fv_text_si(r.size.macs, macs, sizeof macs), input, (long long)r.classes, m->description);
+        FV_TRY(fv_console_json(con, &tool->ctx,
+                               json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "model", m->name, "family", m->family,
+                                         "description", m->description, "img_size", (json_int_t)m->img_size, "in_chans",
+                                         (json_int_t)m->in_chans, "num_classes", (json_int_t)r.classes, "params",
+                                         (json_int_t)r.size.params, "macs", fv_json_number(r.size.macs, 15))));
+    }
+    return FV_OK;
+}
