@@ -19,9 +19,10 @@ static fv_status verify_operands(fv_graph *g, int32_t index) {
         if (v.id == 0) continue;
         const fv_val *val = &g->values[v.id];
         if (val->kind == FV_VAL_RESULT) {
-            if (val->node >= index) return broken(g, index, "an operand is used before it is defined");
-            if (g->nodes[val->node].segment > n->segment)
-                return broken(g, index, "an operand comes from a later segment");
+            fv_segment segment = g->nodes[val->node].segment; /* nodes run by segment, then in order */
+            if (segment > n->segment) return broken(g, index, "an operand comes from a later segment");
+            if (segment == n->segment && val->node >= index)
+                return broken(g, index, "an operand is used before it is defined");
         }
         if (fv_op_mutates_operand(n, k) && val->kind != FV_VAL_PARAM && val->kind != FV_VAL_STATE)
             return broken(g, index, "changes a value that is neither parameter nor state");

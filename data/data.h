@@ -34,7 +34,8 @@ typedef struct fv_dataset_opts {
 typedef enum fv_split { FV_SPLIT_TRAIN, FV_SPLIT_TEST } fv_split;
 fv_status fv_dataset_open(fv_ctx *ctx, const char *name, fv_split split, const fv_dataset_opts *opts, fv_dataset **out);
 void fv_dataset_free(fv_dataset *d);
-/* Per-channel mean and standard deviation of pixels / 255 over the given indices (NULL: all); mean, std have d->c places. Deterministic. */
+/* Per-channel mean and standard deviation of pixels / 255 over the given indices (NULL: all); mean, std have d->c places. Exact integer
+ * sums: the same in any order. The deviation of a constant channel is given as 1, so that one may divide by it. */
 void fv_dataset_stats(const fv_dataset *d, const int64_t *index, int64_t n, double *mean, double *std);
 
 /* Held-out validation: a stratified choice of round(fraction * count) samples that depends on (seed, labels) only. Arrays from arena;
@@ -90,11 +91,11 @@ fv_status fv_batch_feed(const fv_batch *batch, fv_program *p);
 typedef struct fv_get_opts {
     const char *root;        /* as above */
     const char *const *mirrors; /* NULL-terminated base URLs tried instead of the built-in ones (tests, --mirror) */
-    long low_speed_bytes, low_speed_seconds; /* give up on a mirror below this rate for so long; 0: 20 kB/s, 20 s */
+    long low_speed_bytes, low_speed_seconds; /* give up on a mirror below this rate for so long; 0: 128 kB/s, 15 s */
     void (*progress)(void *user, const char *file, const char *url, int64_t done, int64_t total);
     void *user;
 } fv_get_opts;
-/* cifar10, cifar100, mnist: fetch, check against the published checksum, unpack, skip what is already there, continue what was cut
+/* cifar10, cifar100, mnist, fashion-mnist: fetch, check against the published checksum, unpack, skip what is already there, continue what was cut
  * short, next mirror on errors, wrong contents or a low rate. Nothing else in the library touches the network. */
 fv_status fv_data_get(fv_ctx *ctx, const char *name, const fv_get_opts *opts);
 /* Verify a dataset's files: sizes, records, label ranges, checksums where published. */

@@ -122,29 +122,31 @@ void fv_planes_to_pixels(const uint8_t *src, uint8_t *dst, size_t pixels);
 fv_status fv_archive_unpack(fv_ctx *ctx, const char *path, const char *const *members, const char *folder);
 
 /* ---- downloads (fetch.c, get.c) */
-typedef struct fv_fetch_spec { /* one file to fetch */
-    const char *name;          /* for progress */
-    const char *const *urls;   /* ended by NULL, tried in order */
-    const char *md5;           /* published checksum */
-    int64_t bytes;             /* published size; 0: unknown */
-    const char *path;          /* where it goes; PATH.part while it is incomplete */
-} fv_fetch_spec;
-fv_status fv_fetch(fv_ctx *ctx, const fv_fetch_spec *spec, const fv_get_opts *opts);
+typedef struct fv_fetch_choice { /* one file, at one place */
+    const char *url;
+    const char *name; /* for messages and progress */
+    const char *md5;  /* published checksum */
+    int64_t bytes;    /* published size; 0: unknown */
+    const char *path; /* where it goes; PATH.part while it is incomplete */
+} fv_fetch_choice;
+/* Fetch any one of the choices, the first that works, and say which. *fetched is false when its file was there already. */
+fv_status fv_fetch_any(fv_ctx *ctx, const fv_fetch_choice *choices, int n, const fv_get_opts *opts, int *which,
+                       bool *fetched);
 
 typedef struct fv_source_file { /* one published file and where to have it */
     const char *name, *md5;
     int64_t bytes;
-    const char *urls[5];    /* ended by NULL, the fastest first */
-    const char *folder;     /* below the dataset's folder; archives: where its members go */
+    const char *bases[5];   /* URLs without the name, ended by NULL, the fastest first */
+    const char *folder;     /* archives: where its members go, below the dataset's folder */
     const char *members[9]; /* archives: what to unpack, ended by NULL; none: the file itself is the data */
 } fv_source_file;
 typedef struct fv_source {
-    const char *name;          /* of the kind */
-    bool any;                  /* any one of the files is enough; else all are needed */
-    fv_source_file files[5];   /* ended by name NULL */
+    const char *name;         /* of the kind */
+    bool any;                 /* one of the files is enough; else all are needed */
+    fv_source_file files[5];  /* ended by name NULL */
 } fv_source;
-const fv_source *fv_sources(void); /* ended by name NULL */
-/* What fv_data_get does with the built-in table. */
+const fv_source *fv_source_find(const char *name); /* of the built-in table; NULL: none */
+/* What fv_data_get does with the built-in table, without looking at what is there as a dataset. */
 fv_status fv_source_get(fv_ctx *ctx, const fv_source *source, const fv_get_opts *opts);
 
 #endif

@@ -82,15 +82,15 @@ static void paint(const painter *p, uint64_t row, int32_t label, uint8_t *to) {
     size_t n = (size_t)p->d->h * (size_t)p->d->w * (size_t)p->d->c;
     fv_philox draw = fv_random(p->seed, 7, row, 1, p->picture_stream);
     float level = 108.0f + 40.0f * fv_uniform_f32(draw.v[0]), strength = 0.4f + 0.6f * fv_uniform_f32(draw.v[1]);
-    float dx = 0.12f * fv_uniform_f32(draw.v[2]), dy = 0.12f * fv_uniform_f32(draw.v[3]); /* of the side */
+    float dx = 0.25f * fv_uniform_f32(draw.v[2]), dy = 0.25f * fv_uniform_f32(draw.v[3]); /* of the side */
     for (size_t i = 0; i < n; i++) p->grey[i] = level;
     for (uint64_t k = 0; k < WAVES; k++) {
-        wave w = draw_wave(p, k, (uint64_t)label, p->class_stream, 40.0f * strength);
+        wave w = draw_wave(p, k, (uint64_t)label, p->class_stream, 36.0f * strength);
         w.phase += (float)w.fx * dx + (float)w.fy * dy;
         add_wave(p, &w);
     }
     for (uint64_t k = 0; k < CLUTTER; k++) {
-        wave w = draw_wave(p, k, row, p->picture_stream, 36.0f);
+        wave w = draw_wave(p, k, row, p->picture_stream, 48.0f);
         add_wave(p, &w);
     }
     finish(p, row, to);

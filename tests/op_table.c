@@ -175,6 +175,7 @@ const op_row op_rows[] = {
     CONV_SQUARE("3x3 large",             5, 16, 16, 16, 32, 3, 1, 1, 1),
     CONV_SQUARE("3x3 stride 2 large",    4, 17, 17, 32, 33, 3, 1, 2, 1),
     CONV_SQUARE("1x1 large",             4, 16, 16, 48, 64, 1, 1, 1, 0),
+    CONV_SQUARE("1x1 long sums",         8, 32, 32,  3,  5, 1, 1, 1, 0),
     CONV_SQUARE("depthwise large",       3, 19, 18, 40, 40, 3, 40, 1, 1),
     /*   note                      n  h  w  c  k  r  s  g  sh sw  t  l  b  r  dh dw */
     CONV("dilated",                1, 9, 8, 3, 4, 3, 3, 1, 1, 1, 2, 2, 2, 2, 2, 2),
@@ -191,6 +192,8 @@ const op_row op_rows[] = {
     LINEAR_ROWS("tails", 17, 33, 5),
     LINEAR_ROWS("large", 130, 257, 96),
     LINEAR_ROWS("classifier", 64, 64, 10),
+    LINEAR_ROWS("many rows", 4099, 5, 3),
+    LINEAR_ROWS("long rows", 3, 4099, 5),
     ROW(LINEAR, "rank 3, no bias", N(2, 3, 5), N(4, 5)),
     ROW(LINEAR, "rank 4", N(2, 2, 3, 5), N(4, 5), N(4)),
     ROW(LINEAR_BWD_DATA, "rank 3", N(2, 3, 4), N(4, 5)),

@@ -333,8 +333,8 @@ static const struct hostile {
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,0,4],\"data_offsets\":[0,0]}}", 0, "overflows"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "are missing"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", 4, "a list of two integers expected"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[\"0\",4]}}", 4, "a list of two integers expected"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4, "do not lie in the data section"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[\"0\",4]}}", 4, "a non-negative integer expected"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4, "a non-negative integer expected"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "do not lie in the data section"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4,
      "do not lie in the data section of 4 bytes"},
@@ -524,7 +524,7 @@ START_TEST(test_memory_failures) {
         if (status == FV_OK) fv_st_close(&f);
         ck_assert_int_eq(memory.live, 0);
     }
-    ck_assert_int_ge(n, 20);
+    ck_assert_int_ge(n, 4);
 }
 END_TEST
 

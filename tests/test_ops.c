@@ -59,15 +59,14 @@ static bound bound_of(fv_op op) {
     case FV_OP_SCALE:
     case FV_OP_LERP_ASSIGN:
     case FV_OP_EMA_UPDATE: return (bound){BOUND_SCALED, 4};
-    case FV_OP_ATTENTION:
-    case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 64};
+    case FV_OP_ATTENTION: return (bound){BOUND_SCALED, 64};
+    case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 128};
     case FV_OP_ACTIVATION:
-    case FV_OP_ACTIVATION_BWD:
     case FV_OP_AUGMENT:
     case FV_OP_GRAD_STATS:
     case FV_OP_SGD_UPDATE:
     case FV_OP_ADAM_UPDATE: return (bound){BOUND_SCALED, 8};
-    default: return (bound){BOUND_SCALED, 32}; /* norms, softmax, losses */
+    default: return (bound){BOUND_SCALED, 16}; /* norms, softmax, losses, slopes of activations */
     }
 }
 

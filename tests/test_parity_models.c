@@ -382,6 +382,7 @@ START_TEST(pretrained_resnet20_gets_915_right) {
 }
 END_TEST
 
+Suite *parity_models_suite(void);
 Suite *parity_models_suite(void) {
     Suite *s = suite_create("parity: models against PyTorch");
     TCase *tc = tcase_create("models");

@@ -305,6 +305,7 @@ START_TEST(cpu_is_pytorch) {
 }
 END_TEST
 
+Suite *parity_ops_suite(void);
 Suite *parity_ops_suite(void) {
     Suite *s = suite_create("parity: operations against PyTorch");
     TCase *tc = tcase_create("ops");

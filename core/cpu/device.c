@@ -1,5 +1,5 @@
-/* device.c: the CPU device. It owns a pool of threads, one of the builds of kernels/ and, if there is one, a BLAS library;
- * execution itself is the host executor's (core/host.c), shared with the reference backend. */
+/* device.c: the CPU device. It owns a pool of threads, one of the builds of kernels/ and, if there is one, a BLAS
+ * library; execution itself is the host executor's (core/host.c), shared with the reference backend. */
 #include "core/cpu/cpu.h"
 #include "core/cpu/blas.h"
 

@@ -112,17 +112,18 @@ fv_status fv_config_save(fv_ctx *ctx, const char *path, const fv_model_config *c
     json_t *root = config_json(cfg);
     if (!root) return explain_failure(ctx, path, cfg);
     size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(precision_for(cfg));
-    char *text = json_dumps(root, flags);
+    size_t bytes = json_dumpb(root, NULL, 0, flags); /* 0: jansson had no memory */
+    char *text = bytes ? fv_alloc(ctx, bytes + 1, 1) : NULL;
+    bool dumped = text && json_dumpb(root, text, bytes, flags) == bytes;
     json_decref(root);
-    if (!text) return fv_fail_memory(ctx, sizeof *cfg, "config.json");
-    fv_writer w;
-    fv_status status = fv_writer_open(&w, ctx, path);
-    if (status == FV_OK) {
-        fv_write(&w, text, strlen(text));
-        fv_write(&w, "\n", 1);
-        status = fv_writer_commit(&w);
+    fv_status status;
+    if (dumped) {
+        text[bytes] = '\n';
+        status = fv_write_file(ctx, path, text, bytes + 1);
+    } else {
+        status = fv_fail_memory(ctx, bytes, "config.json");
     }
-    free(text); /* jansson's */
+    fv_free(ctx, text, bytes + 1, 1);
     return status;
 }
 
@@ -224,6 +225,7 @@ fv_status fv_config_load(fv_ctx *ctx, fv_arena *arena, const char *path, fv_mode
     FV_TRY(fv_read_file(ctx, path, MAX_CONFIG_BYTES, &text, &size));
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     fv_free(ctx, text, size + 1, 1);
+    if (!root && !error.text[0]) return fv_fail_memory(ctx, size, "config.json"); /* jansson gives no reason then */
     if (!root) {
         return fv_fail_at(ctx, FV_E_MODEL, path, error.position, "not valid JSON: line %d, column %d: %s", error.line,
                           error.column, error.text);

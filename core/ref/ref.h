@@ -2,12 +2,12 @@
  * of the tests, and the place to read first. One source serves two element types:
  *
  *   ref_f32.c  real = float  ─┐                        ┌─ fv_ref_f32_kernels
- *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels   (a kernel that is missing does not
- * compile)
+ *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels
  *
- * Conventions: every float operand and result of a node is `real`; sums are kept in double; tensors are dense and
- * row-major; an optional operand that was not given, and a result that nobody reads, is NULL. Element-wise kernels read
- * element i before they write element i, so a result may share memory with an operand. */
+ * The tables come from ops.def: a kernel that is missing does not compile. Conventions: every float operand and result
+ * of a node is `real`; sums are kept in double; tensors are dense and row-major; an optional operand that was not
+ * given, and a result that nobody reads, is NULL. Element-wise kernels read element i before they write element i, so a
+ * result may share memory with an operand. */
 #ifndef FV_CORE_REF_H
 #define FV_CORE_REF_H
 

@@ -116,7 +116,8 @@ for shape in [(2, 3, 4, 5), (4, 1, 1, 3), (1, 5, 5, 17), (8, 2, 2, 1), (3, 3, 2,
         return (y + r).relu() if r is not None else y
     case("batch_norm_infer", "eps=1e-3 act=none", [t(*shape), mean, var, t(c), t(c)], bni, grad=[0, 3, 4])
     case("batch_norm_infer", "eps=1e-3 act=relu", [t(*shape), mean, var, t(c), t(c), t(*shape)], bni, grad=[0, 3, 4, 5])
-    case("layer_norm", "eps=1e-6", [t(*shape), t(c), t(c)],
+for shape in [(2, 3, 4, 5), (4, 1, 1, 3), (1, 5, 5, 17), (8, 2, 8), (3, 3, 2, 8), (2, 7, 1, 16), (6, 4), (5, 33), (2, 2, 3, 4), (1, 9, 64)]:
+    case("layer_norm", "eps=1e-6", [t(*shape), t(shape[-1]), t(shape[-1])],
          lambda x, g, b: (lambda y, m, v: (y * g + b, m.squeeze(-1), (1 / (v + 1e-6).sqrt()).squeeze(-1)))(*norm_axes(x, (-1,), 1e-6)))
 for shape, groups in [((2, 3, 3, 4), 2), ((1, 2, 2, 6), 3), ((2, 1, 1, 8), 4), ((3, 2, 5, 5), 1), ((2, 4, 4, 3), 3), ((1, 3, 2, 16), 4),
                       ((2, 2, 2, 10), 5), ((4, 2, 1, 4), 1), ((1, 1, 7, 6), 2), ((2, 3, 1, 9), 3)]:
@@ -128,7 +129,8 @@ for shape, groups in [((2, 3, 3, 4), 2), ((1, 2, 2, 6), 3), ((2, 1, 1, 8), 4), (
 
 # ---- activations
 acts = {"relu": F.relu, "relu6": F.relu6, "leaky_relu": lambda x: F.leaky_relu(x, 0.1), "gelu": F.gelu,
-        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu, "hardswish": F.hardswish, "hardsigmoid": lambda x: ((x + 3) / 6).clamp(0, 1),  # PyTorch's own gradient has 1/6 in float32
+       
         "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 for name, f in acts.items():
     for scale in (1.0, 5.0):

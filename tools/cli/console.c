@@ -154,7 +154,7 @@ void fv_console_error(fv_console *con, const fv_error *e) {
     if (e->hint[0]) fprintf(stderr, "  hint: %s\n", e->hint);
     json_t *event = con->json ? error_event(e) : NULL;
     if (event) {
-        json_dumpf(event, stdout, JSON_COMPACT);
+        json_dumpf(event, stdout, JSON_ENSURE_ASCII);
         putchar('\n');
         fflush(stdout);
         json_decref(event);
@@ -165,7 +165,7 @@ fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object) {
     if (!object) return fv_fail_memory(ctx, 1024, "a line of JSON");
     fv_status status = FV_OK;
     if (con->json) {
-        bool bad = json_dumpf(object, stdout, JSON_ENSURE_ASCII) != 0 || putchar('\n') == EOF || fflush(stdout) != 0;
+        bool bad = json_dumpf(object, stdout, JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12)) != 0 || putchar('\n') == EOF || fflush(stdout) != 0;
         if (bad) status = fv_fail(ctx, FV_E_IO, "standard output: %s", strerror(errno));
     }
     json_decref(object);

@@ -49,7 +49,7 @@ const char *fv_text_si(double value, char *buf, size_t size) {
     } units[] = {{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
     for (int i = 0; i < 4; i++) {
         double v = value / units[i].unit;
-        if (v < (i < 3 ? 0.1 : 1)) continue;
+        if (v < (i == 2 ? 0.1 : 1)) continue; /* 0.27M, but 555M */
         snprintf(buf, size, v < 1 ? "%.2f%s" : v < 100 ? "%.3g%s" : "%.0f%s", v, units[i].letter);
         return buf;
     }

@@ -43,14 +43,11 @@ static fv_status open_split(fv_session *s, const char *split, const fv_dataset *
 }
 
 static json_t *result_json(const fv_session *s, const fv_evaluation *e, const char *split) {
-    json_t *o = fv_metrics_json(e, false);
-    if (!o) return NULL;
-    json_object_set_new(o, "event", json_string("done"));
-    json_object_set_new(o, "model", json_string(s->net.model->name));
-    json_object_set_new(o, "data", json_string(e->data->name));
-    json_object_set_new(o, "split", json_string(split));
-    json_object_set_new(o, "correct", json_integer((json_int_t)(e->top1 * (double)e->count + 0.5)));
-    json_object_set_new(o, "weights", json_string(s->weights));
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights", s->weights,
+                          "data", e->data->name, "split", split, "correct", (json_int_t)(e->top1 * (double)e->count + 0.5));
+    json_t *metrics = fv_metrics_json(e, false);
+    if (o && metrics) json_object_update(o, metrics);
+    json_decref(metrics);
     return o;
 }
 

@@ -73,10 +73,12 @@ void fv_run_close(fv_run_folder *run) {
 }
 
 fv_status fv_write_json(fv_ctx *ctx, const char *path, json_t *object) {
-    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
+    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(object);
     if (!text) return fv_fail_memory(ctx, 4096, path);
-    fv_status status = fv_write_file(ctx, path, text, strlen(text));
+    size_t bytes = strlen(text);
+    text[bytes] = '\n'; /* in the place of the terminator */
+    fv_status status = fv_write_file(ctx, path, text, bytes + 1);
     free(text);
     return status;
 }

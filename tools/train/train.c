@@ -91,11 +91,9 @@ static fv_status report(fv_loop *loop, const fv_evaluation *e) {
                       100 * e->top5, e->loss, (long long)e->count, (long long)loop->best_epoch);
     fv_console_say(s->con, "saved  %s/weights/best · look at %s", loop->run->path, path);
     fv_console_say(s->con, "next   fovea eval %s --split test", loop->run->path);
-    json_t *done = metrics_json(loop, e, false);
-    if (done) {
-        json_object_set_new(done, "event", json_string("done"));
-        json_object_set_new(done, "folder", json_string(loop->run->path));
-    }
+    json_t *done = json_pack("{s:s, s:s}", "event", "done", "folder", loop->run->path), *metrics = metrics_json(loop, e, false);
+    if (done && metrics) json_object_update(done, metrics);
+    json_decref(metrics);
     return fv_console_json(s->con, s->ctx, done);
 }
 

@@ -26,11 +26,16 @@ FV_INLINE vf relu(vf x, vf alpha) {
     (void)alpha;
     return vf_max(vf_zero(), x);
 }
-FV_INLINE vf relu6(vf x, vf alpha) { return vf_min(vf_set1(6.0f), relu(x, alpha)); }
-FV_INLINE vf leaky_relu(vf x, vf alpha) { return vf_select(vm_lt(x, vf_zero()), x * alpha, x); }
+FV_INLINE vf relu6(vf x, vf alpha) {
+    return vf_min(vf_set1(6.0f), relu(x, alpha));
+}
+FV_INLINE vf leaky_relu(vf x, vf alpha) {
+    return vf_select(vm_lt(x, vf_zero()), x * alpha, x);
+}
 FV_INLINE vf gelu(vf x, vf alpha) {
     (void)alpha;
-    return x * vf_normal_cdf(x);
+    vf density;
+    return x * vf_normal_cdf(x, &density);
 }
 FV_INLINE vf gelu_tanh(vf x, vf alpha) {
     (void)alpha;
@@ -112,21 +117,20 @@ FV_INLINE vf leaky_relu_bwd(vf dy, vf s, vf alpha) {
 }
 FV_INLINE vf gelu_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;
-    vf density, tail = vf_normal_tail(x, &density);
-    vf cdf = vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
+    vf density, cdf = vf_normal_cdf(x, &density);
     return dy * vf_fma(x * vf_set1(0.398942280f), density, cdf); /* 1 / sqrt(2 pi) */
 }
 FV_INLINE vf gelu_tanh_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;
     x = vf_max(vf_set1(-30.0f), vf_min(vf_set1(30.0f), x)); /* beyond, the slope is 0 or 1, and x^3 must not overflow */
-    vf s = vf_sigmoid(gelu_argument(x));
+    vf t, s = vf_sigmoid_pair(gelu_argument(x), &t);
     vf slope = vf_fma(x * x, vf_set1(3.0f * 0.0713548163f), vf_set1(1.59576912f)); /* of the argument */
-    return dy * vf_fma(x * slope * s, vf_set1(1.0f) - s, s);
+    return dy * vf_fma(x * slope, s * t, s);
 }
 FV_INLINE vf silu_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;
-    vf s = vf_sigmoid(x);
-    return dy * vf_fma(x * s, vf_set1(1.0f) - s, s);
+    vf t, s = vf_sigmoid_pair(x, &t);
+    return dy * vf_fma(x, s * t, s);
 }
 FV_INLINE vf hardswish_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;

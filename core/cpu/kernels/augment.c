@@ -1,5 +1,5 @@
-/* augment.c: images u8 [n,h,w,c] and a record per image -> [n,out_h,out_w,c]: crop, flip, normalise, cut out. Normalising is
- * a table lookup, so that values are those of the formula in double. */
+/* augment.c: images u8 [n,h,w,c] and a record per image -> [n,out_h,out_w,c]: crop, flip, normalise, cut out.
+ * Normalising is a table lookup, so that values are those of the formula in double. */
 #include "core/cpu/kernels/tile.h"
 
 typedef struct augment_args {

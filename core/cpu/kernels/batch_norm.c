@@ -10,15 +10,15 @@
 #include "core/cpu/kernels/tile.h"
 
 #define BLOCK_FLOATS 4096
-#define GROUP (4 * FV_VL)            /* lanes that a block is summed over at a time */
-#define STREAM_BYTES (16 << 20)      /* results larger than this are stored past the caches */
+#define GROUP (4 * FV_VL)       /* lanes that a block is summed over at a time */
+#define STREAM_BYTES (16 << 20) /* results larger than this are stored past the caches */
 
 typedef struct wide {
     int64_t rows, c;
-    int64_t fold;             /* rows in a wide row */
-    int64_t w;                /* fold * c */
-    int64_t count, tail;      /* wide rows; elements behind them */
-    int64_t block, tile;      /* wide rows in a block, in a tile (a multiple of block) */
+    int64_t fold;        /* rows in a wide row */
+    int64_t w;           /* fold * c */
+    int64_t count, tail; /* wide rows; elements behind them */
+    int64_t block, tile; /* wide rows in a block, in a tile (a multiple of block) */
     int64_t tiles;
 } wide;
 
@@ -36,7 +36,9 @@ static wide wide_of(const fv_type *t) {
 }
 
 /* workspace: [coefficients: 4 arrays of w floats][partial sums: per tile 2 arrays of w doubles] */
-static size_t coefficient_bytes(const wide *s) { return fv_lines((size_t)s->w * 4 * sizeof(float)); }
+static size_t coefficient_bytes(const wide *s) {
+    return fv_lines((size_t)s->w * 4 * sizeof(float));
+}
 static size_t workspace_bytes(const wide *s) {
     return coefficient_bytes(s) + (size_t)(s->tiles * 2 * s->w) * sizeof(double);
 }
@@ -90,7 +92,8 @@ static void apply_tile(void *arg, int64_t index, int thread) {
     fv_range r = fv_tile_range(s->count, a->tile, tile);
     (void)thread;
     for (int64_t i = r.begin; i < r.end; i++) {
-        if (a->residual) a->stream ? apply_row(a, i * s->w, s->w, true, true) : apply_row(a, i * s->w, s->w, true, false);
+        if (a->residual)
+            a->stream ? apply_row(a, i * s->w, s->w, true, true) : apply_row(a, i * s->w, s->w, true, false);
         else a->stream ? apply_row(a, i * s->w, s->w, false, true) : apply_row(a, i * s->w, s->w, false, false);
     }
     if (a->stream) vf_stream_end();
@@ -131,7 +134,8 @@ static void set_apply(float *coefficients, const wide *s, int64_t k, double mean
 
 /* ---------------------------------------------------------------- statistics
  * Per block: the mean, then deviations from it while the block is in L1, with the mean's rounding error taken out again
- * (Chan, Golub & LeVeque 1983, the corrected two-pass algorithm). Blocks and tiles are merged pairwise (their eq. 2.1). */
+ * (Chan, Golub & LeVeque 1983, the corrected two-pass algorithm). Blocks and tiles are merged pairwise (their eq. 2.1).
+ */
 
 typedef struct stats_args {
     const wide *s;
@@ -242,10 +246,10 @@ void CPU(batch_norm_infer)(const fv_call *c) {
 
 typedef struct backward_args {
     const wide *s;
-    const float *dy, *x, *y; /* y NULL: no ReLU */
-    float *dx, *dresidual;   /* NULL: not wanted */
+    const float *dy, *x, *y;       /* y NULL: no ReLU */
+    float *dx, *dresidual;         /* NULL: not wanted */
     const float *mean, *a, *b, *d; /* [w]; b NULL: the statistics were given, dx = a g */
-    double *partials;        /* per tile: sum g [w], sum g (x - mean) [w] */
+    double *partials;              /* per tile: sum g [w], sum g (x - mean) [w] */
     bool stream;
     int64_t tile, tiles; /* of the second pass */
 } backward_args;
@@ -408,7 +412,8 @@ static void backward(const fv_call *c, bool batch_statistics) {
     const bool first_pass = batch_statistics || dgamma || dbeta || !g.dx;
     if (first_pass) run_sums(c, &g);
     for (int64_t k = 0; k < s.c; k++) {
-        const double rstd = 1.0 / sqrt((double)var[k] + c->attr->batch_norm.eps), scale = (gamma ? gamma[k] : 1.0) * rstd;
+        const double rstd = 1.0 / sqrt((double)var[k] + c->attr->batch_norm.eps),
+                     scale = (gamma ? gamma[k] : 1.0) * rstd;
         double sum = 0, sum_x = 0;
         if (first_pass) channel_sums(&g, k, mean[k], &sum, &sum_x);
         if (dgamma) dgamma[k] = (float)(sum_x * rstd);
@@ -421,5 +426,9 @@ static void backward(const fv_call *c, bool batch_statistics) {
     }
     run_gradient(c, &g, first_pass);
 }
-void CPU(batch_norm_bwd)(const fv_call *c) { backward(c, true); }
-void CPU(batch_norm_infer_bwd)(const fv_call *c) { backward(c, false); }
+void CPU(batch_norm_bwd)(const fv_call *c) {
+    backward(c, true);
+}
+void CPU(batch_norm_infer_bwd)(const fv_call *c) {
+    backward(c, false);
+}

@@ -15,8 +15,8 @@ fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_a
     };
 }
 
-fv_conv_shape CPU(linear_shape)(int64_t rows, int64_t in, int64_t out) {
-    return (fv_conv_shape){.n = rows, .h = 1, .w = 1, .c = in, .k = out, .r = 1, .s = 1, .oh = 1, .ow = 1,
+fv_conv_shape CPU(linear_shape)(fv_type x, fv_type w) {
+    return (fv_conv_shape){.n = fv_rows(&x), .h = 1, .w = 1, .c = w.dim[1], .k = w.dim[0], .r = 1, .s = 1, .oh = 1, .ow = 1,
                            .stride = {1, 1}, .dilation = {1, 1}, .groups = 1};
 }
 

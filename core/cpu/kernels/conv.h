@@ -24,8 +24,8 @@ typedef struct fv_conv_shape {
 } fv_conv_shape;
 
 fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_attr *attr);
-/* A linear layer as a 1x1 convolution of `rows` pictures of one pixel. */
-fv_conv_shape CPU(linear_shape)(int64_t rows, int64_t in, int64_t out);
+/* A linear layer, x [...,in], w [out,in], as a 1x1 convolution of pictures of one pixel. */
+fv_conv_shape CPU(linear_shape)(fv_type x, fv_type w);
 
 typedef struct fv_conv_axis {
     int64_t source, source_step;
@@ -85,5 +85,9 @@ size_t CPU(depthwise_workspace)(const fv_conv_shape *s, fv_op op, int threads);
 void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
                     const float *bias, float *result);
 void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
+
+size_t CPU(matmul_workspace)(fv_type a, fv_type y, const fv_matmul_attr *attr, int threads);
+/* packed: q is qkv and k is not used. */
+size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads);
 
 #endif

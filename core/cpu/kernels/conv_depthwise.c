@@ -177,7 +177,7 @@ void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     const size_t bytes = (size_t)(s->n * p->result[0] * p->result[1] * s->c) * sizeof(float);
     j.stream = bytes >= STREAM_BYTES && s->c % FV_VL == 0 && (uintptr_t)result % (FV_VL * sizeof(float)) == 0;
     memset(j.taps, 0, (size_t)(s->r * s->s * p->padded_c) * sizeof *j.taps);
-    CPU(transpose)(j.taps, p->padded_c, weight, s->r * s->s, s->c, s->r * s->s);
+    CPU(transpose_matrix)(j.taps, p->padded_c, weight, s->r * s->s, s->c, s->r * s->s);
     fv_pool_run(c->pool, p->units.image_units * p->units.bands, unit_tile, &j);
 }
 
@@ -266,5 +266,5 @@ void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float
     const int64_t taps = s->r * s->s, floats = taps * p->padded_c;
     for (int64_t part = 1; part < p->parts; part++)
         for (int64_t i = 0; i < floats; i += FV_VL) vf_store(j.taps + i, vf_load(j.taps + i) + vf_load(j.taps + part * floats + i));
-    CPU(transpose)(dw, taps, j.taps, p->padded_c, taps, s->c);
+    CPU(transpose_matrix)(dw, taps, j.taps, p->padded_c, taps, s->c);
 }

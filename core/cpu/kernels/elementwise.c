@@ -1,5 +1,5 @@
-/* elementwise.c: add, sub, mul (numpy's broadcasting), broadcast and scale. A result may lie where an operand of its own
- * shape lies. */
+/* elementwise.c: add, sub, mul (numpy's broadcasting), broadcast and scale. A result may lie where an operand of its
+ * own shape lies. */
 #include "core/cpu/kernels/tile.h"
 
 /* ---------------------------------------------------------------- broadcasting
@@ -48,7 +48,9 @@ static plan make_plan(const fv_type *y, const fv_type *a, const fv_type *b) {
     p.tiles_across = fv_ceil_div(p.cols, p.tile_cols);
     return p;
 }
-static int64_t plan_tiles(const plan *p) { return fv_ceil_div(p->rows, p->tile_rows) * p->tiles_across; }
+static int64_t plan_tiles(const plan *p) {
+    return fv_ceil_div(p->rows, p->tile_rows) * p->tiles_across;
+}
 
 /* The rows of a tile as runs along the last but one dimension; a run is rows x cols with fixed row strides. */
 typedef struct run {
@@ -78,18 +80,24 @@ static bool next_run(walk *w, run *r) {
 /* ---------------------------------------------------------------- binary operations */
 
 typedef vf (*binary_fn)(vf a, vf b);
-FV_INLINE vf op_add(vf a, vf b) { return a + b; }
-FV_INLINE vf op_sub(vf a, vf b) { return a - b; }
-FV_INLINE vf op_mul(vf a, vf b) { return a * b; }
+FV_INLINE vf op_add(vf a, vf b) {
+    return a + b;
+}
+FV_INLINE vf op_sub(vf a, vf b) {
+    return a - b;
+}
+FV_INLINE vf op_mul(vf a, vf b) {
+    return a * b;
+}
 
 /* One row; a_one, b_one: the operand is a single element, repeated. */
 FV_INLINE void binary_row(float *y, const float *a, bool a_one, const float *b, bool b_one, int64_t cols, binary_fn f) {
-    const vf va = vf_set1(*a), vb = vf_set1(*b);
+    const vf first = vf_set1(*a), second = vf_set1(*b);
     int64_t j = 0;
     for (; j + FV_VL <= cols; j += FV_VL)
-        vf_store(y + j, f(a_one ? va : vf_load(a + j), b_one ? vb : vf_load(b + j)));
+        vf_store(y + j, f(a_one ? first : vf_load(a + j), b_one ? second : vf_load(b + j)));
     int n = (int)(cols - j);
-    if (n) vf_store_n(y + j, f(a_one ? va : vf_load_n(a + j, n), b_one ? vb : vf_load_n(b + j, n)), n);
+    if (n) vf_store_n(y + j, f(a_one ? first : vf_load_n(a + j, n), b_one ? second : vf_load_n(b + j, n)), n);
 }
 
 typedef struct binary_args {
@@ -138,9 +146,15 @@ static void binary(const fv_call *c, fv_tile_fn fn) {
                      .y = c->out[0].data};
     fv_pool_run(c->pool, plan_tiles(&g.p), fn, &g);
 }
-void CPU(add)(const fv_call *c) { binary(c, add_tile); }
-void CPU(sub)(const fv_call *c) { binary(c, sub_tile); }
-void CPU(mul)(const fv_call *c) { binary(c, mul_tile); }
+void CPU(add)(const fv_call *c) {
+    binary(c, add_tile);
+}
+void CPU(sub)(const fv_call *c) {
+    binary(c, sub_tile);
+}
+void CPU(mul)(const fv_call *c) {
+    binary(c, mul_tile);
+}
 
 /* broadcast: the first of two operands that are the same */
 FV_INLINE vf op_first(vf a, vf b) {

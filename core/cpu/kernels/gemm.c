@@ -163,7 +163,7 @@ FV_INLINE void transpose_4x4(float *dst, int64_t dst_ld, const float *src, int64
     *(v4_unaligned *)(dst + 3 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
-void CPU(transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns) {
+void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns) {
     const int64_t row4 = rows & ~(int64_t)3, column4 = columns & ~(int64_t)3;
     for (int64_t c = 0; c < column4; c += 4) {
         for (int64_t r = 0; r < row4; r += 4) transpose_4x4(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);
@@ -178,7 +178,7 @@ void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, p
                      ptrdiff_t column_stride) {
     const int width = fv_panel_width(columns);
     if (depth_stride == 1) {
-        CPU(transpose)(dst, width, src, column_stride, columns, depth);
+        CPU(transpose_matrix)(dst, width, src, column_stride, columns, depth);
         for (int64_t d = 0; columns < width && d < depth; d++)
             memset(dst + d * width + columns, 0, (size_t)(width - columns) * sizeof *dst);
         return;

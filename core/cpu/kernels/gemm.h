@@ -60,7 +60,7 @@ FV_INLINE size_t fv_packed_floats(int64_t columns, int64_t depth) {
     return (size_t)(columns - tail + (tail ? fv_panel_width(tail) : 0)) * (size_t)depth;
 }
 /* dst[c * dst_ld + r] = src[r * src_ld + c] */
-void CPU(transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns);
+void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns);
 /* dst[d][j] = src[d * depth_stride + j * column_stride], j < columns; zeros up to the panel's width. One stride is 1. */
 void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride, ptrdiff_t column_stride);
 

@@ -1,30 +1,22 @@
 /* linear.c: linear layers, which are 1x1 convolutions over pictures of one pixel: x [rows,in], w [out,in], bias [out]. */
 #include "core/cpu/kernels/conv.h"
 
-static int64_t last_dim(fv_type t) { return t.dim[t.rank - 1]; }
-
-static fv_conv_shape shape_of(fv_type x, fv_type w) {
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < x.rank; i++) rows *= x.dim[i];
-    return CPU(linear_shape)(rows, last_dim(w), w.dim[0]);
-}
-
 void CPU(linear)(const fv_call *c) {
-    const fv_conv_shape s = shape_of(c->in[0].type, c->in[1].type);
+    const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
     if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
-    CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, c->n_in > 2 ? c->in[2].data : NULL, c->out[0].data);
+    CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), c->out[0].data);
 }
 
 /* dy [rows,out], w -> dx [rows,in] */
 void CPU(linear_bwd_data)(const fv_call *c) {
-    const fv_conv_shape s = shape_of(c->in[0].type, c->in[1].type);
+    const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
     if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
     CPU(conv_gemm)(c, &s, FV_CONV_DATA, c->in[0].data, c->in[1].data, NULL, c->out[0].data);
 }
 
 /* dy [rows,out], x [rows,in] -> dw [out,in] */
 void CPU(linear_bwd_weight)(const fv_call *c) {
-    const fv_conv_shape s = shape_of(c->in[1].type, c->out[0].type);
+    const fv_conv_shape s = CPU(linear_shape)(c->in[1].type, c->out[0].type);
     if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
     CPU(conv_weight)(c, &s, c->in[0].data, c->in[1].data, c->out[0].data);
 }

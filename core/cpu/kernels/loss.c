@@ -1,12 +1,12 @@
-/* loss.c: losses over logits [n,k] and the top-k count. Rows of weight 0 (padding) add exactly nothing, whatever they hold; if
- * all weight is 0 the loss and its gradient are 0. Rows run in tiles and leave a double each in the workspace; these are
- * added in order. */
+/* loss.c: losses over logits [n,k] and the top-k count. Rows of weight 0 (padding) add exactly nothing, whatever they
+ * hold; if all weight is 0 the loss and its gradient are 0. Rows run in tiles and leave a double each in the workspace;
+ * these are added in order. */
 #include "core/cpu/kernels/tile.h"
 
 typedef struct loss_args {
     int64_t n, k, tile;
     const float *logits, *soft, *row_weight, *class_weight;
-    const int32_t *label; /* or soft */
+    const int32_t *label;                      /* or soft */
     double smoothing, divisor, sum_of_classes; /* of class_weight */
     fv_reduction reduction;
     double *terms; /* [n] */
@@ -40,9 +40,15 @@ static loss_args loss_of(const fv_call *c, int first) {
     return a;
 }
 
-static double weight_of(const loss_args *a, int64_t i) { return a->row_weight ? a->row_weight[i] : 1.0; }
-static double class_of(const loss_args *a, int64_t j) { return a->class_weight ? a->class_weight[j] : 1.0; }
-static bool has_target(const loss_args *a, int64_t i) { return !a->label || (a->label[i] >= 0 && a->label[i] < a->k); }
+static double weight_of(const loss_args *a, int64_t i) {
+    return a->row_weight ? a->row_weight[i] : 1.0;
+}
+static double class_of(const loss_args *a, int64_t j) {
+    return a->class_weight ? a->class_weight[j] : 1.0;
+}
+static bool has_target(const loss_args *a, int64_t i) {
+    return !a->label || (a->label[i] >= 0 && a->label[i] < a->k);
+}
 
 /* A row's factor in the reduced loss. */
 static double factor_of(const loss_args *a, int64_t i) {
@@ -58,7 +64,9 @@ static void finish(const fv_call *c, const loss_args *a) {
     if (c->out[0].data) *(float *)c->out[0].data = (float)total;
 }
 
-static int64_t tiles_of(const loss_args *a) { return fv_ceil_div(a->n, a->tile); }
+static int64_t tiles_of(const loss_args *a) {
+    return fv_ceil_div(a->n, a->tile);
+}
 
 static void fault_label(const fv_call *c, const loss_args *a, int64_t i) {
     fv_kernel_fault(c, FV_E_DATA, "label %d of row %lld is outside [0, %lld)", (int)a->label[i], (long long)i,
@@ -185,8 +193,8 @@ void CPU(softmax_cross_entropy_bwd)(const fv_call *c) {
 
 /* ---------------------------------------------------------------- binary cross-entropy
  * With t' = t (1 - e) + e / 2 and p the positive weight: l = (1 - t') softplus(x) + p t' softplus(-x), where
- * softplus(x) = max(x, 0) + log(1 + e^-|x|). row_loss is the mean over the k classes; the mean loss divides by k * sum of
- * row_weight. class_weight holds the positive weights. */
+ * softplus(x) = max(x, 0) + log(1 + e^-|x|). row_loss is the mean over the k classes; the mean loss divides by k * sum
+ * of row_weight. class_weight holds the positive weights. */
 
 static double bce_divisor(const loss_args *a) {
     double sum = 0;
@@ -242,7 +250,8 @@ static void bce_bwd_tile(void *arg, int64_t tile, int thread) {
             const int n = (int)fv_min64(a->k - c, FV_VL);
             vf x = vf_load_n(a->logits + i * a->k + c, n), negative, positive;
             bce_targets(a, i, c, n, &negative, &positive);
-            vf dx = scale * (negative * vf_sigmoid(x) - positive * vf_sigmoid(-x));
+            vf t, s = vf_sigmoid_pair(x, &t);
+            vf dx = scale * (negative * s - positive * t);
             vf_store_n(a->dlogits + i * a->k + c, factor != 0 ? dx : vf_zero(), n);
         }
     }
@@ -256,8 +265,8 @@ void CPU(bce_with_logits_bwd)(const fv_call *c) {
     fv_pool_run(c->pool, tiles_of(&a), bce_bwd_tile, &a);
 }
 
-/* ---------------------------------------------------------------- top-k: weight of the rows whose label is among the k largest
- * Of equal logits the lower class comes first; a NaN comes before everything. */
+/* ---------------------------------------------------------------- top-k: weight of the rows whose label is among the k
+ * largest Of equal logits the lower class comes first; a NaN comes before everything. */
 
 static void topk_tile(void *arg, int64_t tile, int thread) {
     const loss_args *a = arg;

@@ -1,5 +1,5 @@
-/* norm.c: layer norm (Ba et al. 2016) and group norm (Wu & He 2018). Variances are taken around the mean in a second pass over
- * data in cache, and the mean's rounding error is taken out again. */
+/* norm.c: layer norm (Ba et al. 2016) and group norm (Wu & He 2018). Variances are taken around the mean in a second
+ * pass over data in cache, and the mean's rounding error is taken out again. */
 #include "core/cpu/kernels/tile.h"
 
 #define FLUSH 64 /* rows that are summed in float before they go to a double */
@@ -101,7 +101,9 @@ typedef struct layer_bwd_args {
     size_t stride; /* bytes per tile */
 } layer_bwd_args;
 
-static size_t layer_bwd_stride(int64_t c) { return fv_lines((size_t)c * 2 * (sizeof(double) + sizeof(float))); }
+static size_t layer_bwd_stride(int64_t c) {
+    return fv_lines((size_t)c * 2 * (sizeof(double) + sizeof(float)));
+}
 
 /* Row sums of g and g xhat; dgamma, dbeta of the row into sum_x, sum. */
 FV_INLINE void layer_bwd_sums(const layer_bwd_args *a, int64_t row, float *sum_x, float *sum, double *g0, double *g1) {
@@ -193,7 +195,7 @@ void CPU(layer_norm_bwd)(const fv_call *c) {
 
 typedef struct group_args {
     const float *x, *dy, *gamma, *beta;
-    float *y; /* backward: dx */
+    float *y;           /* backward: dx */
     float *mean, *rstd; /* [n, groups]; forward: NULL when not wanted */
     int64_t n, space, c, groups, cg;
     double eps;
@@ -201,7 +203,9 @@ typedef struct group_args {
     size_t stride;
 } group_args;
 
-static size_t group_stride(int64_t c) { return fv_lines((size_t)c * (2 * sizeof(double) + 4 * sizeof(float))); }
+static size_t group_stride(int64_t c) {
+    return fv_lines((size_t)c * (2 * sizeof(double) + 4 * sizeof(float)));
+}
 
 static group_args group_args_of(const fv_call *c, const fv_type *t) {
     int64_t ch = fv_last(t), groups = c->attr->norm.groups;
@@ -278,7 +282,8 @@ static void group_tile(void *arg, int64_t n, int thread) {
         for (int64_t j = 0; j < a->c; j += FV_VL) {
             const int m = (int)fv_min64(a->c - j, FV_VL);
             vf d = vf_load_n(x + i * a->c + j, m) - vf_load_n(mean + j, m);
-            vf_store_n(a->y + (n * a->space + i) * a->c + j, vf_fma(d, vf_load_n(scale + j, m), vf_load_n(shift + j, m)), m);
+            vf_store_n(a->y + (n * a->space + i) * a->c + j,
+                       vf_fma(d, vf_load_n(scale + j, m), vf_load_n(shift + j, m)), m);
         }
 }
 

@@ -28,8 +28,9 @@ static pool pool_of(const int64_t *x, const int64_t *y, const fv_pool_attr *a) {
                   .count_include_pad = a->count_include_pad};
 }
 
-/* The window of an output place: its first row and column in x, the part [r0, r1) x [s0, s1) of it that lies in x, and the
- * divisor of the average. With count_include_pad that counts padding too, but not what ceil_mode lets hang over it. */
+/* The window of an output place: its first row and column in x, the part [r0, r1) x [s0, s1) of it that lies in x, and
+ * the divisor of the average. With count_include_pad that counts padding too, but not what ceil_mode lets hang over it.
+ */
 typedef struct window {
     int64_t i, j, r0, r1, s0, s1, divisor;
 } window;
@@ -151,8 +152,7 @@ FV_INLINE void avg_bwd_window(const pool *d, const window *v, int64_t image, int
         const int n = (int)fv_min64(d->c - k, FV_VL);
         const vf g = vf_load_n(d->x + out + k, n) * part;
         for (int64_t r = v->r0; r < v->r1; r++)
-            for (int64_t s = v->s0; s < v->s1; s++)
-                add_or_write(d->y + place_at(d, v, image, r, s) + k, g, n, once);
+            for (int64_t s = v->s0; s < v->s1; s++) add_or_write(d->y + place_at(d, v, image, r, s) + k, g, n, once);
     }
 }
 
@@ -182,5 +182,9 @@ static void backward(const fv_call *c, fv_tile_fn fn) {
     d.y = c->out[0].data;
     fv_pool_run(c->pool, partitions(&d) ? d.n * d.oh : d.n, fn, &d);
 }
-void CPU(max_pool2d_bwd)(const fv_call *c) { backward(c, max_bwd_tile); }
-void CPU(avg_pool2d_bwd)(const fv_call *c) { backward(c, avg_bwd_tile); }
+void CPU(max_pool2d_bwd)(const fv_call *c) {
+    backward(c, max_bwd_tile);
+}
+void CPU(avg_pool2d_bwd)(const fv_call *c) {
+    backward(c, avg_bwd_tile);
+}

@@ -1,5 +1,5 @@
-/* random.c: dropout and drop path. A draw is a word of Philox4x32-10 (core/rng.h), a function of (seed; element of the row,
- * row key, step, stream); FV_VL counters are computed side by side. */
+/* random.c: dropout and drop path. A draw is a word of Philox4x32-10 (core/rng.h), a function of (seed; element of the
+ * row, row key, step, stream); FV_VL counters are computed side by side. */
 #include "core/cpu/kernels/tile.h"
 
 /* ---------------------------------------------------------------- Philox in vectors */
@@ -40,7 +40,8 @@ FV_INLINE void philox(uint64_t seed, vu c0, uint32_t row, uint32_t step, uint32_
     out[3] = c3;
 }
 
-/* ---------------------------------------------------------------- dropout (Srivastava et al. 2014): a draw per element */
+/* ---------------------------------------------------------------- dropout (Srivastava et al. 2014): a draw per element
+ */
 
 #define DRAWS (4 * FV_VL) /* elements that one call of philox serves */
 
@@ -116,7 +117,8 @@ void CPU(dropout)(const fv_call *c) {
     fv_pool_run(c->pool, fv_ceil_div(a.rows, a.tile_rows) * a.across, dropout_tile, &a);
 }
 
-/* ---------------------------------------------------------------- stochastic depth (Huang et al. 2016): a draw per row */
+/* ---------------------------------------------------------------- stochastic depth (Huang et al. 2016): a draw per row
+ */
 
 static void drop_path_tile(void *arg, int64_t tile, int thread) {
     const dropout_args *a = arg;

@@ -1,10 +1,9 @@
 /* reduce.c: sum and mean over any set of axes.
  *
  * Dimensions of size 1 are dropped and neighbours of one kind merged, so that kept (K) and reduced (R) ones alternate:
- *   [K R K']   columns: for each k, the sum over R rows of K' columns     bias gradient, global average pool, any of the
- *   [K R]      rows: the sum of each row                                  three may be 1
- *   [K R K' R' ...]   each result by itself
- * Sums run in float over at most FLUSH elements per lane and in double beyond. */
+ *   [K R K']   columns: for each k, the sum over R rows of K' columns     bias gradient, global average pool, any of
+ * the [K R]      rows: the sum of each row                                  three may be 1 [K R K' R' ...]   each
+ * result by itself Sums run in float over at most FLUSH elements per lane and in double beyond. */
 #include "core/cpu/kernels/tile.h"
 
 #define FLUSH 64
@@ -99,8 +98,7 @@ static void columns_tile(void *arg, int64_t tile, int thread) {
     double sums[COLUMNS] = {0};
     int64_t j = r.begin;
     (void)thread;
-    for (; j + 4 * FV_VL <= r.end; j += 4 * FV_VL)
-        add_columns(x + j, a->p.r, a->p.inner, 4, FV_VL, sums + j - r.begin);
+    for (; j + 4 * FV_VL <= r.end; j += 4 * FV_VL) add_columns(x + j, a->p.r, a->p.inner, 4, FV_VL, sums + j - r.begin);
     for (; j < r.end; j += FV_VL)
         add_columns(x + j, a->p.r, a->p.inner, 1, (int)fv_min64(r.end - j, FV_VL), sums + j - r.begin);
     for (j = r.begin; j < r.end; j++) a->y[outer * a->p.inner + j] = (float)(sums[j - r.begin] * a->factor);
@@ -192,8 +190,12 @@ static void reduce(const fv_call *c, bool mean) {
         fv_pool_run(c->pool, a.p.outer * fv_ceil_div(a.p.inner, COLUMNS), columns_tile, &a);
     }
 }
-void CPU(sum)(const fv_call *c) { reduce(c, false); }
-void CPU(mean)(const fv_call *c) { reduce(c, true); }
+void CPU(sum)(const fv_call *c) {
+    reduce(c, false);
+}
+void CPU(mean)(const fv_call *c) {
+    reduce(c, true);
+}
 
 size_t CPU(reduce_workspace)(const fv_graph *g, const fv_node *node) {
     if (node->op != FV_OP_SUM && node->op != FV_OP_MEAN) return 0;

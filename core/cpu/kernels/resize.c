@@ -19,12 +19,14 @@ static tap tap_at(const fv_resize_attr *a, int64_t i, int64_t in, int64_t out) {
 
 typedef struct resize_args {
     const fv_resize_attr *attr;
-    const float *x; /* backward: dy */
-    float *y;       /* backward: dx */
+    const float *x;             /* backward: dy */
+    float *y;                   /* backward: dx */
     int64_t n, h, w, c, oh, ow; /* h, w: of x and dx */
 } resize_args;
 
-FV_INLINE vf mix(vf a, vf b, float high) { return vf_fma(b, vf_set1(high), a * vf_set1(1.0f - high)); }
+FV_INLINE vf mix(vf a, vf b, float high) {
+    return vf_fma(b, vf_set1(high), a * vf_set1(1.0f - high));
+}
 
 /* A tile is one row of the output. */
 static void resize_tile(void *arg, int64_t row, int thread) {

@@ -22,8 +22,8 @@ void CPU(reshape)(const fv_call *c) {
 }
 
 /* ---------------------------------------------------------------- transpose
- * Dimensions of size 1 are dropped, and neighbours that stay together are merged. If the last dimension then stays the last,
- * rows are copied. Else it swaps with the dimension d that is the last one of x, in blocks of EDGE x EDGE. */
+ * Dimensions of size 1 are dropped, and neighbours that stay together are merged. If the last dimension then stays the
+ * last, rows are copied. Else it swaps with the dimension d that is the last one of x, in blocks of EDGE x EDGE. */
 
 #define EDGE 32
 
@@ -108,7 +108,8 @@ void CPU(transpose)(const fv_call *c) {
     else fv_pool_run(c->pool, count / last / a.dim[a.d] * a.strips, transpose_tile, &a);
 }
 
-/* ---------------------------------------------------------------- concat: y is [outer, width], an operand [outer, part] */
+/* ---------------------------------------------------------------- concat: y is [outer, width], an operand [outer,
+ * part] */
 
 typedef struct concat_args {
     const float *x;
@@ -132,15 +133,17 @@ void CPU(concat)(const fv_call *c) {
     for (int i = axis + 1; i < t->rank; i++) inner *= t->dim[i];
     for (int k = 0; k < c->n_in; k++) {
         const int64_t part = c->in[k].type.dim[axis] * inner;
-        concat_args a = {c->in[k].data, (float *)c->out[0].data + at, outer, part, t->dim[axis] * inner, fv_tile_rows(part)};
+        concat_args a = {c->in[k].data, (float *)c->out[0].data + at, outer,
+                         part,          t->dim[axis] * inner,         fv_tile_rows(part)};
         fv_pool_run(c->pool, fv_ceil_div(outer, a.tile), concat_tile, &a);
         at += part;
     }
 }
 
 /* ---------------------------------------------------------------- boxes: slice, slice_bwd and pad
- * A dense tensor `small` lies in `whole` at start, with steps. slice copies it out; slice_bwd and pad fill the rest with a value
- * and copy it in. A tile is some rows along the last dimension: of small when copying out, of whole when copying in. */
+ * A dense tensor `small` lies in `whole` at start, with steps. slice copies it out; slice_bwd and pad fill the rest
+ * with a value and copy it in. A tile is some rows along the last dimension: of small when copying out, of whole when
+ * copying in. */
 
 typedef struct box_args {
     const float *x;
@@ -195,8 +198,8 @@ static void copy_in_tile(void *arg, int64_t tile, int thread) {
     }
 }
 
-static void run_box(const fv_call *c, const fv_type *small, const fv_type *whole, const int64_t *start, const int64_t *step,
-                    float value, bool in) {
+static void run_box(const fv_call *c, const fv_type *small, const fv_type *whole, const int64_t *start,
+                    const int64_t *step, float value, bool in) {
     const fv_type *rows = in ? whole : small;
     int64_t steps[FV_MAX_RANK];
     for (int i = 0; i < FV_MAX_RANK; i++) steps[i] = step && step[i] > 0 ? step[i] : 1;

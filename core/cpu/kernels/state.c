@@ -16,7 +16,9 @@ static void run(const fv_call *c, fv_tile_fn fn, state_args *a) {
 }
 
 /* Elements of any type. */
-void CPU(assign)(const fv_call *c) { memmove(c->in[0].data, c->in[1].data, fv_bytes(c->in[0].type)); }
+void CPU(assign)(const fv_call *c) {
+    memmove(c->in[0].data, c->in[1].data, fv_bytes(c->in[0].type));
+}
 
 static void accumulate_tile(void *arg, int64_t tile, int thread) {
     const state_args *a = arg;
@@ -29,6 +31,12 @@ void CPU(accumulate)(const fv_call *c) {
     run(c, accumulate_tile, &a);
 }
 
+/* Operand k, if given, is grad_stats' result and says that this step's gradients are not all finite. */
+static bool not_finite(const fv_call *c, int k) {
+    const float *stats = c->n_in > k ? c->in[k].data : NULL;
+    return stats && stats[1] == 0.0f;
+}
+
 /* state += weight * (scale * value - state) */
 static void lerp_tile(void *arg, int64_t tile, int thread) {
     const state_args *a = arg;
@@ -38,6 +46,7 @@ static void lerp_tile(void *arg, int64_t tile, int thread) {
     for (int64_t i = r.begin; i < r.end; i++) a->state[i] += weight * (scale * a->value[i] - a->state[i]);
 }
 void CPU(lerp_assign)(const fv_call *c) {
+    if (not_finite(c, 2)) return;
     state_args a = state_of(c);
     a.weight = (float)c->attr->lerp.weight;
     a.scale = (float)c->attr->lerp.scale;
@@ -57,6 +66,7 @@ void CPU(fill)(const fv_call *c) {
 }
 
 void CPU(increment)(const fv_call *c) {
+    if (not_finite(c, 1)) return;
     int64_t *state = c->in[0].data;
     const int64_t count = fv_count(c->in[0].type);
     for (int64_t i = 0; i < count; i++) state[i] += 1;

@@ -13,9 +13,15 @@ typedef struct fv_range {
     int64_t begin, end;
 } fv_range;
 
-FV_INLINE int64_t fv_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-FV_INLINE int64_t fv_min64(int64_t a, int64_t b) { return a < b ? a : b; }
-FV_INLINE int64_t fv_max64(int64_t a, int64_t b) { return a > b ? a : b; }
+FV_INLINE int64_t fv_ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+FV_INLINE int64_t fv_min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+FV_INLINE int64_t fv_max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 /* Part `tile` of [0, n) cut in pieces of `size`. */
 FV_INLINE fv_range fv_tile_range(int64_t n, int64_t size, int64_t tile) {
@@ -23,7 +29,9 @@ FV_INLINE fv_range fv_tile_range(int64_t n, int64_t size, int64_t tile) {
 }
 
 /* Rows of `cols` elements per tile so that a tile has about FV_TILE elements. */
-FV_INLINE int64_t fv_tile_rows(int64_t cols) { return cols >= FV_TILE ? 1 : FV_TILE / fv_max64(cols, 1); }
+FV_INLINE int64_t fv_tile_rows(int64_t cols) {
+    return cols >= FV_TILE ? 1 : FV_TILE / fv_max64(cols, 1);
+}
 
 /* Rows per tile where every tile leaves partial sums: at least 4 FV_TILE elements, at most FV_MAX_PARTIALS tiles. */
 FV_INLINE int64_t fv_partial_rows(int64_t rows, int64_t cols) {
@@ -31,7 +39,9 @@ FV_INLINE int64_t fv_partial_rows(int64_t rows, int64_t cols) {
 }
 
 /* Product of all dimensions but the last; the last. A scalar is one row of one column. */
-FV_INLINE int64_t fv_last(const fv_type *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
+FV_INLINE int64_t fv_last(const fv_type *t) {
+    return t->rank ? t->dim[t->rank - 1] : 1;
+}
 FV_INLINE int64_t fv_rows(const fv_type *t) {
     int64_t n = 1;
     for (int i = 0; i + 1 < t->rank; i++) n *= t->dim[i];
@@ -39,10 +49,16 @@ FV_INLINE int64_t fv_rows(const fv_type *t) {
 }
 
 /* Floats of operand or result k; NULL when absent. */
-FV_INLINE float *fv_operand(const fv_call *c, int k) { return k < c->n_in ? c->in[k].data : NULL; }
-FV_INLINE float *fv_result_of(const fv_call *c, int k) { return k < c->n_out ? c->out[k].data : NULL; }
+FV_INLINE float *fv_operand(const fv_call *c, int k) {
+    return k < c->n_in ? c->in[k].data : NULL;
+}
+FV_INLINE float *fv_result_of(const fv_call *c, int k) {
+    return k < c->n_out ? c->out[k].data : NULL;
+}
 
 /* Bytes rounded up to whole cache lines, for carving a workspace. */
-FV_INLINE size_t fv_lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+FV_INLINE size_t fv_lines(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
 #endif

@@ -1,6 +1,7 @@
 /* update.c: gradient statistics, optimizers, averages of weights: lists of tensors, cut into tiles of FV_TILE elements.
  *
- *   workspace   [ tile 0 | tile 1 | ... ]     which part of which tensor; grad_stats leaves its partial sum there, too */
+ *   workspace   [ tile 0 | tile 1 | ... ]     which part of which tensor; grad_stats leaves its partial sum there, too
+ */
 #include "core/cpu/kernels/tile.h"
 
 typedef struct part {
@@ -17,7 +18,7 @@ typedef struct update_args {
     int first, count; /* operands [first, first + count) are the first list */
     float clip;       /* factor of the gradients */
     float lr, decay;
-    float c1, c2;     /* adam: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
+    float c1, c2; /* adam: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } update_args;
 
 /* The operands whose sizes say how the work is cut. */

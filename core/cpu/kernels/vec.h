@@ -172,7 +172,9 @@ FV_INLINE vm vm_nan(vf a) {
     return (vm)(a != a);
 #endif
 }
-FV_INLINE vm vm_or(vm a, vm b) { return (vm)(a | b); }
+FV_INLINE vm vm_or(vm a, vm b) {
+    return (vm)(a | b);
+}
 FV_INLINE vm vm_equal(vi a, vi b) {
 #if FV_VL == 16
     return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b);
@@ -283,6 +285,13 @@ FV_INLINE vf vf_exp(vf x) {
 FV_INLINE vf vf_sigmoid(vf x) {
     return vf_set1(1.0f) / (vf_set1(1.0f) + vf_exp(-x));
 }
+/* The same, and sigmoid(-x) = 1 - sigmoid(x) without cancellation. */
+FV_INLINE vf vf_sigmoid_pair(vf x, vf *other) {
+    vf e = vf_exp(-vf_abs(x)), large = vf_set1(1.0f) / (vf_set1(1.0f) + e), small = e * large;
+    vm positive = vm_gt(x, vf_zero());
+    *other = vf_select(positive, small, large);
+    return vf_select(positive, large, small);
+}
 
 /* log(1 + u) for 0 <= u <= 1, within 2 ulp: 2 atanh(s), s = u / (2 + u) <= 1/3. */
 FV_INLINE vf vf_log1p(vf u) {
@@ -308,31 +317,43 @@ FV_INLINE vf vf_tanh(vf x) {
     return vf_select(vm_lt(a, vf_set1(0.625f)), small, vf_copysign(large, x));
 }
 
-/* The lower tail of the standard normal distribution at -|x|, relative error within 7 ulp (without FMA 70 ulp below
- * 1e-20), and for the derivative of GELU *density = e^(-x^2/2). cdf(-a) = e^(-a^2/2) t P(t), t = 1 / (1 + 0.3 a). */
-FV_INLINE vf vf_normal_tail(vf x, vf *density) {
-    vf a = vf_min(vf_set1(15.0f), vf_abs(x));
-    vf h = a * a, low = vf_fma(a, a, -h); /* rounding error of the square; 0 where there is no FMA */
+/* a * a - h, the rounding error of h = a * a. Without FMA by halves of 12 bits (Dekker 1971). */
+FV_INLINE vf vf_square_error(vf a, vf h) {
+#if FV_VL > 4
+    return vf_fma(a, a, -h);
+#else
+    vf high = (vf)((vu)a & vu_set1(0xfffff000u)), low = a - high;
+    return ((high * high - h) + (high + high) * low) + low * low;
+#endif
+}
+
+/* P(N(0,1) <= x), within 2 u absolutely and 8 ulp below 0, and *density = e^(-x^2/2). With a = |x|:
+ *   a < 1    1/2 + x P(x^2)
+ *   else     cdf(-a) = e^(-a^2/2) t Q(t), t = 1 / (1 + 0.3 a), and cdf(a) = 1 - cdf(-a) */
+FV_INLINE vf vf_normal_cdf(vf x, vf *density) {
+    vf a = vf_min(vf_set1(15.0f), vf_abs(x)), h = a * a, low = vf_square_error(a, h);
     vf e = vf_exp(vf_set1(-0.5f) * h);
     e = vf_fma(e, vf_set1(-0.5f) * low, e);
     vf t = vf_set1(1.0f) / vf_fma(vf_set1(0.3f), a, vf_set1(1.0f));
-    vf p = vf_set1(-2.062871307e-02f);
-    p = vf_fma(p, t, vf_set1(1.124650612e-01f));
-    p = vf_fma(p, t, vf_set1(-2.282854021e-01f));
-    p = vf_fma(p, t, vf_set1(1.918840855e-01f));
-    p = vf_fma(p, t, vf_set1(-7.950979471e-02f));
-    p = vf_fma(p, t, vf_set1(9.620524198e-02f));
-    p = vf_fma(p, t, vf_set1(7.837212086e-02f));
-    p = vf_fma(p, t, vf_set1(1.102393642e-01f));
-    p = vf_fma(p, t, vf_set1(1.195713133e-01f));
-    p = vf_fma(p, t, vf_set1(1.196867153e-01f));
+    vf q = vf_set1(-2.062871307e-02f);
+    q = vf_fma(q, t, vf_set1(1.124650612e-01f));
+    q = vf_fma(q, t, vf_set1(-2.282854021e-01f));
+    q = vf_fma(q, t, vf_set1(1.918840855e-01f));
+    q = vf_fma(q, t, vf_set1(-7.950979471e-02f));
+    q = vf_fma(q, t, vf_set1(9.620524198e-02f));
+    q = vf_fma(q, t, vf_set1(7.837212086e-02f));
+    q = vf_fma(q, t, vf_set1(1.102393642e-01f));
+    q = vf_fma(q, t, vf_set1(1.195713133e-01f));
+    q = vf_fma(q, t, vf_set1(1.196867153e-01f));
+    vf p = vf_set1(-7.654207366e-06f);
+    p = vf_fma(p, h, vf_set1(1.134863705e-04f));
+    p = vf_fma(p, h, vf_set1(-1.186329988e-03f));
+    p = vf_fma(p, h, vf_set1(9.973322973e-03f));
+    p = vf_fma(p, h, vf_set1(-6.649035960e-02f));
+    p = vf_fma(p, h, vf_set1(3.989422917e-01f));
+    vf tail = e * t * q, large = vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
     *density = e;
-    return e * t * p;
-}
-/* P(N(0,1) <= x) */
-FV_INLINE vf vf_normal_cdf(vf x) {
-    vf density, tail = vf_normal_tail(x, &density);
-    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
+    return vf_select(vm_lt(a, vf_set1(1.0f)), vf_fma(x, p, vf_set1(0.5f)), large);
 }
 
 #endif

@@ -1,0 +1,284 @@
+/* attention.c: scaled dot-product attention and its gradient (Vaswani et al. 2017), one (picture, head) at a time.
+ * q [n,sq,h*d], k, v [n,sk,h*d], or qkv [n,s,3*h*d]; y [n,sq,h*d]; lse [n,h,sq].
+ *
+ *   forward   p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p        for blocks of BLOCK_ROWS queries
+ *   backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = p (dp - dy . y), dq = scale ds k, dk = scale ds^T q, dv = p^T dy
+ */
+#include "core/cpu/kernels/conv.h"
+
+enum {
+    BLOCK_ROWS = 144, /* queries at a time; a multiple of FV_MR */
+    MIN_TILES = 16,   /* forward: blocks of queries become tiles when there are fewer (picture, head) pairs */
+};
+
+typedef struct plan {
+    int64_t n, heads, d, sq, sk;
+    int64_t q_row, kv_row, width;  /* floats from one position to the next: q and dq, k and v, y and dy */
+    int64_t score_row, d_row;      /* rows of scores and of padded heads in scratch */
+    int64_t blocks, tile_blocks;   /* of queries */
+    float scale;
+    size_t table_at, scratch_at, total; /* bytes */
+    size_t scratch_floats;
+} plan;
+
+static int64_t round_up(int64_t n, int64_t to) { return fv_ceil_div(n, to) * to; }
+
+/* Scratch of a thread, floats. Forward: k^T and v packed, scores. Backward: k^T, v^T, k packed, p, ds, q and dy padded, dk, dv. */
+static plan make_plan(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads) {
+    plan p = {.n = q.dim[0], .heads = attr->heads, .sq = q.dim[1], .sk = packed ? q.dim[1] : k.dim[1]};
+    p.width = q.dim[2] / (packed ? 3 : 1);
+    p.q_row = p.kv_row = q.dim[2];
+    p.d = p.width / p.heads;
+    p.scale = (float)(attr->scale != 0 ? attr->scale : 1 / sqrt((double)p.d));
+    p.score_row = round_up(p.sk, 16);
+    p.d_row = round_up(p.d, FV_OUTER_COLUMNS);
+    p.blocks = fv_ceil_div(p.sq, BLOCK_ROWS);
+    const int64_t pairs = fv_max64(1, p.n * p.heads), tiles = backward ? 1 : fv_min64(p.blocks, fv_ceil_div(MIN_TILES, pairs));
+    p.tile_blocks = fv_ceil_div(p.blocks, fv_max64(1, tiles));
+    const int64_t rows = fv_min64(p.sq, BLOCK_ROWS);
+    const size_t by_key = fv_packed_floats(p.sk, p.d), by_head = fv_packed_floats(p.d, p.sk);
+    p.scratch_floats = by_key + by_head + (size_t)(rows * p.score_row);
+    if (backward) {
+        p.scratch_floats += by_key + (size_t)(rows * p.score_row + 2 * rows * p.d_row);
+        p.scratch_floats += (size_t)(2 * round_up(p.sk, FV_OUTER_ROWS) * p.d_row);
+    }
+    p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
+    p.table_at = fv_workspace_add(&p.total, 4 * BLOCK_ROWS * sizeof(ptrdiff_t));
+    p.scratch_at = fv_workspace_add(&p.total, p.scratch_floats * (size_t)threads * sizeof(float));
+    return p;
+}
+
+size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads) {
+    return make_plan(q, k, packed, attr, backward, threads).total;
+}
+
+typedef struct job {
+    plan p;
+    const float *q, *k, *v, *y, *dy, *lse;
+    float *out, *out_lse;  /* forward */
+    float *dq, *dk, *dv;   /* backward; may be NULL */
+    ptrdiff_t *q_off, *score_off, *y_off, *d_off; /* [BLOCK_ROWS] */
+    float *scratch;
+} job;
+
+static const ptrdiff_t no_tap = 0;
+
+/* y rows = x rows times the packed [depth, columns] matrix b. */
+static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64_t depth, const float *b, int64_t columns,
+                     float *y, const ptrdiff_t *y_off) {
+    fv_row_gemm g = {.x = x, .x_off = x_off, .y_off = y_off, .rows = rows, .tap = &no_tap, .taps = 1, .depth = depth};
+    for (int64_t c = 0; c < columns; c += FV_NR) {
+        g.columns = (int)fv_min64(FV_NR, columns - c);
+        g.b = b + c * depth;
+        g.y = y + c;
+        CPU(row_gemm)(&g);
+    }
+}
+
+/* Pack rows [positions, d] as a [positions, d] matrix, or transposed as [d, positions]. Returns what follows dst. */
+static float *pack_rows(float *dst, const float *src, int64_t positions, int64_t d, int64_t row) {
+    for (int64_t c = 0; c < d; c += FV_NR)
+        CPU(pack_panel)(dst + c * positions, src + c, positions, (int)fv_min64(FV_NR, d - c), row, 1);
+    return dst + fv_packed_floats(d, positions);
+}
+static float *pack_turned(float *dst, const float *src, int64_t positions, int64_t d, int64_t row) {
+    for (int64_t c = 0; c < positions; c += FV_NR)
+        CPU(pack_panel)(dst + c * d, src + c * row, d, (int)fv_min64(FV_NR, positions - c), 1, row);
+    return dst + fv_packed_floats(positions, d);
+}
+
+/* ---------------------------------------------------------------- forward */
+
+/* Scores of one query become exponentials; returns their sum, and the largest score in *top. */
+static float exponentials(float *s, int64_t n, float scale, float *top) {
+    const vf factor = vf_set1(scale);
+    const int64_t whole = n - n % FV_VL;
+    const int tail = (int)(n - whole);
+    vf most = vf_set1(-INFINITY);
+    for (int64_t i = 0; i < whole; i += FV_VL) {
+        vf t = factor * vf_load(s + i);
+        vf_store(s + i, t);
+        most = vf_max(t, most);
+    }
+    float largest = n >= FV_VL ? vf_max_lane(most) : -INFINITY;
+    for (int64_t i = whole; i < n; i++) {
+        s[i] *= scale;
+        largest = s[i] > largest ? s[i] : largest;
+    }
+    vf sum = vf_zero();
+    for (int64_t i = 0; i < whole; i += FV_VL) {
+        vf e = vf_exp(vf_load(s + i) - vf_set1(largest));
+        vf_store(s + i, e);
+        sum += e;
+    }
+    if (tail) {
+        float last[FV_VL] = {0};
+        vf_store(last, vf_exp(vf_load_n(s + whole, tail) - vf_set1(largest)));
+        for (int i = tail; i < FV_VL; i++) last[i] = 0.0f;
+        sum += vf_load(last);
+        vf_store_n(s + whole, vf_load(last), tail);
+    }
+    *top = largest;
+    return vf_sum(sum);
+}
+
+static void scale_row(float *y, int64_t n, float factor) {
+    for (int64_t i = 0; i < n; i += FV_VL) {
+        const int left = (int)fv_min64(FV_VL, n - i);
+        vf_store_n(y + i, vf_load_n(y + i, left) * vf_set1(factor), left);
+    }
+}
+
+static void forward_tile(void *arg, int64_t tile, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t tiles = fv_ceil_div(p->blocks, p->tile_blocks), pair = tile / tiles, first = tile % tiles * p->tile_blocks;
+    const int64_t n = pair / p->heads, head = pair % p->heads, kv = n * p->sk * p->kv_row + head * p->d;
+    float *keys = j->scratch + (size_t)thread * p->scratch_floats;
+    float *values = pack_turned(keys, j->k + kv, p->sk, p->d, p->kv_row);
+    float *scores = pack_rows(values, j->v + kv, p->sk, p->d, p->kv_row);
+    for (int64_t b = first; b < fv_min64(p->blocks, first + p->tile_blocks); b++) {
+        const int64_t row = b * BLOCK_ROWS, rows = fv_min64(BLOCK_ROWS, p->sq - row);
+        float *y = j->out ? j->out + (n * p->sq + row) * p->width + head * p->d : NULL;
+        float sum[BLOCK_ROWS];
+        multiply(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, p->sk, scores, j->score_off);
+        for (int64_t i = 0; i < rows; i++) {
+            float top;
+            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, &top);
+            if (j->out_lse) j->out_lse[pair * p->sq + row + i] = top + logf(sum[i]);
+        }
+        if (!y) continue;
+        multiply(scores, j->score_off, rows, p->sk, values, p->d, y, j->y_off);
+        for (int64_t i = 0; i < rows; i++) scale_row(y + i * p->width, p->d, 1.0f / sum[i]);
+    }
+}
+
+static void fill_tables(job *j, char *work) {
+    const plan *p = &j->p;
+    j->q_off = (ptrdiff_t *)(work + p->table_at);
+    j->score_off = j->q_off + BLOCK_ROWS;
+    j->y_off = j->score_off + BLOCK_ROWS;
+    j->d_off = j->y_off + BLOCK_ROWS;
+    j->scratch = (float *)(work + p->scratch_at);
+    for (int64_t i = 0; i < BLOCK_ROWS; i++) {
+        j->q_off[i] = i * p->q_row;
+        j->score_off[i] = i * p->score_row;
+        j->y_off[i] = i * p->width;
+        j->d_off[i] = i * p->d_row;
+    }
+}
+
+void CPU(attention)(const fv_call *c) {
+    const bool packed = fv_operand(c, 1) == NULL;
+    job j = {.p = make_plan(c->in[0].type, packed ? c->in[0].type : c->in[1].type, packed, &c->attr->attention, false,
+                            fv_pool_threads(c->pool))};
+    const plan *p = &j.p;
+    j.q = fv_operand(c, 0);
+    j.k = packed ? j.q + p->width : fv_operand(c, 1);
+    j.v = packed ? j.q + 2 * p->width : fv_operand(c, 2);
+    j.out = fv_result_of(c, 0);
+    j.out_lse = fv_result_of(c, 1);
+    if (p->blocks == 0) return;
+    fill_tables(&j, c->workspace);
+    fv_pool_run(c->pool, p->n * p->heads * fv_ceil_div(p->blocks, p->tile_blocks), forward_tile, &j);
+}
+
+/* ---------------------------------------------------------------- backward */
+
+static float dot(const float *a, const float *b, int64_t n) {
+    vf sum = vf_zero();
+    for (int64_t i = 0; i < n; i += FV_VL) {
+        const int left = (int)fv_min64(FV_VL, n - i);
+        sum = vf_fma(vf_load_n(a + i, left), vf_load_n(b + i, left), sum);
+    }
+    return vf_sum(sum);
+}
+
+/* scores -> p in place; dp -> ds in place. Both rows are padded: whole vectors. */
+static void score_gradients(float *s, float *dp, int64_t n, float scale, float lse, float delta) {
+    for (int64_t i = 0; i < n; i += FV_VL) {
+        vf e = vf_exp(vf_load(s + i) * vf_set1(scale) - vf_set1(lse));
+        vf_store(s + i, e);
+        vf_store(dp + i, e * (vf_load(dp + i) - vf_set1(delta)));
+    }
+}
+
+/* acc [positions padded][d_row] += a^T b with a [rows][score_row], b [rows][d_row]. */
+static void sum_outer(const plan *p, const float *a, const float *b, int64_t rows, float *acc, bool accumulate) {
+    fv_outer_gemm g = {.lda = p->score_row, .ldb = p->d_row, .count = rows, .ld = p->d_row, .accumulate = accumulate};
+    const int64_t vectors = fv_ceil_div(p->d, FV_VL), pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const int64_t first = piece * vectors / pieces;
+        g.vectors = (int)((piece + 1) * vectors / pieces - first);
+        g.b = b + first * FV_VL;
+        for (int64_t i = 0; i < p->sk; i += FV_OUTER_ROWS) {
+            g.a = a + i;
+            g.acc = acc + i * p->d_row + first * FV_VL;
+            CPU(outer_gemm)(&g);
+        }
+    }
+}
+
+static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src_row, int64_t rows, int64_t n, float factor) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < n; i += FV_VL) {
+            const int left = (int)fv_min64(FV_VL, n - i);
+            vf_store_n(dst + r * dst_row + i, vf_load_n(src + r * src_row + i, left) * vf_set1(factor), left);
+        }
+}
+
+static void backward_tile(void *arg, int64_t pair, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t n = pair / p->heads, head = pair % p->heads, kv = n * p->sk * p->kv_row + head * p->d;
+    const int64_t block_rows = fv_min64(p->sq, BLOCK_ROWS), padded_keys = round_up(p->sk, FV_OUTER_ROWS);
+    float *keys_turned = j->scratch + (size_t)thread * p->scratch_floats;
+    float *values_turned = pack_turned(keys_turned, j->k + kv, p->sk, p->d, p->kv_row);
+    float *keys = pack_turned(values_turned, j->v + kv, p->sk, p->d, p->kv_row);
+    float *scores = pack_rows(keys, j->k + kv, p->sk, p->d, p->kv_row);
+    float *ds = scores + block_rows * p->score_row, *q = ds + block_rows * p->score_row, *dy = q + block_rows * p->d_row;
+    float *dk = dy + block_rows * p->d_row, *dv = dk + padded_keys * p->d_row;
+    for (int64_t row = 0; row < p->sq; row += BLOCK_ROWS) {
+        const int64_t rows = fv_min64(BLOCK_ROWS, p->sq - row), at = (n * p->sq + row) * p->width + head * p->d;
+        const int64_t q_at = (n * p->sq + row) * p->q_row + head * p->d;
+        copy_rows(q, p->d_row, j->q + q_at, p->q_row, rows, p->d, 1.0f);
+        copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d, 1.0f);
+        multiply(q, j->d_off, rows, p->d, keys_turned, p->sk, scores, j->score_off);
+        multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off);
+        for (int64_t i = 0; i < rows; i++) {
+            const float delta = dot(dy + i * p->d_row, j->y + at + i * p->width, p->d);
+            score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale, j->lse[pair * p->sq + row + i], delta);
+        }
+        if (j->dk) sum_outer(p, ds, q, rows, dk, row > 0);
+        if (j->dv) sum_outer(p, scores, dy, rows, dv, row > 0);
+        if (j->dq) {
+            multiply(ds, j->score_off, rows, p->sk, keys, p->d, j->dq + q_at, j->q_off);
+            copy_rows(j->dq + q_at, p->q_row, j->dq + q_at, p->q_row, rows, p->d, p->scale);
+        }
+    }
+    if (j->dk) copy_rows(j->dk + kv, p->kv_row, dk, p->d_row, p->sk, p->d, p->scale);
+    if (j->dv) copy_rows(j->dv + kv, p->kv_row, dv, p->d_row, p->sk, p->d, 1.0f);
+}
+
+void CPU(attention_bwd)(const fv_call *c) {
+    const bool packed = fv_operand(c, 4) == NULL;
+    job j = {.p = make_plan(c->in[3].type, packed ? c->in[3].type : c->in[4].type, packed, &c->attr->attention, true,
+                            fv_pool_threads(c->pool))};
+    const plan *p = &j.p;
+    j.dy = fv_operand(c, 0);
+    j.y = fv_operand(c, 1);
+    j.lse = fv_operand(c, 2);
+    j.q = fv_operand(c, 3);
+    j.k = packed ? j.q + p->width : fv_operand(c, 4);
+    j.v = packed ? j.q + 2 * p->width : fv_operand(c, 5);
+    j.dq = fv_result_of(c, 0);
+    j.dk = !packed ? fv_result_of(c, 1) : j.dq ? j.dq + p->width : NULL;
+    j.dv = !packed ? fv_result_of(c, 2) : j.dq ? j.dq + 2 * p->width : NULL;
+    if (p->sq == 0) { /* no queries: keys and values have no gradient */
+        if (j.dk) memset(j.dk, 0, fv_bytes(c->out[1].type));
+        if (j.dv) memset(j.dv, 0, fv_bytes(c->out[2].type));
+        return;
+    }
+    fill_tables(&j, c->workspace);
+    fv_pool_run(c->pool, p->n * p->heads, backward_tile, &j);
+}

@@ -1,0 +1,52 @@
+/* matrix.c: workspace of convolution, linear, matmul and attention nodes. */
+#include "core/cpu/kernels/conv.h"
+
+static fv_type operand(const fv_graph *g, const fv_node *node, int i) {
+    return fv_typeof(g, g->operands[node->first_operand + i]);
+}
+static fv_type result(const fv_graph *g, const fv_node *node, int i) {
+    return fv_typeof(g, (fv_value){node->first_result + i});
+}
+static bool given(const fv_graph *g, const fv_node *node, int i) {
+    return i < node->operands && !fv_is_none(g->operands[node->first_operand + i]);
+}
+
+static size_t conv_workspace(const fv_conv_shape *s, fv_op op, int threads) {
+    if (fv_conv_is_depthwise(s)) return CPU(depthwise_workspace)(s, op, threads);
+    if (op == FV_OP_CONV2D_BWD_WEIGHT) return CPU(conv_weight_workspace)(s, threads);
+    return CPU(conv_gemm_workspace)(s, op == FV_OP_CONV2D ? FV_CONV_FORWARD : FV_CONV_DATA, threads);
+}
+
+size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node) {
+    const int threads = fv_pool_threads(((const fv_cpu_device *)dev)->pool);
+    const fv_attr *attr = &node->attr;
+    fv_conv_shape s;
+    switch (node->op) {
+    case FV_OP_CONV2D:
+        s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &attr->conv2d);
+        return conv_workspace(&s, node->op, threads);
+    case FV_OP_CONV2D_BWD_DATA:
+        s = CPU(conv_shape)(result(g, node, 0), operand(g, node, 1), operand(g, node, 0), &attr->conv2d_bwd.conv);
+        return conv_workspace(&s, node->op, threads);
+    case FV_OP_CONV2D_BWD_WEIGHT:
+        s = CPU(conv_shape)(operand(g, node, 1), result(g, node, 0), operand(g, node, 0), &attr->conv2d_bwd.conv);
+        return conv_workspace(&s, node->op, threads);
+    case FV_OP_LINEAR:
+        s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
+        return CPU(conv_gemm_workspace)(&s, FV_CONV_FORWARD, threads);
+    case FV_OP_LINEAR_BWD_DATA:
+        s = CPU(linear_shape)(result(g, node, 0), operand(g, node, 1));
+        return CPU(conv_gemm_workspace)(&s, FV_CONV_DATA, threads);
+    case FV_OP_LINEAR_BWD_WEIGHT:
+        s = CPU(linear_shape)(operand(g, node, 1), result(g, node, 0));
+        return CPU(conv_weight_workspace)(&s, threads);
+    case FV_OP_MATMUL: return CPU(matmul_workspace)(operand(g, node, 0), result(g, node, 0), &attr->matmul, threads);
+    case FV_OP_ATTENTION:
+        return CPU(attention_workspace)(operand(g, node, 0), given(g, node, 1) ? operand(g, node, 1) : operand(g, node, 0),
+                                        !given(g, node, 1), &attr->attention, false, threads);
+    case FV_OP_ATTENTION_BWD:
+        return CPU(attention_workspace)(operand(g, node, 3), given(g, node, 4) ? operand(g, node, 4) : operand(g, node, 3),
+                                        !given(g, node, 4), &attr->attention, true, threads);
+    default: return 0;
+    }
+}
