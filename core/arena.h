@@ -14,7 +14,9 @@ typedef struct fv_arena {
     size_t total; /* bytes taken from the allocator */
 } fv_arena;
 
+/* Takes no memory yet. */
 void fv_arena_init(fv_arena *arena, fv_ctx *ctx);
+/* Gives all of it back; the arena may then be used anew. Fine on an empty or zeroed one. */
 void fv_arena_free(fv_arena *arena);
 /* Zeroed memory for count * size bytes, 64-byte aligned; NULL and ctx->error on failure or overflow. */
 void *fv_arena_alloc(fv_arena *arena, size_t count, size_t size);

@@ -258,9 +258,10 @@ fv_status fv_graph_finish(fv_graph *g);
 /* Record an error (only the first is kept) and return FV_NONE. */
 fv_value fv_graph_fail(fv_scope s, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 
-fv_scope fv_root(fv_graph *g);
+fv_scope fv_root(fv_graph *g);                                    /* the scope without a prefix */
 fv_scope fv_in(fv_scope s, const char *fmt, ...) FV_PRINTF(2, 3); /* the scope "layer%d" under s */
 
+/* Something that changes from run to run (fv_program_input). The same name twice is an error. */
 fv_value fv_input(fv_scope s, const char *name, fv_type type);
 /* Values given now, one double per element; copied. */
 fv_value fv_const(fv_scope s, fv_type type, const double *data);
@@ -325,6 +326,7 @@ const fv_op_info *fv_op_get(fv_op op);
  * an update op). */
 bool fv_op_mutates_operand(const fv_node *node, int k);
 
+/* What a node costs: floating-point operations, and bytes. */
 double fv_node_flops(const fv_graph *g, const fv_node *node);
 double fv_node_bytes(const fv_graph *g, const fv_node *node); /* operands read + results written, once each */
 

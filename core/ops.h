@@ -46,9 +46,12 @@ fv_value fv_avg_pool2d(fv_scope s, fv_value x, fv_pool_attr attr);
 fv_value fv_global_avg_pool(fv_scope s, fv_value x); /* [n,h,w,c] -> [n,c] */
 fv_value fv_resize(fv_scope s, fv_value x, fv_resize_attr attr);
 
+/* Over the dimensions whose bits are set in axes. */
 fv_value fv_sum(fv_scope s, fv_value x, uint32_t axes, bool keepdim);
 fv_value fv_mean(fv_scope s, fv_value x, uint32_t axes, bool keepdim);
+/* Repeat along dimensions of size 1, as numpy does, to this shape. */
 fv_value fv_broadcast(fv_scope s, fv_value x, int rank, const int64_t *dim);
+/* The same elements in another shape; one dimension may be -1. fv_reshape_to(s, x, 2, -1) */
 fv_value fv_reshape(fv_scope s, fv_value x, int rank, const int64_t *dim);
 #define fv_reshape_to(s, x, ...)                                                                                       \
     fv_reshape((s), (x), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
@@ -59,6 +62,7 @@ fv_value fv_concat(fv_scope s, const fv_value *x, int n, int axis);
 fv_value fv_slice(fv_scope s, fv_value x, const int64_t *start, const int64_t *size, const int64_t *step);
 fv_value fv_pad(fv_scope s, fv_value x, const int64_t *before, const int64_t *after, double value);
 
+/* Over the last dimension. */
 fv_value fv_softmax(fv_scope s, fv_value x);
 /* Scaled dot-product attention; k and v FV_NONE: x is qkv [n,s,3*heads*d]. scale 0 means 1/sqrt(d). */
 fv_value fv_attention(fv_scope s, fv_value q, fv_value k, fv_value v, int heads, double scale);
@@ -75,6 +79,7 @@ fv_value fv_topk_correct(fv_scope s, fv_value logits, fv_value labels, fv_value 
 /* (images / 255 - mean) / std after crop, flip and cutout by the record (FV_AUG_*); cut pixels become 0 after normalising. */
 fv_value fv_augment(fv_scope s, fv_value images, fv_value record, fv_value mean, fv_value std, fv_augment_attr attr);
 
+/* Changes of state (a parameter or buffer): = value, += value, += weight * (scale * value - state), = constant, += 1 (int64). */
 void fv_assign(fv_scope s, fv_value state, fv_value value);
 void fv_accumulate(fv_scope s, fv_value state, fv_value value);
 void fv_lerp_assign(fv_scope s, fv_value state, fv_value value, double weight, double scale);

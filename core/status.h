@@ -98,6 +98,7 @@ fv_status fv_hint(fv_ctx *ctx, const char *fmt, ...) FV_PRINTF(2, 3);
 /* Record that `bytes` could not be had for `what`: FV_E_MEMORY. */
 fv_status fv_fail_memory(fv_ctx *ctx, size_t bytes, const char *what);
 
+/* A line to the log callback, if there is one. */
 void fv_log(const fv_ctx *ctx, fv_log_level level, const char *fmt, ...) FV_PRINTF(3, 4);
 
 /* Memory from the context's allocator. NULL (and ctx->error set) on failure or when count * size overflows. */

@@ -23,6 +23,7 @@ typedef struct fv_slot {
 
 typedef struct fv_store fv_store;
 
+/* An empty store on a device, which must outlive it. Destroying NULL is fine. */
 fv_status fv_store_create(fv_ctx *ctx, fv_device *dev, fv_store **out);
 void fv_store_destroy(fv_store *store);
 
@@ -31,6 +32,7 @@ fv_status fv_store_bind(fv_store *store, const fv_graph *g);
 /* Allocate memory for slots that have none and give them their initial values: draws depend on (seed, slot name) only. */
 fv_status fv_store_commit(fv_store *store, uint64_t seed);
 
+/* Slots by number, in the order in which they were bound. */
 int32_t fv_store_count(const fv_store *store);
 const fv_slot *fv_store_slot(const fv_store *store, int32_t i);
 int32_t fv_store_find(const fv_store *store, const char *name); /* -1: none */

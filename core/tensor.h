@@ -24,6 +24,7 @@ typedef enum fv_dtype {
         FV_DTYPE_COUNT
 } fv_dtype;
 
+/* "f32"; bytes of one element. */
 const char *fv_dtype_name(fv_dtype dtype);
 size_t fv_dtype_size(fv_dtype dtype);
 

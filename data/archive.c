@@ -1,5 +1,6 @@
-/* archive.c: the expected members of a .tar.gz, and nothing else: the names in the archive only choose among names that we know, so they
- * cannot lead anywhere. Format: POSIX.1-1988 ustar; what tar writes for longer names is passed over. */
+/* archive.c: the expected members of a .tar.gz, and nothing else: the names in the archive only choose among names that
+ * we know, so they cannot lead anywhere. Format: POSIX.1-1988 ustar; what tar writes for longer names is passed over.
+ */
 #include "data/internal.h"
 
 #include <stdio.h>
@@ -18,13 +19,13 @@ typedef struct unpacker {
     const char *const *members;
     const char *folder;
     bool seen[MOST_MEMBERS];
-    uint64_t out; /* bytes that have come out */
+    uint64_t out;       /* bytes that have come out */
     unsigned char *buf; /* [COPY_CHUNK] */
 } unpacker;
 
 static fv_status unpack_fail(unpacker *u, const char *what, const char *name) {
-    return fv_fail_at(u->ctx, FV_E_DATA, u->path, (int64_t)u->out, "archive: %s%s%s (offset in the unpacked archive)", what,
-                      name ? ": " : "", name ? name : "");
+    return fv_fail_at(u->ctx, FV_E_DATA, u->path, (int64_t)u->out, "archive: %s%s%s (offset in the unpacked archive)",
+                      what, name ? ": " : "", name ? name : "");
 }
 
 static fv_status next_bytes(unpacker *u, void *to, size_t bytes) {

@@ -1,7 +1,13 @@
 /* augment.c: what is done to one picture, drawn from (seed, epoch, index) alone. The `augment` operation applies it. */
 #include "data/internal.h"
 
-enum { DRAW_TOP, DRAW_LEFT, DRAW_FLIP, DRAW_CUT_Y, DRAW_CUT_X }; /* elements of the counter; part of what a seed means */
+enum {
+    DRAW_TOP,
+    DRAW_LEFT,
+    DRAW_FLIP,
+    DRAW_CUT_Y,
+    DRAW_CUT_X
+}; /* elements of the counter; part of what a seed means */
 
 typedef struct draws {
     uint64_t seed;

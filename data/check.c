@@ -1,4 +1,5 @@
-/* check.c: `fovea data check`: everything that opening a set checks, for both splits, and the published counts and checksums. */
+/* check.c: `fovea data check`: everything that opening a set checks, for both splits, and the published counts and
+ * checksums. */
 #include "data/internal.h"
 
 #include <inttypes.h>
@@ -6,13 +7,15 @@
 #include <string.h>
 
 /* The files of a python archive have published checksums of their own, and nothing else guards their pixels. */
-static fv_status check_python_file(fv_ctx *ctx, const fv_data_place *place, const fv_data_file_name *file, int *verified) {
+static fv_status check_python_file(fv_ctx *ctx, const fv_data_place *place, const fv_data_file_name *file,
+                                   int *verified) {
     char path[FV_DATA_PATH], md5[33];
     FV_TRY(fv_data_path(ctx, path, "%s/%s", place->folder, file->name));
     FV_TRY(fv_md5_file(ctx, path, md5));
     if (strcmp(md5, file->md5) != 0) {
         fv_fail_at(ctx, FV_E_DATA, path, -1, "MD5 is %s, published is %s", md5, file->md5);
-        return fv_hint(ctx, "the file is damaged or was changed: 'fovea data get %s' fetches it again", place->kind->name);
+        return fv_hint(ctx, "the file is damaged or was changed: 'fovea data get %s' fetches it again",
+                       place->kind->name);
     }
     ++*verified;
     return FV_OK;
@@ -28,7 +31,9 @@ static fv_status check_idx_file(fv_ctx *ctx, const fv_data_place *place, const c
         if (strcmp(f->name, name) != 0) continue;
         FV_TRY(fv_md5_file(ctx, path, md5));
         if (strcmp(md5, f->md5) == 0) ++*verified;
-        else fv_log(ctx, FV_LOG_WARN, "%s was packed anew: MD5 %s, published %s; its contents are in order", path, md5, f->md5);
+        else
+            fv_log(ctx, FV_LOG_WARN, "%s was packed anew: MD5 %s, published %s; its contents are in order", path, md5,
+                   f->md5);
     }
     return FV_OK;
 }
@@ -44,20 +49,22 @@ static fv_status check_split(fv_ctx *ctx, const char *name, const char *root, fv
     uint64_t fingerprint = d->fingerprint;
     fv_dataset_free(d);
     const char *part = split == FV_SPLIT_TRAIN ? "train" : "test";
-    if (published > 0 && count != published && place.named) {
-        fv_fail_at(ctx, FV_E_DATA, place.folder, -1, "%s has %" PRId64 " images, the published set %" PRId64, part, count,
-                   published);
-        return fv_hint(ctx, "'fovea data get %s' fetches it again", name);
-    }
     int verified = 0;
     const fv_data_file_name *files = place.layout->files[split];
     for (int i = 0; files[i].name; i++) {
-        if (place.layout->format == FV_FORMAT_IDX) FV_TRY(check_idx_file(ctx, &place, files[i].name, i == 0 ? 3 : 1, &verified));
+        if (place.layout->format == FV_FORMAT_IDX)
+            FV_TRY(check_idx_file(ctx, &place, files[i].name, i == 0 ? 3 : 1, &verified));
         else if (files[i].md5 && place.named) FV_TRY(check_python_file(ctx, &place, &files[i], &verified));
     }
-    fv_log(ctx, FV_LOG_INFO, "%s %s: %" PRId64 " images of %d x %d x %d, %d classes, fingerprint %016" PRIx64
-           ", %d files with their published checksum: %s", place.label, part, count, h, w, c, classes, fingerprint, verified,
-           place.folder);
+    if (published > 0 && count != published && place.named) {
+        fv_fail_at(ctx, FV_E_DATA, place.folder, -1, "%s has %" PRId64 " images, the published set %" PRId64, part,
+                   count, published);
+        return fv_hint(ctx, "'fovea data get %s' fetches it again", name);
+    }
+    fv_log(ctx, FV_LOG_INFO,
+           "%s %s: %" PRId64 " images of %d x %d x %d, %d classes, fingerprint %016" PRIx64
+           ", %d files with their published checksum: %s",
+           place.label, part, count, h, w, c, classes, fingerprint, verified, place.folder);
     return FV_OK;
 }
 

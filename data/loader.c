@@ -3,8 +3,9 @@
  *   batch:   released ......... next_take ............. next_fill ......... last
  *            held by the caller │ ready or being filled │ still to be claimed
  *
- * Batch b lives in slot b % slots. A worker claims next_fill as soon as that slot is free (b < released + slots) and fills it outside the
- * lock; which worker does it changes nothing, for a batch is a pure function of (seed, epoch, b). */
+ * Batch b lives in slot b % slots. A worker claims next_fill as soon as that slot is free (b < released + slots) and
+ * fills it outside the lock; which worker does it changes nothing, for a batch is a pure function of (seed, epoch, b).
+ */
 #include "data/internal.h"
 
 #include <errno.h>
@@ -42,7 +43,8 @@ struct fv_loader {
     pthread_mutex_t lock;
     pthread_cond_t work, done; /* a batch may be claimed; a batch was finished */
     bool lock_made, work_made, done_made;
-    int64_t epoch, released, next_take, next_fill, last; /* guarded by the lock; epoch and order change only while nothing is filled */
+    int64_t epoch, released, next_take, next_fill,
+        last; /* guarded by the lock; epoch and order change only while nothing is filled */
     int filling, threads;
     bool stop;
     pthread_t *thread;
@@ -100,14 +102,16 @@ static fv_status check(fv_ctx *ctx, const fv_dataset *d, const int64_t *index, i
     const fv_augment_cfg *a = cfg->augment;
     int32_t side = d->h < d->w ? d->h : d->w;
     if (n < 1) return fv_fail(ctx, FV_E_USAGE, "there are no samples to load");
-    if (cfg->batch < 1) return fv_fail(ctx, FV_E_USAGE, "the batch size must be at least 1, not %lld", (long long)cfg->batch);
+    if (cfg->batch < 1)
+        return fv_fail(ctx, FV_E_USAGE, "the batch size must be at least 1, not %lld", (long long)cfg->batch);
     if (cfg->train && cfg->batch > n) {
-        fv_fail(ctx, FV_E_USAGE, "a batch of %lld is larger than the training set of %lld samples", (long long)cfg->batch,
-                (long long)n);
+        fv_fail(ctx, FV_E_USAGE, "a batch of %lld is larger than the training set of %lld samples",
+                (long long)cfg->batch, (long long)n);
         return fv_hint(ctx, "use a batch size of %lld or less", (long long)n);
     }
     if (cfg->workers < 0 || cfg->workers > MOST_WORKERS)
-        return fv_fail(ctx, FV_E_USAGE, "the number of workers must lie in 0..%d, not at %d", MOST_WORKERS, cfg->workers);
+        return fv_fail(ctx, FV_E_USAGE, "the number of workers must lie in 0..%d, not at %d", MOST_WORKERS,
+                       cfg->workers);
     if (cfg->prefetch < 0 || cfg->prefetch > MOST_PREFETCH)
         return fv_fail(ctx, FV_E_USAGE, "the prefetch must lie in 0..%d, not at %d", MOST_PREFETCH, cfg->prefetch);
     for (int64_t i = 0; i < n && index; i++)
@@ -241,8 +245,12 @@ void fv_loader_destroy(fv_loader *l) {
 
 /* ---------------------------------------------------------------- an epoch */
 
-int64_t fv_loader_batches(const fv_loader *l) { return l->batches; }
-double fv_loader_wait_seconds(const fv_loader *l) { return l->waited; }
+int64_t fv_loader_batches(const fv_loader *l) {
+    return l->batches;
+}
+double fv_loader_wait_seconds(const fv_loader *l) {
+    return l->waited;
+}
 
 fv_status fv_loader_start(fv_loader *l, int64_t epoch, int64_t first_batch) {
     if (epoch < 0 || first_batch < 0 || first_batch > l->batches)

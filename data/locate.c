@@ -52,7 +52,8 @@ static void note_looked(search *s, const char *folder) {
     snprintf(s->looked + n, sizeof s->looked - n, "%s%s", n ? ", " : "", folder);
 }
 
-/* A folder with all files of the split wins; the first one with some of either split comes next, for its error to say what is missing. */
+/* A folder with all files of the split wins; the first one with some of either split comes next, for its error to say
+ * what is missing. */
 static void try_folder(search *s, const fv_data_kind *kind, const fv_data_layout *layout, const char *folder) {
     if (s->complete) return;
     int all, other_all;
@@ -135,5 +136,6 @@ fv_status fv_data_locate(fv_ctx *ctx, const char *name, const char *root, fv_spl
     fv_fail(ctx, FV_E_DATA, "no dataset is called '%s', and there is no folder of this name", name);
     kind = fv_data_kind_near(name);
     if (kind) return fv_hint(ctx, "did you mean '%s'?", kind->name);
-    return fv_hint(ctx, "known: cifar10, cifar100, mnist, fashion-mnist, synthetic; or a folder that holds one of these");
+    return fv_hint(ctx,
+                   "known: cifar10, cifar100, mnist, fashion-mnist, synthetic; or a folder that holds one of these");
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define MOST_VALUES ((uint32_t)1 << 21) /* CIFAR-100 has 150,000 */
-#define MOST_ITEMS ((uint64_t)1 << 24) /* pointers in lists, stack and memo */
+#define MOST_ITEMS ((uint64_t)1 << 24)  /* pointers in lists, stack and memo */
 #define MOST_MARKS 64
 #define MOST_LINE 65536 /* of a number or a name in protocol 0 */
 #define POOL 256
@@ -35,24 +35,28 @@ typedef struct machine {
 } machine;
 
 static fv_status refuse(machine *m, const char *what) {
-    return fv_fail_at(m->ctx, FV_E_DATA, m->path, (int64_t)m->op_at, "pickle: %s", what);
+    fv_fail_at(m->ctx, FV_E_DATA, m->path, (int64_t)m->op_at, "pickle: %s", what);
+    return FV_E_DATA;
 }
 
 /* ---------------------------------------------------------------- input */
 
-static fv_status take(machine *m, size_t bytes, const unsigned char **out) {
-    *out = NULL;
-    if (bytes > m->size - m->at) return refuse(m, "truncated");
-    *out = m->data + m->at;
+/* NULL, with the error set, when fewer are left. */
+static const unsigned char *take(machine *m, size_t bytes) {
+    if (bytes > m->size - m->at) {
+        refuse(m, "truncated");
+        return NULL;
+    }
+    const unsigned char *start = m->data + m->at;
     m->at += bytes;
-    return FV_OK;
+    return start;
 }
 
 /* A little-endian number of 1 to 8 bytes. */
 static fv_status take_number(machine *m, size_t bytes, uint64_t *out) {
-    const unsigned char *p;
+    const unsigned char *p = take(m, bytes);
     *out = 0;
-    FV_TRY(take(m, bytes, &p));
+    if (!p) return FV_E_DATA;
     for (size_t i = 0; i < bytes; i++) *out |= (uint64_t)p[i] << (8 * i);
     return FV_OK;
 }
@@ -107,7 +111,9 @@ static fv_status push(machine *m, fv_pickle *value) {
     return FV_OK;
 }
 
-static fv_status push_new(machine *m, fv_pickle_kind kind) { return push(m, new_value(m, kind)); }
+static fv_status push_new(machine *m, fv_pickle_kind kind) {
+    return push(m, new_value(m, kind));
+}
 
 static fv_status push_int(machine *m, int64_t number) {
     fv_pickle *value = new_value(m, FV_PICKLE_INT);
@@ -272,7 +278,9 @@ static fv_status escaped_text(machine *m) {
 static bool is_text(const fv_pickle *v, const char *text) {
     return v->kind == FV_PICKLE_TEXT && v->size == strlen(text) && memcmp(v->text, text, v->size) == 0;
 }
-static bool is_global(const fv_pickle *v, int call) { return v->kind == FV_PICKLE_GLOBAL && v->number == call; }
+static bool is_global(const fv_pickle *v, int call) {
+    return v->kind == FV_PICKLE_GLOBAL && v->number == call;
+}
 
 static fv_status push_global(machine *m, const unsigned char *module, size_t module_size, const unsigned char *name,
                              size_t name_size) {
@@ -285,11 +293,13 @@ static fv_status push_global(machine *m, const unsigned char *module, size_t mod
         return push(m, value);
     }
     char module_text[61] = {0}, name_text[61] = {0};
-    for (size_t i = 0; i < 60 && i < module_size; i++) module_text[i] = module[i] > 32 && module[i] < 127 ? (char)module[i] : '?';
+    for (size_t i = 0; i < 60 && i < module_size; i++)
+        module_text[i] = module[i] > 32 && module[i] < 127 ? (char)module[i] : '?';
     for (size_t i = 0; i < 60 && i < name_size; i++) name_text[i] = name[i] > 32 && name[i] < 127 ? (char)name[i] : '?';
-    return fv_fail_at(m->ctx, FV_E_DATA, m->path, (int64_t)m->op_at,
-                      "pickle: it asks for %s.%s, and only NumPy arrays are known here; nothing in a pickle is ever executed",
-                      module_text, name_text);
+    return fv_fail_at(
+        m->ctx, FV_E_DATA, m->path, (int64_t)m->op_at,
+        "pickle: it asks for %s.%s, and only NumPy arrays are known here; nothing in a pickle is ever executed",
+        module_text, name_text);
 }
 
 /* encode(text, 'latin1'): UTF-8 back to the bytes it stands for. */
@@ -331,7 +341,8 @@ static fv_status call_dtype(machine *m, const fv_pickle *args) {
     return push_array(m, FV_PICKLE_DTYPE, (char)text[0], text[1] - '0');
 }
 
-static fv_status reduce(machine *m) {
+static fv_status op_reduce(machine *m, unsigned char op) {
+    (void)op;
     fv_pickle *args, *callee;
     FV_TRY(pop(m, &args));
     FV_TRY(pop(m, &callee));
@@ -382,7 +393,8 @@ static fv_status build_array(machine *m, fv_pickle_array *array, const fv_pickle
     return FV_OK;
 }
 
-static fv_status build(machine *m) {
+static fv_status op_build(machine *m, unsigned char op) {
+    (void)op;
     fv_pickle *state;
     FV_TRY(pop(m, &state));
     if (m->depth == 0) return refuse(m, "the stack is empty");
@@ -421,16 +433,41 @@ static fv_status op_number(machine *m, unsigned char op) {
 }
 
 /* Text with its length in front. */
-static fv_status op_text(machine *m, size_t length_bytes) {
+static fv_status op_text(machine *m, unsigned char op) {
     uint64_t size;
-    const unsigned char *text;
-    FV_TRY(take_number(m, length_bytes, &size));
-    if (size > SIZE_MAX) return refuse(m, "truncated");
-    FV_TRY(take(m, (size_t)size, &text));
-    return push_text(m, text, (size_t)size);
+    bool tiny = op == 'U' || op == 'C' || op == 0x8c, huge = op == 0x8d || op == 0x8e;
+    FV_TRY(take_number(m, tiny ? 1 : huge ? 8 : 4, &size));
+    const unsigned char *text = take(m, size < SIZE_MAX ? (size_t)size : SIZE_MAX);
+    return text ? push_text(m, text, (size_t)size) : FV_E_DATA;
 }
 
-static fv_status op_tuple(machine *m, uint32_t count) {
+static fv_status op_line(machine *m, unsigned char op) {
+    return op == 'S' ? quoted_text(m) : escaped_text(m);
+}
+
+/* What stands for itself, and what moves the top of the stack. */
+static fv_status op_simple(machine *m, unsigned char op) {
+    fv_pickle *value;
+    switch (op) {
+    case '(': /* MARK */
+        if (++m->marks > MOST_MARKS) return refuse(m, "nested too deeply");
+        return push_new(m, FV_PICKLE_MARK);
+    case '0': return pop(m, &value);
+    case '2': /* DUP */
+        FV_TRY(pop(m, &value));
+        FV_TRY(push(m, value));
+        return push(m, value);
+    case ']': return push_new(m, FV_PICKLE_LIST);
+    case '}': return push_new(m, FV_PICKLE_DICT);
+    case ')': return push_new(m, FV_PICKLE_TUPLE);
+    case 'N': return push_new(m, FV_PICKLE_NONE);
+    default: return push_int(m, op == 0x88); /* NEWTRUE, NEWFALSE */
+    }
+}
+
+/* TUPLE1 to TUPLE3 */
+static fv_status op_tuple(machine *m, unsigned char op) {
+    uint32_t count = op - 0x84u;
     fv_pickle *tuple = new_value(m, FV_PICKLE_TUPLE), *part[3];
     if (!tuple) return m->ctx->error.code;
     for (uint32_t i = count; i > 0; i--) FV_TRY(pop(m, &part[i - 1]));
@@ -509,50 +546,34 @@ static fv_status op_header(machine *m, unsigned char op) {
     return FV_OK;
 }
 
-static fv_status execute(machine *m, unsigned char op) {
-    fv_pickle *value;
-    char what[64];
-    switch (op) {
-    case 0x80: case 0x95: return op_header(m, op); /* PROTO, FRAME */
-    case '(': /* MARK */
-        if (++m->marks > MOST_MARKS) return refuse(m, "nested too deeply");
-        return push_new(m, FV_PICKLE_MARK);
-    case '0': return pop(m, &value);
-    case '2': /* DUP */
-        if (m->depth == 0 || m->stack[m->depth - 1]->kind == FV_PICKLE_MARK) return refuse(m, "the stack is empty");
-        return push(m, m->stack[m->depth - 1]);
-    case 'N': return push_new(m, FV_PICKLE_NONE);
-    case 0x88: case 0x89: return push_int(m, op == 0x88); /* NEWTRUE, NEWFALSE */
-    case 'I': case 'L': case 'J': case 'K': case 'M': case 0x8a: return op_number(m, op);
-    case 'S': return quoted_text(m);
-    case 'V': return escaped_text(m);
-    case 'U': case 'C': case 0x8c: return op_text(m, 1); /* SHORT_BINSTRING, SHORT_BINBYTES, SHORT_BINUNICODE */
-    case 'T': case 'B': case 'X': return op_text(m, 4);
-    case 0x8d: case 0x8e: return op_text(m, 8); /* BINUNICODE8, BINBYTES8 */
-    case ']': return push_new(m, FV_PICKLE_LIST);
-    case '}': return push_new(m, FV_PICKLE_DICT);
-    case ')': return push_new(m, FV_PICKLE_TUPLE);
-    case 0x85: case 0x86: case 0x87: return op_tuple(m, op - 0x84u);
-    case 't': case 'l': case 'd': case 'e': case 'u': case '1': return op_marked(m, op);
-    case 'a': case 's': return op_single(m, op);
-    case 'p': case 'q': case 'r': case 0x94: case 'g': case 'h': case 'j': return op_memo(m, op);
-    case 'c': case 0x93: return op_global(m, op);
-    case 'R': return reduce(m);
-    case 'b': return build(m);
-    default:
-        snprintf(what, sizeof what, "opcode 0x%02x is not among those that data need", op);
-        return refuse(m, what);
-    }
-}
+/* All that is accepted: a pickle that holds anything else is refused. */
+static fv_status (*const handlers[256])(machine *, unsigned char op) = {
+    [0x80] = op_header, [0x95] = op_header, ['('] = op_simple, ['0'] = op_simple, ['2'] = op_simple,
+    [']'] = op_simple,  ['}'] = op_simple,  [')'] = op_simple, ['N'] = op_simple, [0x88] = op_simple,
+    [0x89] = op_simple, ['I'] = op_number,  ['J'] = op_number, ['K'] = op_number, ['L'] = op_number,
+    ['M'] = op_number,  [0x8a] = op_number, ['S'] = op_line,   ['V'] = op_line,   ['U'] = op_text,
+    ['C'] = op_text,    ['T'] = op_text,    ['B'] = op_text,   ['X'] = op_text,   [0x8c] = op_text,
+    [0x8d] = op_text,   [0x8e] = op_text,   [0x85] = op_tuple, [0x86] = op_tuple, [0x87] = op_tuple,
+    ['t'] = op_marked,  ['l'] = op_marked,  ['d'] = op_marked, ['e'] = op_marked, ['u'] = op_marked,
+    ['1'] = op_marked,  ['a'] = op_single,  ['s'] = op_single, ['p'] = op_memo,   ['q'] = op_memo,
+    ['r'] = op_memo,    [0x94] = op_memo,   ['g'] = op_memo,   ['h'] = op_memo,   ['j'] = op_memo,
+    ['c'] = op_global,  [0x93] = op_global, ['R'] = op_reduce, ['b'] = op_build,
+};
 
-fv_status fv_pickle_read(fv_ctx *ctx, fv_arena *arena, const char *path, const void *data, size_t size, fv_pickle **out) {
+fv_status fv_pickle_read(fv_ctx *ctx, fv_arena *arena, const char *path, const void *data, size_t size,
+                         fv_pickle **out) {
     machine m = {.ctx = ctx, .arena = arena, .path = path, .data = data, .size = size};
+    char what[64];
     for (;;) {
-        const unsigned char *op;
         m.op_at = m.at;
-        FV_TRY(take(&m, 1, &op));
+        const unsigned char *op = take(&m, 1);
+        if (!op) return FV_E_DATA;
         if (*op == '.') break; /* STOP */
-        FV_TRY(execute(&m, *op));
+        if (!handlers[*op]) {
+            snprintf(what, sizeof what, "opcode 0x%02x is not among those that data need", *op);
+            return refuse(&m, what);
+        }
+        FV_TRY(handlers[*op](&m, *op));
     }
     if (m.depth != 1 || m.stack[0]->kind == FV_PICKLE_MARK) return refuse(&m, "it does not end with one value");
     *out = m.stack[0];

@@ -1,14 +1,14 @@
-/* synthetic.c: a set that needs no files. Each class is a sum of a few plane waves of low frequency, with colours of its own; a picture shows
- * its class's waves a little shifted and dimmed, over waves that belong to no class, under noise. Training and test pictures share the
- * classes and nothing else. */
+/* synthetic.c: a set that needs no files. Each class is a sum of a few plane waves of low frequency, with colours of
+ * its own; a picture shows its class's waves a little shifted and dimmed, over waves that belong to no class, under
+ * noise. Training and test pictures share the classes and nothing else. */
 #include "data/internal.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define WAVES 3        /* of the class */
-#define CLUTTER 3      /* of the picture */
+#define WAVES 3   /* of the class */
+#define CLUTTER 3 /* of the picture */
 #define MOST_FREQUENCY 3
 #define FREQUENCIES (2 * MOST_FREQUENCY + 1)
 #define MOST_CHANNELS 16
@@ -16,8 +16,8 @@
 #define MOST_SIDE 4096
 
 typedef struct wave {
-    int fx, fy;                   /* periods across the picture */
-    float phase;                  /* in turns */
+    int fx, fy;                     /* periods across the picture */
+    float phase;                    /* in turns */
     float amplitude[MOST_CHANNELS]; /* in grey levels */
 } wave;
 
@@ -25,9 +25,9 @@ typedef struct painter {
     fv_dataset *d;
     uint64_t seed;
     uint32_t class_stream, picture_stream, noise_stream;
-    float *cosine, *sine;         /* [FREQUENCIES,side]: of 2 pi f x / side */
-    float *wave_cos, *wave_sin;   /* [side]: one wave along x */
-    float *grey;                  /* [h,w,c] of the picture being painted */
+    float *cosine, *sine;       /* [FREQUENCIES,side]: of 2 pi f x / side */
+    float *wave_cos, *wave_sin; /* [side]: one wave along x */
+    float *grey;                /* [h,w,c] of the picture being painted */
 } painter;
 
 static wave draw_wave(const painter *p, uint64_t element, uint64_t row, uint32_t stream, float strength) {
@@ -65,7 +65,8 @@ static void add_wave(const painter *p, const wave *w) {
         }
 }
 
-/* grey + noise to bytes. The noise is the difference of two bytes: triangular, -255..255, scaled to a standard deviation of 39. */
+/* grey + noise to bytes. The noise is the difference of two bytes: triangular, -255..255, scaled to a standard
+ * deviation of 39. */
 static void finish(const painter *p, uint64_t row, uint8_t *to) {
     size_t n = (size_t)p->d->h * (size_t)p->d->w * (size_t)p->d->c;
     for (size_t i = 0; i < n; i += 8) {

@@ -67,6 +67,7 @@ typedef struct fv_model_entry {
     const void *arg; /* the family's own configuration */
 } fv_model_entry;
 
+/* The models in the order of `fovea models`. */
 int fv_model_count(void);
 const fv_model_entry *fv_model_at(int i);
 const fv_model_entry *fv_model_find(const char *name); /* NULL: unknown */

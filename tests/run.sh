@@ -34,6 +34,7 @@ run() { # run TITLE COMMAND...
 run "unit tests" "$build/unit-tests"
 run "command line" env FOVEA="$build/fovea" tests/test_cli.sh
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh
+run "docs" env FOVEA="$build/fovea" tests/test_docs.sh
 echo
 echo "tests: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -56,7 +56,7 @@ static float initial(const char *name, fv_type file_type, uint64_t element) {
     for (int i = 1; i < file_type.rank; i++) fan *= (double)file_type.dim[i];
     if (len >= 4 && !strcmp(name + len - 4, "bias")) return (float)(0.2 * (u - 0.5));
     if (!strcmp(name, "cls_token") || !strcmp(name, "pos_embed")) return (float)((2 * u - 1) * 0.035);
-    if (file_type.rank == 1) return (float)(1 + 0.2 * (u - 0.5));
+    if (file_type.rank == 1) return (float)((strstr(name, ".bn3.") ? 0.1 : 1.0) * (1 + 0.2 * (u - 0.5)));
     return (float)((2 * u - 1) * sqrt((file_type.rank == 4 ? 6.0 : 3.0) / fan));
 }
 

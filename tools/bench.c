@@ -1,5 +1,5 @@
-/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures. A step is what training does: inputs copied in,
- * forward, backward, SGD update, loss read; for inference: inputs copied in, forward, logits read. */
+/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures. A step is what training does: inputs
+ * copied in, forward, backward, SGD update, loss read; for inference: inputs copied in, forward, logits read. */
 #include "tools/tool.h"
 #include "tools/train/network.h"
 
@@ -42,7 +42,8 @@ static fv_status configure(bench *b) {
     net->c = (int32_t)net->model->in_chans;
     net->batch = fv_cli_int(cli, OPT_BATCH_SIZE);
     net->float64 = !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
-    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    net->cfg =
+        (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->mean[i] = 0.5, net->std[i] = 0.25;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = fv_cli_float(cli, OPT_MOMENTUM), .weight_decay = 5e-4};
     net->optim.nesterov = fv_cli_bool(cli, OPT_NESTEROV) && net->optim.momentum > 0;
@@ -56,7 +57,8 @@ static fv_status build(bench *b) {
     fv_device_opts opts = {.threads = (int)fv_cli_int(b->cli, OPT_THREADS), .isa = fv_cli_text(b->cli, OPT_ISA)};
     FV_TRY(backend->open(b->ctx, &opts, &b->device));
     fv_graph *g = NULL;
-    FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size) : fv_network_eval_graph(b->ctx, &b->net, &g, &b->size));
+    FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size)
+                       : fv_network_eval_graph(b->ctx, &b->net, &g, &b->size));
     fv_status status = fv_store_create(b->ctx, b->device, &b->store);
     if (status == FV_OK) status = fv_store_bind(b->store, g);
     if (status == FV_OK) status = fv_store_commit(b->store, (uint64_t)fv_cli_int(b->cli, OPT_SEED));
@@ -93,13 +95,23 @@ static fv_status make_batch(bench *b) {
         weight[i] = 1;
         key[i] = index[i] = (int64_t)i;
     }
-    b->batch = (fv_batch){.size = b->net.batch, .valid = b->net.batch, .images = image, .record = record, .labels = label,
-                          .row_weight = weight, .row_key = key, .index = index};
+    b->batch = (fv_batch){.size = b->net.batch,
+                          .valid = b->net.batch,
+                          .images = image,
+                          .record = record,
+                          .labels = label,
+                          .row_weight = weight,
+                          .row_key = key,
+                          .index = index};
     return FV_OK;
 }
 
 static fv_status one_step(bench *b, int64_t step) {
-    fv_step data = {.seed = (uint64_t)fv_cli_int(b->cli, OPT_SEED), .step = step, .loss_scale = 1, .lr = {1e-3, 1e-3}, .weight_decay = {5e-4, 0}};
+    fv_step data = {.seed = (uint64_t)fv_cli_int(b->cli, OPT_SEED),
+                    .step = step,
+                    .loss_scale = 1,
+                    .lr = {1e-3, 1e-3},
+                    .weight_decay = {5e-4, 0}};
     double loss;
     FV_TRY(fv_network_feed(b->ctx, b->program, &b->net, &b->batch));
     FV_TRY(fv_program_run(b->program, &data, FV_ALL_SEGMENTS));
@@ -136,21 +148,23 @@ static fv_status show(bench *b) {
     double gflops = 2e-9 * b->size.macs * rate * (b->training ? 3 : 1); /* backward is twice the forward */
     const char *mode = fv_cli_text(b->cli, OPT_MODE);
     fv_console_result(&b->tool->console,
-                      "%s %s, batch %lld, %lldx%lld, %s: %.1f images/s, %.2f ms per step (p10 %.2f, p90 %.2f, %lld steps), %.0f GFLOP/s, peak "
+                      "%s %s, batch %lld, %lldx%lld, %s: %.1f images/s, %.2f ms per step (p10 %.2f, p90 %.2f, %lld "
+                      "steps), %.0f GFLOP/s, peak "
                       "memory %.0f MB · %s",
-                      b->net.model->name, mode, (long long)b->net.batch, (long long)b->net.img_size, (long long)b->net.img_size,
-                      fv_cli_text(b->cli, OPT_PRECISION), rate, median, p10, p90, (long long)b->steps, gflops, fv_tool_peak_mb(),
-                      b->device->text);
-    return fv_console_json(&b->tool->console, b->ctx,
-                           json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
-                                     b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
-                                     (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
-                                     fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
-                                     "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(fv_tool_peak_mb(), 6), "params",
-                                     (json_int_t)b->size.params, "macs", fv_json_number(b->size.macs, 15), "gflops",
-                                     fv_json_number(gflops, 5), "device", b->device->text, "precision",
-                                     fv_cli_text(b->cli, OPT_PRECISION), "threads", (json_int_t)fv_cli_int(b->cli, OPT_THREADS),
-                                     "first_step_s", fv_json_number(b->first_step_s, 4)));
+                      b->net.model->name, mode, (long long)b->net.batch, (long long)b->net.img_size,
+                      (long long)b->net.img_size, fv_cli_text(b->cli, OPT_PRECISION), rate, median, p10, p90,
+                      (long long)b->steps, gflops, fv_tool_peak_mb(), b->device->text);
+    return fv_console_json(
+        &b->tool->console, b->ctx,
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
+                  b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
+                  (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
+                  fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
+                  "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(fv_tool_peak_mb(), 6), "params",
+                  (json_int_t)b->size.params, "macs", fv_json_number(b->size.macs, 15), "gflops",
+                  fv_json_number(gflops, 5), "device", b->device->text, "precision", fv_cli_text(b->cli, OPT_PRECISION),
+                  "threads", (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s",
+                  fv_json_number(b->first_step_s, 4)));
 }
 
 typedef struct cost {
@@ -183,8 +197,8 @@ static fv_status show_profile(bench *b) {
         char type[96] = "";
         if (n->results) fv_type_text(fv_typeof(g, (fv_value){n->first_result}), type, sizeof type);
         fprintf(to, "%9.3f %5.1f%% %9.1f %8.1f  %-24s %s %s\n", 1e3 * costs[i].seconds, 100 * costs[i].seconds / total,
-                1e-9 * fv_node_flops(g, n) / costs[i].seconds, 1e-9 * fv_node_bytes(g, n) / costs[i].seconds, fv_op_get(n->op)->name,
-                n->scope, type);
+                1e-9 * fv_node_flops(g, n) / costs[i].seconds, 1e-9 * fv_node_bytes(g, n) / costs[i].seconds,
+                fv_op_get(n->op)->name, n->scope, type);
     }
     fprintf(to, "%9.3f  total of the nodes per step\n", 1e3 * total);
     fv_free(b->ctx, costs, (size_t)g->n_nodes + 1, sizeof *costs);

@@ -24,7 +24,8 @@ static void on_progress(void *user, const char *file, const char *url, int64_t d
     char have[24], of[24] = "?", eta[24] = "";
     if (total > 0) fv_text_bytes((double)total, of, sizeof of);
     if (total > 0 && rate > 0) fv_text_duration((double)(total - done) / rate, eta, sizeof eta);
-    fv_console_bar(p->con, now, "%s  %s of %s  %.0f kB/s  %s", file, fv_text_bytes((double)done, have, sizeof have), of, rate / 1e3, eta);
+    fv_console_bar(p->con, now, "%s  %s of %s  %.0f kB/s  %s", file, fv_text_bytes((double)done, have, sizeof have), of,
+                   rate / 1e3, eta);
 }
 
 static fv_status get(fv_tool *tool, const char *name) {
@@ -42,7 +43,8 @@ static fv_status get(fv_tool *tool, const char *name) {
 static fv_status check(fv_tool *tool, const char *name) {
     FV_TRY(fv_data_check(&tool->ctx, name, fv_cli_text(&tool->cli, OPT_DATA_DIR)));
     fv_console_result(&tool->console, "%s: all files are there and in order", name);
-    return fv_console_json(&tool->console, &tool->ctx, json_pack("{s:s, s:s, s:b}", "event", "done", "data", name, "ok", 1));
+    return fv_console_json(&tool->console, &tool->ctx,
+                           json_pack("{s:s, s:s, s:b}", "event", "done", "data", name, "ok", 1));
 }
 
 static void count_classes(const fv_dataset *d, int64_t *min, int64_t *max, int64_t *count) {
@@ -79,16 +81,19 @@ static fv_status describe(fv_tool *tool, const fv_dataset *d, const char *split)
                 snprintf(line + used, sizeof line - used, "%s%.4f", k ? "," : "", stats[i * d->c + k]);
             }
         }
-        fv_console_result(con, "%-5s %" PRId64 " pictures %dx%dx%d, %d classes of %" PRId64 " to %" PRId64 ", %s, fingerprint %016" PRIx64,
+        fv_console_result(con,
+                          "%-5s %" PRId64 " pictures %dx%dx%d, %d classes of %" PRId64 " to %" PRId64
+                          ", %s, fingerprint %016" PRIx64,
                           split, d->count, d->h, d->w, d->c, d->classes, least, most, line, d->fingerprint);
         char fingerprint[24];
         snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, d->fingerprint);
         status = fv_console_json(con, ctx,
-                                 json_pack("{s:s, s:s, s:s, s:I, s:[iii], s:i, s:I, s:I, s:o, s:o, s:s, s:s}", "event", "split",
-                                           "data", d->name, "split", split, "count", (json_int_t)d->count, "picture", (int)d->h,
-                                           (int)d->w, (int)d->c, "classes", (int)d->classes, "smallest_class", (json_int_t)least,
-                                           "largest_class", (json_int_t)most, "mean", channels_json(stats, d->c), "std",
-                                           channels_json(stats + d->c, d->c), "fingerprint", fingerprint, "path", d->path));
+                                 json_pack("{s:s, s:s, s:s, s:I, s:[iii], s:i, s:I, s:I, s:o, s:o, s:s, s:s}", "event",
+                                           "split", "data", d->name, "split", split, "count", (json_int_t)d->count,
+                                           "picture", (int)d->h, (int)d->w, (int)d->c, "classes", (int)d->classes,
+                                           "smallest_class", (json_int_t)least, "largest_class", (json_int_t)most,
+                                           "mean", channels_json(stats, d->c), "std", channels_json(stats + d->c, d->c),
+                                           "fingerprint", fingerprint, "path", d->path));
     }
     fv_free(ctx, count, (size_t)d->classes, sizeof *count);
     fv_free(ctx, stats, (size_t)d->c, 2 * sizeof *stats);
@@ -130,6 +135,7 @@ fv_status fv_cmd_data(fv_tool *tool) {
     if (!strcmp(word, "check")) return check(tool, name);
     if (!strcmp(word, "info")) return info(tool, name);
     const char *near = fv_text_nearest(word, words, 3);
-    fv_fail(&tool->ctx, FV_E_USAGE, "unknown action '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    fv_fail(&tool->ctx, FV_E_USAGE, "unknown action '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "",
+            near ? "'?" : "");
     return fv_hint(&tool->ctx, "usage: fovea data get|check|info NAME");
 }

@@ -39,7 +39,8 @@ static fv_status configure(info *in) {
     net->h = net->w = (int32_t)net->img_size;
     if (!net->c) net->c = (int32_t)net->model->in_chans;
     net->batch = fv_cli_given(cli, OPT_BATCH_SIZE) ? fv_cli_int(cli, OPT_BATCH_SIZE) : 1;
-    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    net->cfg =
+        (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->std[i] = 1;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9};
     return FV_OK;
@@ -63,7 +64,8 @@ static bool counts_macs(fv_op op) {
 static fv_status show_layers(info *in) {
     fv_console *con = &in->tool->console;
     const fv_graph *g = in->graph;
-    fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", "layer", "operation", "output", "params", "MACs", "activation");
+    fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", "layer", "operation", "output", "params", "MACs",
+                      "activation");
     for (int32_t i = 0; i < g->n_nodes; i++) {
         const fv_node *n = &g->nodes[i];
         if (n->results == 0) continue;
@@ -77,8 +79,8 @@ static fv_status show_layers(info *in) {
         fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", n->scope[0] ? n->scope : "-", fv_op_get(n->op)->name,
                           fv_type_text(type, shape, sizeof shape), params, macs, bytes);
         FV_TRY(fv_console_json(con, &in->tool->ctx,
-                               json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:I}", "event", "layer", "scope", n->scope, "op",
-                                         fv_op_get(n->op)->name, "output", shape, "params", (json_int_t)p, "macs",
+                               json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:I}", "event", "layer", "scope", n->scope,
+                                         "op", fv_op_get(n->op)->name, "output", shape, "params", (json_int_t)p, "macs",
                                          fv_json_number(m, 15), "activation_bytes", (json_int_t)fv_bytes(type))));
     }
     return FV_OK;
@@ -120,29 +122,32 @@ static fv_status show_totals(info *in) {
     fv_network_size size = fv_network_measure(in->graph, net->batch);
     FV_TRY(measure_memory(in, true, &train));
     FV_TRY(measure_memory(in, false, &infer));
-    fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture, input %dx%dx%d, %lld classes", net->model->name,
-                      (long long)size.params, fv_text_si((double)size.params, params, sizeof params),
-                      fv_text_si(size.macs, macs, sizeof macs), net->h, net->w, net->c, (long long)net->cfg.num_classes);
+    fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture, input %dx%dx%d, %lld classes",
+                      net->model->name, (long long)size.params, fv_text_si((double)size.params, params, sizeof params),
+                      fv_text_si(size.macs, macs, sizeof macs), net->h, net->w, net->c,
+                      (long long)net->cfg.num_classes);
     const memory *m[2] = {&train, &infer};
     static const char *const names[2] = {"training", "inference"};
     for (int i = 0; i < 2; i++)
-        fv_console_result(con, "%s, batch %lld: arena %.2f MB, %.2f MB (%.0f%%) saved by reuse; workspace %.2f MB", names[i],
-                          (long long)net->batch, m[i]->arena / 1e6, (m[i]->naive - m[i]->arena) / 1e6,
+        fv_console_result(con, "%s, batch %lld: arena %.2f MB, %.2f MB (%.0f%%) saved by reuse; workspace %.2f MB",
+                          names[i], (long long)net->batch, m[i]->arena / 1e6, (m[i]->naive - m[i]->arena) / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
-    return fv_console_json(con, &in->tool->ctx,
-                           json_pack("{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o}", "event", "model", "model",
-                                     net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
-                                     fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
-                                     (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15),
-                                     "train_naive_bytes", fv_json_number(train.naive, 15), "infer_arena_bytes",
-                                     fv_json_number(infer.arena, 15), "infer_naive_bytes", fv_json_number(infer.naive, 15)));
+    return fv_console_json(
+        con, &in->tool->ctx,
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o}", "event", "model", "model",
+                  net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
+                  fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
+                  (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15),
+                  "train_naive_bytes", fv_json_number(train.naive, 15), "infer_arena_bytes",
+                  fv_json_number(infer.arena, 15), "infer_naive_bytes", fv_json_number(infer.naive, 15)));
 }
 
 static fv_status show_dump(info *in) {
     const char *text = fv_graph_dump(in->graph);
     if (!text) return in->tool->ctx.error.code;
     if (in->tool->console.json)
-        return fv_console_json(&in->tool->console, &in->tool->ctx, json_pack("{s:s, s:s}", "event", "dump", "text", text));
+        return fv_console_json(&in->tool->console, &in->tool->ctx,
+                               json_pack("{s:s, s:s}", "event", "dump", "text", text));
     fputs(text, stdout);
     return FV_OK;
 }

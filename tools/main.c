@@ -10,14 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef FV_COMMIT /* given by the Makefile when it knows it */
-#define FV_COMMIT ""
-#endif
-
-const char *fv_tool_commit(void) {
-    return FV_COMMIT;
-}
-
 double fv_tool_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -32,11 +24,12 @@ double fv_tool_peak_mb(void) {
 /* A descriptor that the caller closed would be given to the first file we open, and our text would end up in it. */
 static void guard_standard_streams(void) {
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd) _exit(FV_E_IO);
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(FV_E_IO);
 }
 
-/* OpenBLAS reads these when it is loaded. Its own threads are off: we call it inside our tiles. Releases before 0.3.26 do not know
- * recent AMD processors and would run AVX-512 machines with their AVX2 kernels, at half the speed. */
+/* OpenBLAS reads these when it is loaded. Its own threads are off: we call it inside our tiles. Releases before 0.3.26
+ * do not know recent AMD processors and would run AVX-512 machines with their AVX2 kernels, at half the speed. */
 static void prepare_blas(void) {
     setenv("OPENBLAS_NUM_THREADS", "1", 0);
 #if defined(__x86_64__)
@@ -55,7 +48,8 @@ static void log_callback(void *user, fv_log_level level, const char *line) {
 static fv_status print_version(fv_tool *tool) {
     const char *commit = fv_tool_commit();
     if (tool->console.json)
-        return fv_console_json(&tool->console, &tool->ctx, json_pack("{s:s, s:s}", "version", FV_VERSION, "commit", commit));
+        return fv_console_json(&tool->console, &tool->ctx,
+                               json_pack("{s:s, s:s}", "version", FV_VERSION, "commit", commit));
     printf("fovea %s%s%s%s\n", FV_VERSION, commit[0] ? " (" : "", commit, commit[0] ? ")" : "");
     return FV_OK;
 }
@@ -70,8 +64,8 @@ static fv_status print_help(fv_tool *tool) {
         if (!strcmp(wanted, names[c])) return fv_cli_print_help(stdout, (fv_cli_command)c), FV_OK;
     }
     const char *near = fv_text_nearest(wanted, names, FV_CMD_COUNT);
-    fv_fail(&tool->ctx, FV_E_USAGE, "unknown command '%s'%s%s%s", wanted, near ? "; did you mean '" : "", near ? near : "",
-            near ? "'?" : "");
+    fv_fail(&tool->ctx, FV_E_USAGE, "unknown command '%s'%s%s%s", wanted, near ? "; did you mean '" : "",
+            near ? near : "", near ? "'?" : "");
     return fv_hint(&tool->ctx, "'fovea help' lists the commands");
 }
 
@@ -98,10 +92,10 @@ static fv_status run(fv_tool *tool, int argc, char **argv) {
     fv_status status = fv_cli_parse(&tool->cli, &tool->ctx, argc, argv);
     if (tool->cli.command < FV_CMD_COUNT) fv_console_configure(&tool->console, &tool->cli);
     if (status == FV_OK) status = run_command(tool);
-    errno = 0;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (status == FV_OK) status = fv_fail(&tool->ctx, FV_E_IO, "standard output: %s", strerror(errno ? errno : EIO));
-    }
+    bool failed = fflush(stdout) != 0;
+    int why = tool->console.output_errno ? tool->console.output_errno : errno;
+    if ((failed || ferror(stdout)) && status == FV_OK)
+        status = fv_fail(&tool->ctx, FV_E_IO, "standard output: %s", strerror(why));
     return status;
 }
 

@@ -32,14 +32,17 @@ fv_status fv_cmd_models(fv_tool *tool) {
         char params[24], macs[24], input[32];
         FV_TRY(measure(&tool->ctx, fv_model_at(i), &r));
         const fv_model_entry *m = r.model;
-        snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size, (long long)m->in_chans);
-        fv_console_result(con, "%-36s %9s %9s  %-9s %7lld  %s", m->name, fv_text_si((double)r.size.params, params, sizeof params),
+        snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size,
+                 (long long)m->in_chans);
+        fv_console_result(con, "%-36s %9s %9s  %-9s %7lld  %s", m->name,
+                          fv_text_si((double)r.size.params, params, sizeof params),
                           fv_text_si(r.size.macs, macs, sizeof macs), input, (long long)r.classes, m->description);
-        FV_TRY(fv_console_json(con, &tool->ctx,
-                               json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "model", m->name, "family", m->family,
-                                         "description", m->description, "img_size", (json_int_t)m->img_size, "in_chans",
-                                         (json_int_t)m->in_chans, "num_classes", (json_int_t)r.classes, "params",
-                                         (json_int_t)r.size.params, "macs", fv_json_number(r.size.macs, 15))));
+        FV_TRY(
+            fv_console_json(con, &tool->ctx,
+                            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "model", m->name, "family", m->family,
+                                      "description", m->description, "img_size", (json_int_t)m->img_size, "in_chans",
+                                      (json_int_t)m->in_chans, "num_classes", (json_int_t)r.classes, "params",
+                                      (json_int_t)r.size.params, "macs", fv_json_number(r.size.macs, 15))));
     }
     return FV_OK;
 }

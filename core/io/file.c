@@ -77,7 +77,7 @@ fv_status fv_read_file(fv_ctx *ctx, const char *path, size_t limit, void **data,
     }
     size_t bytes = (size_t)reader.size;
     char *text = fv_alloc(ctx, bytes + 1, 1);
-    fv_status status = text ? fv_read(&reader, text, bytes) : ctx->error.code;
+    fv_status status = text ? fv_read(&reader, text, bytes) : FV_E_MEMORY;
     fv_reader_close(&reader);
     if (status != FV_OK) {
         fv_free(ctx, text, bytes + 1, 1);

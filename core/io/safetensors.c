@@ -181,7 +181,7 @@ static fv_status read_integers(cursor *c, int64_t *out, int32_t max, int32_t *co
 /* ---------------------------------------------------------------- entries */
 
 static fv_status read_dtype(cursor *c, const char *name, fv_dtype *out) {
-    const char *text;
+    const char *text = "";
     FV_TRY(read_string(c, &text));
     for (int i = 0; i < FV_DTYPE_COUNT; i++) {
         *out = (fv_dtype)i;
@@ -218,7 +218,7 @@ static fv_status read_entry(cursor *c, const char *name, fv_st_entry *e) {
     if (!fv_st_printable(name)) return bad(c->f, -1, "the name of a tensor holds control characters");
     FV_TRY(expect(c, '{'));
     do {
-        const char *key;
+        const char *key = "";
         unsigned field = 0;
         FV_TRY(read_string(c, &key));
         while (field < 3 && strcmp(key, fields[field]) != 0) field++;
@@ -280,7 +280,7 @@ static fv_status read_entries(cursor *c) {
     if (c->text[0] != '{') return bad(f, FV_ST_LENGTH, "the header does not begin with '{'");
     c->at = 1;
     for (bool more = !accept(c, '}'); more;) {
-        const char *name;
+        const char *name = "";
         FV_TRY(read_string(c, &name));
         FV_TRY(expect(c, ':'));
         if (strcmp(name, FV_ST_METADATA) == 0) {

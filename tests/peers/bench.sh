@@ -20,6 +20,7 @@ threads=${FOVEA_BENCH_THREADS:-2} seconds=${FOVEA_BENCH_SECONDS:-6} runs=${FOVEA
 out=${FOVEA_BENCH_OUT:-docs/benchmarks.md}
 all="resnet20:train resnet20:infer resnet18_cifar:train resnet18_cifar:infer vit_tiny_patch4_32:train vit_tiny_patch4_32:infer"
 read -ra cases <<<"${FOVEA_BENCH_CASES:-$all}"
+unset OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS OPENBLAS_L2_SIZE # either side chooses for itself
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 

@@ -70,7 +70,7 @@ static void show_line(fv_console *con, FILE *to, const char *fmt, va_list args) 
     erase_bar(con);
     vfprintf(to, fmt, args);
     fputc('\n', to);
-    fflush(to);
+    if (fflush(to) != 0 && to == stdout && !con->output_errno) con->output_errno = errno;
 }
 
 void fv_console_say(fv_console *con, const char *fmt, ...) {
@@ -131,8 +131,8 @@ void fv_console_bar(fv_console *con, double now, const char *fmt, ...) {
 }
 
 static json_t *error_event(const fv_error *e) {
-    json_t *event = json_pack("{s:s, s:i, s:s, s:s}", "event", "error", "code", (int)e->code, "kind", fv_status_text(e->code),
-                              "message", e->message);
+    json_t *event = json_pack("{s:s, s:i, s:s, s:s}", "event", "error", "code", (int)e->code, "kind",
+                              fv_status_text(e->code), "message", e->message);
     if (!event) return NULL;
     if (e->path[0]) json_object_set_new(event, "path", json_string(e->path));
     if (e->offset >= 0) json_object_set_new(event, "offset", json_integer(e->offset));
@@ -149,8 +149,8 @@ void fv_console_error(fv_console *con, const fv_error *e) {
         fprintf(con->log, "error: %s\n", line);
         if (e->hint[0]) fprintf(con->log, "  hint: %s\n", e->hint);
     }
-    fprintf(stderr, con->colour ? "fovea%s%s: \033[31merror:\033[0m %s\n" : "fovea%s%s: error: %s\n", con->command ? " " : "",
-            con->command ? con->command : "", line);
+    fprintf(stderr, con->colour ? "fovea%s%s: \033[31merror:\033[0m %s\n" : "fovea%s%s: error: %s\n",
+            con->command ? " " : "", con->command ? con->command : "", line);
     if (e->hint[0]) fprintf(stderr, "  hint: %s\n", e->hint);
     json_t *event = con->json ? error_event(e) : NULL;
     if (event) {
@@ -165,8 +165,9 @@ fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object) {
     if (!object) return fv_fail_memory(ctx, 1024, "a line of JSON");
     fv_status status = FV_OK;
     if (con->json) {
-        bool bad = json_dumpf(object, stdout, JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12)) != 0 || putchar('\n') == EOF || fflush(stdout) != 0;
-        if (bad) status = fv_fail(ctx, FV_E_IO, "standard output: %s", strerror(errno));
+        bool bad = json_dumpf(object, stdout, JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12)) != 0 ||
+                   putchar('\n') == EOF || fflush(stdout) != 0;
+        if (bad) status = fv_fail(ctx, FV_E_IO, "standard output: %s", strerror(con->output_errno = errno));
     }
     json_decref(object);
     return status;

@@ -1,5 +1,6 @@
-/* console.h: what the user sees. Results go to standard output; progress, warnings and errors to standard error; all of it but the
- * live bar also to log.txt of the run. With --json standard output carries one JSON object per line and nothing else. */
+/* console.h: what the user sees. Results go to standard output; progress, warnings and errors to standard error; all of
+ * it but the live bar also to log.txt of the run. With --json standard output carries one JSON object per line and
+ * nothing else. */
 #ifndef FV_TOOLS_CLI_CONSOLE_H
 #define FV_TOOLS_CLI_CONSOLE_H
 
@@ -11,12 +12,13 @@
 typedef struct fv_console {
     const char *command;
     bool quiet, verbose, json;
-    bool live;     /* a bar may be drawn: standard error is a terminal that can */
+    bool live; /* a bar may be drawn: standard error is a terminal that can */
     bool colour;
-    bool bar;      /* one is on the screen */
+    bool bar; /* one is on the screen */
     double bar_time;
-    FILE *log;     /* log.txt, or a buffer until there is one */
-    char *pending; /* the buffer */
+    int output_errno; /* why standard output could not be written; 0: it could */
+    FILE *log;        /* log.txt, or a buffer until there is one */
+    char *pending;    /* the buffer */
     size_t pending_bytes;
 } fv_console;
 
@@ -36,7 +38,8 @@ void fv_console_warn(fv_console *con, const char *fmt, ...) FV_PRINTF(2, 3);
 void fv_console_bar(fv_console *con, double now, const char *fmt, ...) FV_PRINTF(3, 4);
 void fv_console_error(fv_console *con, const fv_error *error);
 
-/* One JSON line on standard output; takes the reference. FV_E_MEMORY if `object` is NULL, FV_E_IO if it cannot be written. */
+/* One JSON line on standard output; takes the reference. FV_E_MEMORY if `object` is NULL, FV_E_IO if it cannot be
+ * written. */
 fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object);
 /* A finite number, else null. `digits` significant ones. */
 json_t *fv_json_number(double value, int digits);

@@ -23,10 +23,11 @@ static const char *const examples[FV_CMD_COUNT] = {
                      "fovea train --data cifar10 --model resnet20 --epochs 30 -b 128 --seed 0\n"
                      "fovea train -c runs/train/args.yaml --seed 1\n",
     [FV_CMD_eval] = "fovea eval runs/train --split test --min-top1 0.85\n"
-                    "fovea eval --model resnet20 --pretrained resnet20.safetensors --data cifar10 --mean .485,.456,.406 --std .229,.224,.225\n",
+                    "fovea eval --model resnet20 --pretrained resnet20.safetensors --data cifar10 --mean "
+                    ".485,.456,.406 --std .229,.224,.225\n",
     [FV_CMD_info] = "fovea info resnet18_cifar -b 128\nfovea info runs/train --dump\n",
     [FV_CMD_models] = "fovea models --json\n",
-    [FV_CMD_bench] = "fovea bench --model resnet18_cifar --img-size 32 -b 128 --mode train --precision float32 --threads 2 --seconds 10 --json\n",
+    [FV_CMD_bench] = "fovea bench --model resnet18_cifar -b 128 --mode train --threads 2 --seconds 10 --json\n",
     [FV_CMD_data] = "fovea data get cifar10\nfovea data check cifar10\nfovea data info mnist\n",
     [FV_CMD_help] = "fovea help train\n",
     [FV_CMD_version] = "fovea version\n",
@@ -49,7 +50,8 @@ static void describe(const fv_cli_option *o, char *buf, size_t size) {
     bool plain = o->def && !(o->type == FV_CLI_BOOL && !strcmp(o->def, "false"));
     if (plain && used < size) {
         used += (size_t)snprintf(buf + used, size - used, " (default: %s", o->def);
-        if (o->type == FV_CLI_BOOL && used < size) used += (size_t)snprintf(buf + used, size - used, "; --no-%s", o->name);
+        if (o->type == FV_CLI_BOOL && used < size)
+            used += (size_t)snprintf(buf + used, size - used, "; --no-%s", o->name);
         if (used < size) snprintf(buf + used, size - used, ")");
     }
 }
@@ -71,7 +73,8 @@ static void print_wrapped(FILE *to, const char *text, int column) {
 }
 
 void fv_cli_print_usage(FILE *to) {
-    fprintf(to, "fovea %s: train image classifiers from the command line\n\nusage: fovea COMMAND [options]\n\n", FV_VERSION);
+    fprintf(to, "fovea %s: train image classifiers from the command line\n\nusage: fovea COMMAND [options]\n\n",
+            FV_VERSION);
     for (int c = 0; c < FV_CMD_COUNT; c++)
         fprintf(to, "  %-9s %s\n", fv_cli_commands[c].name, fv_cli_commands[c].summary);
     fprintf(to, "\n'fovea COMMAND --help' lists its options. To begin:\n"
@@ -150,7 +153,8 @@ static void man_option(FILE *to, const fv_cli_option *o) {
 }
 
 void fv_cli_print_man(FILE *to) {
-    fprintf(to, ".TH FOVEA 1 \"\" \"fovea %s\" \"User Commands\"\n.SH NAME\nfovea \\- train image classifiers\n", FV_VERSION);
+    fprintf(to, ".TH FOVEA 1 \"\" \"fovea %s\" \"User Commands\"\n.SH NAME\nfovea \\- train image classifiers\n",
+            FV_VERSION);
     fputs(".SH SYNOPSIS\n.B fovea\n.I COMMAND\n[options]\n.SH COMMANDS\n", to);
     for (int c = 0; c < FV_CMD_COUNT; c++) {
         fprintf(to, ".TP\n\\fB%s\\fR ", fv_cli_commands[c].name);
@@ -159,7 +163,8 @@ void fv_cli_print_man(FILE *to) {
         roff(to, fv_cli_commands[c].summary);
         fputc('\n', to);
     }
-    fputs(".SH OPTIONS\nA flag takes precedence over the file given with \\fB\\-c\\fR, that over the environment, and that over "
+    fputs(".SH OPTIONS\nA flag takes precedence over the file given with \\fB\\-c\\fR, that over the environment, and "
+          "that over "
           "the default. Switches are turned off by \\fB\\-\\-no\\-\\fINAME\\fR.\n",
           to);
     for (int r = 0; r < FV_ROWS; r++) {

@@ -23,7 +23,7 @@ enum {
 
 const fv_cli_option fv_cli_options[OPT_COUNT] = {
 #define GROUP(title)
-#define OPT(id, name, short_name, type, def, env, min, max, choices, commands, meta, help)                             \
+#define OPT(id, name, short_name, type, def, env, min, max, choices, commands, meta, help) \
     [OPT_##id] = {name, short_name, FV_CLI_##type, def, env, min, max, choices, commands, meta, help},
 #include "tools/cli/options.def"
 };
@@ -75,7 +75,10 @@ static void command_list(fv_cli_id id, char *buf, size_t size) {
     for (int c = 0; c < FV_CMD_COUNT && used < size; c++) {
         if (!((fv_cli_options[id].commands >> c) & 1)) continue;
         left--;
-        int n = snprintf(buf + used, size - used, "'%s'%s", fv_cli_commands[c].name, left > 1 ? ", " : left ? " and " : "");
+        int n = snprintf(buf + used, size - used, "'%s'%s", fv_cli_commands[c].name,
+                         left > 1 ? ", "
+                         : left   ? " and "
+                                  : "");
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -116,8 +119,8 @@ static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char *t
         n++;
     }
     const char *near = fv_text_nearest(text, names, n);
-    fv_fail(cli->ctx, FV_E_USAGE, "%s must be one of %s; not '%s'%s%s%s", where, list, text, near ? "; did you mean '" : "",
-            near ? near : "", near ? "'?" : "");
+    fv_fail(cli->ctx, FV_E_USAGE, "%s must be one of %s; not '%s'%s%s%s", where, list, text,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     return FV_E_USAGE;
 }
 
@@ -203,8 +206,8 @@ static fv_status unknown_option(fv_cli *cli, const char *dashes, const char *nam
 static fv_status wrong_command(fv_cli *cli, fv_cli_id id) {
     char takers[256];
     command_list(id, takers, sizeof takers);
-    return fv_fail(cli->ctx, FV_E_USAGE, "option '--%s' is not one of 'fovea %s'; it belongs to %s", fv_cli_options[id].name,
-                   fv_cli_commands[cli->command].name, takers);
+    return fv_fail(cli->ctx, FV_E_USAGE, "option '--%s' is not one of 'fovea %s'; it belongs to %s",
+                   fv_cli_options[id].name, fv_cli_commands[cli->command].name, takers);
 }
 
 /* --name, --name=value, --name value, --no-name. *i is the place in argv. */
@@ -226,7 +229,8 @@ static fv_status parse_long(fv_cli *cli, int argc, char **argv, int *i) {
     if (negated && equals) return fv_fail(cli->ctx, FV_E_USAGE, "%s takes no value", where);
     if (o->type == FV_CLI_BOOL)
         return fv_cli_set(cli, (fv_cli_id)id, equals ? equals + 1 : negated ? "false" : "true", FV_FROM_FLAG, where);
-    if (!equals && *i + 1 >= argc) return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: --%s %s", where, o->name, o->meta);
+    if (!equals && *i + 1 >= argc)
+        return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: --%s %s", where, o->name, o->meta);
     return fv_cli_set(cli, (fv_cli_id)id, equals ? equals + 1 : argv[++*i], FV_FROM_FLAG, where);
 }
 
@@ -247,7 +251,8 @@ static fv_status parse_short(fv_cli *cli, int argc, char **argv, int *i) {
             FV_TRY(fv_cli_set(cli, (fv_cli_id)id, "true", FV_FROM_FLAG, where));
             continue;
         }
-        if (!p[1] && *i + 1 >= argc) return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: -%c %s", where, *p, o->meta);
+        if (!p[1] && *i + 1 >= argc)
+            return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: -%c %s", where, *p, o->meta);
         return fv_cli_set(cli, (fv_cli_id)id, p[1] ? p + 1 : argv[++*i], FV_FROM_FLAG, where);
     }
     return FV_OK;
@@ -264,7 +269,8 @@ static fv_status parse_arguments(fv_cli *cli, int argc, char **argv) {
         else if (cli->positionals < info->max_positional) cli->positional[cli->positionals++] = a;
         else {
             fv_fail(cli->ctx, FV_E_USAGE, "unexpected argument '%s'", a);
-            return fv_hint(cli->ctx, "usage: fovea %s [options] %s", info->name, info->arguments);
+            return fv_hint(cli->ctx, "usage: fovea %s [options]%s%s", info->name, info->arguments[0] ? " " : "",
+                           info->arguments);
         }
         if (cli->value[OPT_HELP].source == FV_FROM_FLAG) return FV_OK;
     }
@@ -308,11 +314,11 @@ fv_status fv_cli_parse(fv_cli *cli, fv_ctx *ctx, int argc, char **argv) {
     FV_TRY(parse_arguments(cli, argc, argv));
     if (fv_cli_bool(cli, OPT_HELP)) return FV_OK;
     FV_TRY(read_environment(cli));
-    if (cli->value[OPT_CONFIG].text)
-        FV_TRY(fv_cli_read_yaml(cli, cli->value[OPT_CONFIG].text, FV_FROM_FILE, NULL, 0));
+    if (cli->value[OPT_CONFIG].text) FV_TRY(fv_cli_read_yaml(cli, cli->value[OPT_CONFIG].text, FV_FROM_FILE, NULL, 0));
     for (int i = 0; i < OPT_COUNT; i++) {
         const fv_cli_option *o = &fv_cli_options[i];
-        if (fv_cli_applies(cli, (fv_cli_id)i) && o->def) FV_TRY(fv_cli_set(cli, (fv_cli_id)i, o->def, FV_FROM_DEFAULT, o->name));
+        if (fv_cli_applies(cli, (fv_cli_id)i) && o->def)
+            FV_TRY(fv_cli_set(cli, (fv_cli_id)i, o->def, FV_FROM_DEFAULT, o->name));
     }
     return FV_OK;
 }

@@ -12,14 +12,14 @@
 #include <stdio.h>
 
 /* X(LETTER, name, arguments, min positional, max positional, summary) in the order of the help page. */
-#define FV_COMMAND_TABLE(X)                                                                                            \
-    X(T, train, "", 0, 0, "train a classifier; writes a run folder")                                                   \
-    X(E, eval, "[RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "evaluate a run folder, a model folder or a weights file")          \
-    X(I, info, "[MODEL|RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "layer table of a model: shapes, parameters, MACs, memory")   \
-    X(M, models, "", 0, 0, "list the models")                                                                          \
-    X(B, bench, "", 0, 0, "measure training or inference speed of a model on synthetic data")                          \
-    X(D, data, "get|check|info NAME", 2, 2, "fetch, verify or describe a data set")                                    \
-    X(H, help, "[COMMAND]", 0, 1, "show help; --man prints the manual page")                                           \
+#define FV_COMMAND_TABLE(X) \
+    X(T, train, "", 0, 0, "train a classifier; writes a run folder") \
+    X(E, eval, "[RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "evaluate a run folder, a model folder or a weights file") \
+    X(I, info, "[MODEL|RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "layer table of a model: shapes, parameters, MACs, memory") \
+    X(M, models, "", 0, 0, "list the models") \
+    X(B, bench, "", 0, 0, "measure training or inference speed of a model on synthetic data") \
+    X(D, data, "get|check|info NAME", 2, 2, "fetch, verify or describe a data set") \
+    X(H, help, "[COMMAND]", 0, 1, "show help; --man prints the manual page") \
     X(V, version, "", 0, 0, "print the version")
 
 typedef enum fv_cli_command {
@@ -78,8 +78,8 @@ typedef enum fv_cli_source {
 #define FV_CLI_LIST 16 /* most entries of a list */
 typedef struct fv_cli_value {
     fv_cli_source source;
-    const char *text;          /* NULL: not set */
-    double number[FV_CLI_LIST]; /* BOOL, INT, FLOAT, CHOICE (index): number[0]; FLOATS: count of them */
+    const char *text;                    /* NULL: not set */
+    double number[FV_CLI_LIST];          /* BOOL, INT, FLOAT, CHOICE (index): number[0]; FLOATS: count of them */
     const char *string[FV_CLI_LIST + 1]; /* STRINGS, NULL-terminated */
     int count;
 } fv_cli_value;
@@ -97,7 +97,8 @@ typedef struct fv_cli {
 fv_status fv_cli_parse(fv_cli *cli, fv_ctx *ctx, int argc, char **argv);
 void fv_cli_free(fv_cli *cli);
 
-/* Set an option from text if `source` is not weaker than where its value came from; `where` starts the message ("--lr"). */
+/* Set an option from text if `source` is not weaker than where its value came from; `where` starts the message
+ * ("--lr"). */
 fv_status fv_cli_set(fv_cli *cli, fv_cli_id id, const char *text, fv_cli_source source, const char *where);
 /* Set an option that nobody gave; an option that is set stays as it is. */
 fv_status fv_cli_resolve(fv_cli *cli, fv_cli_id id, const char *fmt, ...) FV_PRINTF(3, 4);
@@ -111,13 +112,13 @@ int64_t fv_cli_int(const fv_cli *cli, fv_cli_id id);
 double fv_cli_float(const fv_cli *cli, fv_cli_id id);
 const char *fv_cli_text(const fv_cli *cli, fv_cli_id id); /* NULL: not set */
 
-int fv_cli_find(const char *name, size_t length);    /* -1: unknown; '_' counts as '-' */
+int fv_cli_find(const char *name, size_t length);     /* -1: unknown; '_' counts as '-' */
 bool fv_cli_applies(const fv_cli *cli, fv_cli_id id); /* to the command */
 /* Name of the environment variable into buf; NULL if the option has none. */
 const char *fv_cli_env_name(fv_cli_id id, char *buf, size_t size);
 
-/* yaml.c. Read flat `name: value` pairs; unknown names are an error, known ones that belong to other commands are skipped. With
- * `only`, a list of `n_only` options, everything else is skipped. */
+/* yaml.c. Read flat `name: value` pairs; unknown names are an error, known ones that belong to other commands are
+ * skipped. With `only`, a list of `n_only` options, everything else is skipped. */
 fv_status fv_cli_read_yaml(fv_cli *cli, const char *path, fv_cli_source source, const fv_cli_id *only, int n_only);
 /* All options of the command as resolved. Free with free(). */
 fv_status fv_cli_write_yaml(fv_cli *cli, char **text, size_t *bytes);

@@ -10,7 +10,8 @@ static fv_status check_device(fv_cli *cli) {
         fv_fail(cli->ctx, FV_E_USAGE, "--precision float64 runs only on the reference device");
         return fv_hint(cli->ctx, "add '--device ref'");
     }
-    if (ref && fv_cli_given(cli, OPT_ISA)) return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for ref");
+    if (ref && fv_cli_given(cli, OPT_ISA))
+        return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for ref");
     return FV_OK;
 }
 
@@ -29,15 +30,17 @@ static fv_status check_schedule(fv_cli *cli) {
                        fv_cli_text(cli, OPT_LR));
     if (fv_cli_has(cli, OPT_WARMUP_EPOCHS) && fv_cli_has(cli, OPT_EPOCHS) &&
         fv_cli_float(cli, OPT_WARMUP_EPOCHS) > fv_cli_float(cli, OPT_EPOCHS))
-        return fv_fail(cli->ctx, FV_E_USAGE, "--warmup-epochs %s is more than --epochs %s", fv_cli_text(cli, OPT_WARMUP_EPOCHS),
-                       fv_cli_text(cli, OPT_EPOCHS));
+        return fv_fail(cli->ctx, FV_E_USAGE, "--warmup-epochs %s is more than --epochs %s",
+                       fv_cli_text(cli, OPT_WARMUP_EPOCHS), fv_cli_text(cli, OPT_EPOCHS));
     return FV_OK;
 }
 
 static fv_status check_train(fv_cli *cli) {
     if (!fv_cli_has(cli, OPT_DATA)) {
         fv_fail(cli->ctx, FV_E_USAGE, "no data set given: --data NAME");
-        return fv_hint(cli->ctx, "'--data synthetic' needs no download; 'fovea data get cifar10' fetches CIFAR-10 for '--data cifar10'");
+        return fv_hint(
+            cli->ctx,
+            "'--data synthetic' needs no download; 'fovea data get cifar10' fetches CIFAR-10 for '--data cifar10'");
     }
     const char *name = fv_cli_text(cli, OPT_NAME);
     if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..")) {

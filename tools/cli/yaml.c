@@ -36,8 +36,9 @@ static fv_status unknown_key(fv_yaml_reader *r, const char *key) {
     for (int i = 0; i < OPT_COUNT; i++)
         if (fv_cli_applies(r->cli, (fv_cli_id)i)) candidates[n++] = fv_cli_options[i].name;
     const char *near = fv_text_nearest(key, candidates, n);
-    return fv_fail_at(r->cli->ctx, FV_E_USAGE, r->path, -1, "line %zu: unknown key '%s'%s%s%s", r->event.start_mark.line + 1,
-                      key, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return fv_fail_at(r->cli->ctx, FV_E_USAGE, r->path, -1, "line %zu: unknown key '%s'%s%s%s",
+                      r->event.start_mark.line + 1, key, near ? "; did you mean '" : "", near ? near : "",
+                      near ? "'?" : "");
 }
 
 /* The scalar or list that follows a key, as a flag would give it; *text NULL for null. From the arena. */
@@ -130,15 +131,18 @@ static bool emit(yaml_emitter_t *e, yaml_event_t *event, int made) {
 
 static bool emit_scalar(yaml_emitter_t *e, const char *text, yaml_scalar_style_t style) {
     yaml_event_t event;
-    return emit(e, &event, yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, -1, 1, 1, style));
+    return emit(e, &event,
+                yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, -1, 1, 1, style));
 }
 
 static bool emit_value(yaml_emitter_t *e, const fv_cli_option *o, const fv_cli_value *v) {
     if (!v->text) return emit_scalar(e, "null", YAML_PLAIN_SCALAR_STYLE);
     bool word = o->type == FV_CLI_STRING || o->type == FV_CLI_STRINGS;
     /* Text that another reader would take for something else is quoted. */
-    bool quote = word && (!strcmp(v->text, "~") || !strcmp(v->text, "null") || strspn(v->text, "0123456789.+-eE_") == strlen(v->text) ||
-                          fv_text_nearest(v->text, (const char *const[]){"true", "false", "yes", "no", "on", "off"}, 6));
+    bool quote =
+        word &&
+        (!strcmp(v->text, "~") || !strcmp(v->text, "null") || strspn(v->text, "0123456789.+-eE_") == strlen(v->text) ||
+         fv_text_nearest(v->text, (const char *const[]){"true", "false", "yes", "no", "on", "off"}, 6));
     return emit_scalar(e, v->text, quote ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE);
 }
 

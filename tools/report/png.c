@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-fv_status fv_png_encode(fv_ctx *ctx, const uint8_t *pixels, int32_t h, int32_t w, int32_t c, void **png, size_t *bytes) {
+fv_status fv_png_encode(fv_ctx *ctx, const uint8_t *pixels, int32_t h, int32_t w, int32_t c, void **png,
+                        size_t *bytes) {
     png_image image = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)w, .height = (png_uint_32)h};
     image.format = c == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
     *png = NULL;

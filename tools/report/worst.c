@@ -8,13 +8,17 @@
 
 static const char style[] =
     ":root{color-scheme:light dark;--bg:#fff;--card:#f5f6f8;--text:#1c2024;--soft:#667080;--bad:#c0392b;--good:#1e8449}"
-    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1f2429;--text:#e8eaed;--soft:#9aa4b0;--bad:#ff7b6b;--good:#5fd38a}}"
-    "body{margin:2rem auto;max-width:1180px;padding:0 1rem;background:var(--bg);color:var(--text);font:15px/1.45 system-ui,sans-serif}"
+    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1f2429;--text:#e8eaed;--soft:#9aa4b0;--bad:#ff7b6b;--"
+    "good:#5fd38a}}"
+    "body{margin:2rem auto;max-width:1180px;padding:0 1rem;background:var(--bg);color:var(--text);font:15px/1.45 "
+    "system-ui,sans-serif}"
     "h1{font-size:1.35rem;margin:0 0 .2rem}p{margin:.2rem 0 1.4rem;color:var(--soft)}"
-    "ol{list-style:none;margin:0;padding:0;display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(196px,1fr))}"
+    "ol{list-style:none;margin:0;padding:0;display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(196px,"
+    "1fr))}"
     "li{background:var(--card);border-radius:10px;padding:10px}"
     "img{width:100%;aspect-ratio:1;object-fit:contain;image-rendering:pixelated;border-radius:6px;background:#0001}"
-    "dl{display:grid;grid-template-columns:auto 1fr;gap:0 .6rem;margin:.5rem 0 0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}"
+    "dl{display:grid;grid-template-columns:auto 1fr;gap:0 .6rem;margin:.5rem 0 "
+    "0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}"
     ".bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}small{color:var(--soft)}";
 
 static int by_loss(const void *a, const void *b) {
@@ -30,7 +34,8 @@ static fv_status write_picture(FILE *to, fv_ctx *ctx, const fv_evaluation *e, co
     size_t bytes = 0;
     const uint8_t *pixels = d->images + (size_t)s->index * (size_t)d->h * (size_t)d->w * (size_t)d->c;
     FV_TRY(fv_png_encode(ctx, pixels, d->h, d->w, d->c, &png, &bytes));
-    fprintf(to, "<img alt=\"picture %lld\" width=\"%d\" height=\"%d\" src=\"data:image/png;base64,", (long long)s->index, d->w, d->h);
+    fprintf(to, "<img alt=\"picture %lld\" width=\"%d\" height=\"%d\" src=\"data:image/png;base64,",
+            (long long)s->index, d->w, d->h);
     fv_base64_write(to, png, bytes);
     fputs("\">", to);
     free(png);
@@ -56,11 +61,16 @@ static fv_status write_card(FILE *to, fv_ctx *ctx, const fv_evaluation *e, const
 
 static fv_status write_page(FILE *to, fv_ctx *ctx, const fv_evaluation *e, const char *title, const fv_sample **order) {
     int64_t shown = e->count < FV_WORST ? e->count : FV_WORST;
-    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>", to);
+    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+          "content=\"width=device-width\">\n<title>",
+          to);
     fv_text_html(to, title);
-    fprintf(to, "</title>\n<style>%s</style></head>\n<body><h1>The %lld worst predictions</h1>\n<p>", style, (long long)shown);
+    fprintf(to, "</title>\n<style>%s</style></head>\n<body><h1>The %lld worst predictions</h1>\n<p>", style,
+            (long long)shown);
     fv_text_html(to, title);
-    fprintf(to, " · %lld pictures · top-1 %.2f%% · top-5 %.2f%% · loss %.4f. Largest loss first; percentages are the model's probabilities.</p>\n<ol>\n",
+    fprintf(to,
+            " · %lld pictures · top-1 %.2f%% · top-5 %.2f%% · loss %.4f. Largest loss first; percentages are the "
+            "model's probabilities.</p>\n<ol>\n",
             (long long)e->count, 100 * e->top1, 100 * e->top5, e->loss);
     for (int64_t i = 0; i < shown; i++) FV_TRY(write_card(to, ctx, e, order[i]));
     fputs("</ol></body></html>\n", to);

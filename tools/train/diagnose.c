@@ -10,7 +10,8 @@ static bool is_float(fv_type t) {
     return t.dtype == FV_F32 || t.dtype == FV_F64;
 }
 
-/* Results of nodes that neither change state nor belong to the update; every one becomes an output, so that all are kept. */
+/* Results of nodes that neither change state nor belong to the update; every one becomes an output, so that all are
+ * kept. */
 static void keep_all(fv_graph *g) {
     int32_t n = g->n_nodes;
     for (int32_t k = 0; k < n; k++) {
@@ -61,8 +62,8 @@ static fv_status diagnose(fv_session *s, const fv_batch *batch, const fv_step *s
     if (status == FV_OK) status = fv_program_run(p, step, 1u << FV_SEG_FORWARD_BACKWARD);
     const fv_node *node = status == FV_OK ? find(s->ctx, p) : NULL;
     if (node)
-        snprintf(buf, size, "'%s' (%s)%s", node->scope[0] ? node->scope : "the top of the model", fv_op_get(node->op)->name,
-                 node->backward ? " in the backward pass" : "");
+        snprintf(buf, size, "'%s' (%s)%s", node->scope[0] ? node->scope : "the top of the model",
+                 fv_op_get(node->op)->name, node->backward ? " in the backward pass" : "");
     fv_program_destroy(p);
     return status;
 }

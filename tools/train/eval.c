@@ -15,7 +15,8 @@ static fv_status take_model(fv_session *s) {
         FV_TRY(fv_model_source_apply(&source, cli, true));
         memcpy(s->weights, source.weights, sizeof s->weights);
         if (!source.has_config && cli->value[OPT_MODEL].source <= FV_FROM_DEFAULT) {
-            fv_fail_at(s->ctx, FV_E_USAGE, source.weights, -1, "there is no config.json beside it that names the model");
+            fv_fail_at(s->ctx, FV_E_USAGE, source.weights, -1,
+                       "there is no config.json beside it that names the model");
             return fv_hint(s->ctx, "give --model NAME; 'fovea models' lists the names");
         }
     } else if (!fv_cli_has(cli, OPT_PRETRAINED)) {
@@ -38,13 +39,16 @@ static fv_status open_split(fv_session *s, const char *split, const fv_dataset *
     *n = test ? s->test->count : val ? s->n_val : s->n_train;
     if (*n) return FV_OK;
     fv_fail(s->ctx, FV_E_USAGE, "the %s split is empty", split);
-    return fv_hint(s->ctx, val ? "--val-split says how much of the training set is held out; the run used %s" : "--val-split is %s",
+    return fv_hint(s->ctx,
+                   val ? "--val-split says how much of the training set is held out; the run used %s"
+                       : "--val-split is %s",
                    fv_cli_text(s->cli, OPT_VAL_SPLIT));
 }
 
 static json_t *result_json(const fv_session *s, const fv_evaluation *e, const char *split) {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights", s->weights,
-                          "data", e->data->name, "split", split, "correct", (json_int_t)(e->top1 * (double)e->count + 0.5));
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights", s->weights,
+                  "data", e->data->name, "split", split, "correct", (json_int_t)(e->top1 * (double)e->count + 0.5));
     json_t *metrics = fv_metrics_json(e, false);
     if (o && metrics) json_object_update(o, metrics);
     json_decref(metrics);
@@ -66,12 +70,13 @@ static fv_status write_reports(fv_session *s, const fv_evaluation *e, const char
 
 static fv_status check_gate(fv_session *s, const fv_evaluation *e) {
     if (!fv_cli_has(s->cli, OPT_MIN_TOP1) || e->top1 >= fv_cli_float(s->cli, OPT_MIN_TOP1)) return FV_OK;
-    return fv_fail(s->ctx, FV_E_GATE, "top-1 accuracy %.4f is below --min-top1 %s", e->top1, fv_cli_text(s->cli, OPT_MIN_TOP1));
+    return fv_fail(s->ctx, FV_E_GATE, "top-1 accuracy %.4f is below --min-top1 %s", e->top1,
+                   fv_cli_text(s->cli, OPT_MIN_TOP1));
 }
 
 static fv_status show(fv_session *s, const fv_evaluation *e, const char *split) {
-    fv_console_result(s->con, "%-6s top1 %.2f%%  top5 %.2f%%  loss %.4f  (%.0f of %lld pictures right, %.0f img/s)", split, 100 * e->top1,
-                      100 * e->top5, e->loss, e->top1 * (double)e->count, (long long)e->count,
+    fv_console_result(s->con, "%-6s top1 %.2f%%  top5 %.2f%%  loss %.4f  (%.0f of %lld pictures right, %.0f img/s)",
+                      split, 100 * e->top1, 100 * e->top5, e->loss, e->top1 * (double)e->count, (long long)e->count,
                       e->seconds > 0 ? (double)e->count / e->seconds : 0);
     FV_TRY(fv_console_json(s->con, s->ctx, result_json(s, e, split)));
     FV_TRY(write_reports(s, e, split));
@@ -90,9 +95,11 @@ static fv_status evaluate(fv_session *s) {
     FV_TRY(fv_session_open_device(s));
     FV_TRY(fv_session_build_eval(s));
     fv_console_say(s->con, "fovea %s · %s · %s params · %s · %s · %s", FV_VERSION, s->net.model->name,
-                   fv_text_si((double)s->size.params, params, sizeof params), s->device->text, fv_cli_text(s->cli, OPT_PRECISION), s->weights);
-    fv_console_detail(s->con, "input  %s, %s split, %lldx%lld, mean %s, std %s", d->name, split, (long long)s->net.img_size,
-                      (long long)s->net.img_size, fv_cli_text(s->cli, OPT_MEAN), fv_cli_text(s->cli, OPT_STD));
+                   fv_text_si((double)s->size.params, params, sizeof params), s->device->text,
+                   fv_cli_text(s->cli, OPT_PRECISION), s->weights);
+    fv_console_detail(s->con, "input  %s, %s split, %lldx%lld, mean %s, std %s", d->name, split,
+                      (long long)s->net.img_size, (long long)s->net.img_size, fv_cli_text(s->cli, OPT_MEAN),
+                      fv_cli_text(s->cli, OPT_STD));
     fv_signal_watch();
     FV_TRY(fv_evaluate(s, s->eval_program, d, index, n, &e));
     fv_status status = e.interrupted ? FV_OK : show(s, &e, split);

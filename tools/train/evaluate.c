@@ -44,7 +44,8 @@ static fv_status run_batch(fv_session *s, fv_program *program, const fv_batch *b
     return FV_OK;
 }
 
-static fv_status run_loader(fv_session *s, fv_program *program, fv_loader *loader, int64_t n, scratch *w, fv_evaluation *e) {
+static fv_status run_loader(fv_session *s, fv_program *program, fv_loader *loader, int64_t n, scratch *w,
+                            fv_evaluation *e) {
     FV_TRY(fv_loader_start(loader, 0, 0));
     for (;;) {
         fv_batch batch;
@@ -54,7 +55,8 @@ static fv_status run_loader(fv_session *s, fv_program *program, fv_loader *loade
             e->interrupted = true;
             return FV_OK;
         }
-        if (e->count + batch.valid > n) return fv_fail(s->ctx, FV_E_INTERNAL, "the loader gave more samples than there are");
+        if (e->count + batch.valid > n)
+            return fv_fail(s->ctx, FV_E_INTERNAL, "the loader gave more samples than there are");
         FV_TRY(run_batch(s, program, &batch, w, e));
         fv_console_bar(s->con, fv_tool_now(), "evaluating  %lld/%lld", (long long)e->count, (long long)n);
     }
@@ -74,7 +76,8 @@ static void summarise(fv_evaluation *e) {
     e->loss = loss / n;
 }
 
-static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t *index, int64_t n, scratch *w, fv_evaluation *e) {
+static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t *index, int64_t n, scratch *w,
+                               fv_evaluation *e) {
     fv_loader_cfg cfg = {.batch = s->net.batch,
                          .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED),
                          .workers = (int)fv_cli_int(s->cli, OPT_WORKERS)};
@@ -86,7 +89,8 @@ static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t
     return status;
 }
 
-fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n, fv_evaluation *out) {
+fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n,
+                      fv_evaluation *out) {
     double start = fv_tool_now();
     scratch w = {.n_logits = (size_t)(s->net.batch * s->net.cfg.num_classes), .n_rows = (size_t)s->net.batch};
     *out = (fv_evaluation){.ctx = s->ctx, .data = d, .classes = (int32_t)s->net.cfg.num_classes};

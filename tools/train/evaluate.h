@@ -17,15 +17,16 @@ typedef struct fv_evaluation {
     const fv_dataset *data;
     int32_t classes;
     int64_t count;
-    fv_sample *samples; /* [count], in order */
-    int64_t capacity;   /* of samples */
+    fv_sample *samples;      /* [count], in order */
+    int64_t capacity;        /* of samples */
     double loss, top1, top5; /* means over the samples; accuracies from 0 to 1 */
     double seconds;
     bool interrupted; /* a signal came: the figures are not complete */
 } fv_evaluation;
 
 /* Over d[index[0..n)] (index NULL: all n). FV_E_NUMERIC if an output is not finite. Free with fv_evaluation_free. */
-fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n, fv_evaluation *out);
+fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n,
+                      fv_evaluation *out);
 void fv_evaluation_free(fv_evaluation *e);
 
 /* metrics.c */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#define FV_DIVERGED 10 /* times the loss of guessing */
 #define FV_OVERFIT_LOSS 1e-3
 #define FV_OVERFIT_STEPS 1000
 #define FV_OVERFIT_WARMUP 20
@@ -24,7 +25,8 @@ static void set_schedule(fv_loop *loop) {
     if (c->decay_steps < 1) c->decay_steps = 1;
     if (fv_session_overfits(loop->s)) c->kind = FV_SCHED_CONSTANT, c->warmup_steps = FV_OVERFIT_WARMUP;
     const fv_cli_value *milestones = &cli->value[OPT_MILESTONES];
-    for (int i = 0; i < milestones->count; i++) c->milestones[c->n_milestones++] = llround(milestones->number[i] * per_epoch);
+    for (int i = 0; i < milestones->count; i++)
+        c->milestones[c->n_milestones++] = llround(milestones->number[i] * per_epoch);
 }
 
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
@@ -46,7 +48,8 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
                          .shuffle_labels = fv_cli_bool(cli, OPT_SHUFFLE_LABELS)};
     FV_TRY(fv_loader_create(s->ctx, s->train, s->train_index, s->n_train, &cfg, &loop->loader));
     loop->steps_per_epoch = fv_loader_batches(loop->loader) / loop->micro_steps;
-    if (loop->steps_per_epoch < 1) return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");
+    if (loop->steps_per_epoch < 1)
+        return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");
     set_schedule(loop);
     loop->began = fv_tool_now();
     return FV_OK;
@@ -60,22 +63,28 @@ void fv_loop_end(fv_loop *loop) {
 
 static fv_step step_data(const fv_loop *loop, int64_t epoch, double lr) {
     const fv_session *s = loop->s;
-    fv_step step = {.seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->step, .epoch = epoch, .loss_scale = 1};
+    fv_step step = {
+        .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->step, .epoch = epoch, .loss_scale = 1};
     step.lr[0] = step.lr[1] = lr;
     step.weight_decay[0] = s->net.optim.weight_decay; /* group 1 has none (optim.h) */
     step.ema_decay = fv_ema_decay(fv_cli_float(s->cli, OPT_MODEL_EMA_DECAY), true, loop->step);
     return step;
 }
 
+static const char *what_is_kept(const fv_loop *loop, char *buf, size_t size) {
+    if (loop->run && loop->best_epoch)
+        snprintf(buf, size, "the weights of earlier epochs are in %s/weights", loop->run->path);
+    else snprintf(buf, size, "no weights had been saved yet");
+    return buf;
+}
+
 static fv_status fail_non_finite(fv_loop *loop, const fv_batch *batch, const fv_step *step, double loss) {
     fv_session *s = loop->s;
-    char where[256] = "", kept[600] = "no weights had been saved yet";
+    char where[256] = "", kept[600];
     fv_diagnose_non_finite(s, batch, step, where, sizeof where);
-    if (loop->run && loop->s->train_program && loop->best_epoch)
-        snprintf(kept, sizeof kept, "the weights of the last good epochs are in %s/weights", loop->run->path);
     fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->step + 1,
-            (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss", where[0] ? "; the first such value came out of " : "",
-            where, kept);
+            (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss",
+            where[0] ? "; the first such value came out of " : "", where, what_is_kept(loop, kept, sizeof kept));
     return fv_hint(s->ctx, "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help", step->lr[0]);
 }
 
@@ -102,6 +111,7 @@ fv_status fv_loop_step(fv_loop *loop, int64_t epoch, fv_step_result *out) {
     out->finite = stats[1] != 0 && isfinite(out->loss);
     if (!out->finite) return fail_non_finite(loop, &batch, &step, out->loss);
     loop->last_lr = lr;
+    loop->recent_loss = loop->step ? 0.9 * loop->recent_loss + 0.1 * out->loss : out->loss;
     loop->step++;
     loop->steps_done++;
     loop->loss_sum += out->loss;
@@ -126,33 +136,41 @@ static void show_bar(fv_loop *loop, int64_t epoch, int64_t done, double loss, do
 static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
     char count[24], val[16] = "-", top1[16] = "-", top5[16] = "-", eta[24];
     double left = (double)(loop->epochs - r->epoch) * (r->time / (double)r->epoch);
-    if (r->epoch == 1) fv_console_say(loop->s->con, "  epoch   loss  val_loss   top1   top5      lr   img/s    mem     ETA");
+    if (r->epoch == 1)
+        fv_console_say(loop->s->con, "  epoch   loss  val_loss   top1   top5      lr   img/s    mem     ETA");
     snprintf(count, sizeof count, "%lld/%lld", (long long)r->epoch, (long long)loop->epochs);
     if (isfinite(r->val_loss)) {
         snprintf(val, sizeof val, "%.3f", r->val_loss);
         snprintf(top1, sizeof top1, "%.2f", 100 * r->top1);
         snprintf(top5, sizeof top5, "%.2f", 100 * r->top5);
     }
-    fv_console_say(loop->s->con, "%7s %6.3f %9s %6s %6s %7.4f %7.0f %5.2fG %7s%s", count, r->train_loss, val, top1, top5, r->lr,
-                   r->images_per_s, r->mem_gb, fv_text_duration(left, eta, sizeof eta),
+    fv_console_say(loop->s->con, "%7s %6.3f %9s %6s %6s %7.4f %7.0f %5.2fG %7s%s", count, r->train_loss, val, top1,
+                   top5, r->lr, r->images_per_s, r->mem_gb, fv_text_duration(left, eta, sizeof eta),
                    loop->best_epoch == r->epoch && loop->s->n_val ? "  *" : "");
 }
 
 static json_t *epoch_json(const fv_epoch_row *r) {
-    return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch", "epoch", (json_int_t)r->epoch,
-                     "time", fv_json_number(r->time, 7), "train_loss", fv_json_number(r->train_loss, 7), "val_loss",
-                     fv_json_number(r->val_loss, 7), "top1", fv_json_number(r->top1, 7), "top5", fv_json_number(r->top5, 7), "lr",
-                     fv_json_number(r->lr, 8), "train_top1", fv_json_number(r->train_top1, 7), "ema_top1",
-                     fv_json_number(r->ema_top1, 7), "images_per_s", fv_json_number(r->images_per_s, 6), "mem_gb",
-                     fv_json_number(r->mem_gb, 4));
+    return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch", "epoch",
+                     (json_int_t)r->epoch, "time", fv_json_number(r->time, 7), "train_loss",
+                     fv_json_number(r->train_loss, 7), "val_loss", fv_json_number(r->val_loss, 7), "top1",
+                     fv_json_number(r->top1, 7), "top5", fv_json_number(r->top5, 7), "lr", fv_json_number(r->lr, 8),
+                     "train_top1", fv_json_number(r->train_top1, 7), "ema_top1", fv_json_number(r->ema_top1, 7),
+                     "images_per_s", fv_json_number(r->images_per_s, 6), "mem_gb", fv_json_number(r->mem_gb, 4));
 }
 
 /* ---------------------------------------------------------------- an epoch */
 
+static fv_status save(fv_loop *loop, const char *which, bool ema, int64_t epoch) {
+    fv_status status = fv_run_save(loop->run, loop->s, which, ema, epoch, loop->step);
+    if (status == FV_E_IO && !loop->s->ctx->error.hint[0])
+        fv_hint(loop->s->ctx, "what was saved before is as it was; make room, or choose another place with --output");
+    return status;
+}
+
 static fv_status save_last(fv_loop *loop, int64_t epoch) {
     if (!loop->run) return FV_OK;
-    FV_TRY(fv_run_save(loop->run, loop->s, "last", false, epoch, loop->step));
-    return loop->s->net.optim.ema ? fv_run_save(loop->run, loop->s, "ema", true, epoch, loop->step) : FV_OK;
+    FV_TRY(save(loop, "last", false, epoch));
+    return loop->s->net.optim.ema ? save(loop, "ema", true, epoch) : FV_OK;
 }
 
 static fv_status train_epoch(fv_loop *loop, int64_t epoch, int64_t first) {
@@ -164,7 +182,8 @@ static fv_status train_epoch(fv_loop *loop, int64_t epoch, int64_t first) {
         FV_TRY(fv_loop_step(loop, epoch, &r));
         show_bar(loop, epoch, i + 1, r.loss, started);
         if (log_every && loop->step % log_every == 0)
-            fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)loop->step, r.loss, r.norm, loop->last_lr);
+            fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)loop->step, r.loss,
+                           r.norm, loop->last_lr);
         if (fv_signal_take_save()) {
             FV_TRY(save_last(loop, epoch));
             fv_console_say(s->con, "saved weights/last at step %lld", (long long)loop->step);
@@ -206,14 +225,17 @@ static fv_status finish_epoch(fv_loop *loop, int64_t epoch) {
                         .train_top1 = loop->pictures ? loop->top1_sum / (double)loop->pictures : 0,
                         .lr = loop->last_lr,
                         .images_per_s = loop->train_seconds > 0 ? (double)loop->pictures / loop->train_seconds : 0,
-                        .top1 = NAN, .top5 = NAN, .val_loss = NAN, .ema_top1 = NAN};
+                        .top1 = NAN,
+                        .top5 = NAN,
+                        .val_loss = NAN,
+                        .ema_top1 = NAN};
     FV_TRY(save_last(loop, epoch + 1));
     if (evaluates) FV_TRY(validate(loop, &row, &best, &interrupted));
     if (interrupted) return FV_OK;
     if (!s->n_val) best = last_epoch;
     if (best) {
         loop->best_epoch = epoch + 1;
-        if (loop->run) FV_TRY(fv_run_save(loop->run, s, "best", s->net.optim.ema, epoch + 1, loop->step));
+        if (loop->run) FV_TRY(save(loop, "best", s->net.optim.ema, epoch + 1));
     }
     row.mem_gb = fv_tool_peak_mb() / 1024;
     row.time = fv_tool_now() - loop->began;
@@ -221,6 +243,18 @@ static fv_status finish_epoch(fv_loop *loop, int64_t epoch) {
     show_epoch(loop, &row);
     FV_TRY(fv_console_check_log(s->con, s->ctx));
     return fv_console_json(s->con, s->ctx, epoch_json(&row));
+}
+
+/* The loss is many times that of guessing, and not for a moment: nothing will come of this run. */
+static fv_status check_divergence(fv_loop *loop, int64_t epoch) {
+    fv_session *s = loop->s;
+    char kept[600];
+    double guess = log((double)(s->net.cfg.num_classes > 2 ? s->net.cfg.num_classes : 2));
+    if (loop->recent_loss <= FV_DIVERGED * guess) return FV_OK;
+    fv_fail(s->ctx, FV_E_NUMERIC, "training diverged: the loss is %.4g at the end of epoch %lld, guessing has %.2f; %s",
+            loop->recent_loss, (long long)epoch + 1, guess, what_is_kept(loop, kept, sizeof kept));
+    return fv_hint(s->ctx, "a lower --lr (now %s), longer --warmup-epochs or --clip-grad 1 usually help",
+                   fv_cli_text(s->cli, OPT_LR));
 }
 
 static void reset_epoch(fv_loop *loop) {
@@ -239,6 +273,7 @@ fv_status fv_loop_run(fv_loop *loop) {
             FV_TRY(save_last(loop, epoch));
             break;
         }
+        FV_TRY(check_divergence(loop, epoch));
         FV_TRY(finish_epoch(loop, epoch));
         reset_epoch(loop);
     }
@@ -254,7 +289,7 @@ fv_status fv_loop_overfit(fv_loop *loop) {
     double loss = INFINITY;
     while (loop->step < FV_OVERFIT_STEPS && !fv_signal_pending()) {
         if (epoch) FV_TRY(fv_loader_start(loop->loader, epoch, 0));
-        for (; loop->steps_done < batches; ) {
+        for (; loop->steps_done < batches;) {
             fv_step_result r;
             FV_TRY(fv_loop_step(loop, epoch, &r));
             show_bar(loop, epoch, loop->steps_done, r.loss, loop->began);
@@ -271,12 +306,14 @@ fv_status fv_loop_overfit(fv_loop *loop) {
                            json_pack("{s:s, s:b, s:o, s:I}", "event", "overfit", "passed", (int)passed, "loss",
                                      fv_json_number(loss, 6), "steps", (json_int_t)loop->step)));
     if (passed) {
-        fv_console_result(s->con, "overfit: passed. The model learned %lld batch%s by heart: loss %.6f after %lld steps (below %g)",
-                          (long long)batches, batches == 1 ? "" : "es", loss, (long long)loop->step, FV_OVERFIT_LOSS);
+        fv_console_result(
+            s->con, "overfit: passed. The model learned %lld batch%s by heart: loss %.2e after %lld steps (below %g)",
+            (long long)batches, batches == 1 ? "" : "es", loss, (long long)loop->step, FV_OVERFIT_LOSS);
         return FV_OK;
     }
     if (fv_signal_pending()) return FV_OK;
-    fv_fail(s->ctx, FV_E_GATE, "overfit: failed. The loss is %.4g after %lld steps on the same %lld batch%s; it should fall under %g",
+    fv_fail(s->ctx, FV_E_GATE,
+            "overfit: failed. The loss is %.4g after %lld steps on the same %lld batch%s; it should fall under %g",
             loss, (long long)loop->step, (long long)batches, batches == 1 ? "" : "es", FV_OVERFIT_LOSS);
     return fv_hint(s->ctx, "try a lower --lr (now %s); if that does not help, model, labels or gradients are wrong",
                    fv_cli_text(s->cli, OPT_LR));

@@ -10,9 +10,10 @@ typedef struct fv_loop {
     fv_loader *loader;
     fv_sched_cfg sched;
     int64_t epochs, steps_per_epoch, micro_steps; /* a step is one update; micro-steps are its batches */
-    int64_t step;       /* of the whole run, 0-based */
-    double began;       /* when training began */
+    int64_t step;                                 /* of the whole run, 0-based */
+    double began;                                 /* when training began */
     double last_lr;
+    double recent_loss; /* average that forgets: 0.9 of itself + 0.1 of the newest */
     int64_t best_epoch; /* 1-based; 0: none yet */
     double best_top1;
     /* of the epoch so far */
@@ -39,8 +40,8 @@ fv_status fv_loop_run(fv_loop *loop);
 /* --overfit-batches: FV_OK if the loss falls under 1e-3, else FV_E_GATE. */
 fv_status fv_loop_overfit(fv_loop *loop);
 
-/* diagnose.c: run the last batch again, forward and backward, with every value kept, and name the first that is not finite:
- * "layer1.0.conv1 (conv2d)" into buf; "" if none was found. */
+/* diagnose.c: run the last batch again, forward and backward, with every value kept, and name the first that is not
+ * finite: "layer1.0.conv1 (conv2d)" into buf; "" if none was found. */
 void fv_diagnose_non_finite(fv_session *s, const fv_batch *batch, const fv_step *step, char *buf, size_t size);
 
 #endif

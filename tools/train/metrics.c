@@ -55,9 +55,9 @@ static json_t *per_class_json(const fv_evaluation *e) {
             char buf[32];
             json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "class",
                                                   fv_metrics_class_name(e->data, k, buf, sizeof buf), "count",
-                                                  (json_int_t)m[k].count, "predicted", (json_int_t)m[k].predicted, "precision",
-                                                  fv_json_number(m[k].precision, 6), "recall", fv_json_number(m[k].recall, 6), "f1",
-                                                  fv_json_number(m[k].f1, 6)));
+                                                  (json_int_t)m[k].count, "predicted", (json_int_t)m[k].predicted,
+                                                  "precision", fv_json_number(m[k].precision, 6), "recall",
+                                                  fv_json_number(m[k].recall, 6), "f1", fv_json_number(m[k].f1, 6)));
         }
     }
     fv_free(e->ctx, m, (size_t)e->classes, sizeof *m);
@@ -65,9 +65,9 @@ static json_t *per_class_json(const fv_evaluation *e) {
 }
 
 json_t *fv_metrics_json(const fv_evaluation *e, bool classes) {
-    json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "top1", fv_json_number(e->top1, 9), "top5", fv_json_number(e->top5, 9),
-                          "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count, "ece",
-                          fv_json_number(fv_metrics_ece(e), 6), "images_per_s",
+    json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "top1", fv_json_number(e->top1, 9), "top5",
+                          fv_json_number(e->top5, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
+                          "ece", fv_json_number(fv_metrics_ece(e), 6), "images_per_s",
                           fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
     if (o && classes) json_object_set_new(o, "per_class", per_class_json(e));
     return o;

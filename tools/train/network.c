@@ -28,7 +28,8 @@ static head build_forward(fv_graph *g, const fv_network *net) {
     fv_augment_attr augment = {.out_h = net->h, .out_w = net->w, .pad_mode = net->pad_mode};
     fv_value x = fv_augment(fv_in(root, "augment"), images, record, mean, std, augment);
     if (net->h != size || net->w != size)
-        x = fv_resize(fv_in(root, "resize"), x, (fv_resize_attr){.mode = FV_RESIZE_BILINEAR, .out_h = size, .out_w = size});
+        x = fv_resize(fv_in(root, "resize"), x,
+                      (fv_resize_attr){.mode = FV_RESIZE_BILINEAR, .out_h = size, .out_w = size});
     head out;
     out.logits = fv_model_build(g, net->model->name, x, &net->cfg);
     out.labels = fv_input(root, "labels", fv_shape(FV_I32, b));
@@ -72,7 +73,8 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
 static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size *size) {
     head h = build_forward(g, net);
     fv_loss_attr attr = {.label_smoothing = 0, .reduction = FV_REDUCE_MEAN};
-    fv_value loss = fv_softmax_cross_entropy(fv_in(fv_root(g), "loss"), h.logits, h.labels, h.row_weight, FV_NONE, attr);
+    fv_value loss =
+        fv_softmax_cross_entropy(fv_in(fv_root(g), "loss"), h.logits, h.labels, h.row_weight, FV_NONE, attr);
     fv_set_output(g, "logits", h.logits);
     fv_set_output(g, "row_loss", fv_result(loss, 1));
     fv_graph_fuse(g);
@@ -85,7 +87,8 @@ static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size
 static fv_status build(fv_ctx *ctx, const fv_network *net, bool training, fv_graph **out, fv_network_size *size) {
     fv_network_size unwanted;
     FV_TRY(new_graph(ctx, training, out));
-    fv_status status = training ? finish_train(*out, net, size ? size : &unwanted) : finish_eval(*out, net, size ? size : &unwanted);
+    fv_status status =
+        training ? finish_train(*out, net, size ? size : &unwanted) : finish_eval(*out, net, size ? size : &unwanted);
     if (status != FV_OK) {
         fv_graph_free(*out);
         *out = NULL;
@@ -119,7 +122,8 @@ fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double
     return FV_OK;
 }
 
-static fv_status feed_floats(fv_ctx *ctx, fv_program *p, bool float64, const char *name, const float *data, size_t count) {
+static fv_status feed_floats(fv_ctx *ctx, fv_program *p, bool float64, const char *name, const float *data,
+                             size_t count) {
     if (!float64) return fv_program_input(p, name, data, count * sizeof *data);
     double *wide = fv_alloc(ctx, count, sizeof *wide);
     if (!wide) return ctx->error.code;

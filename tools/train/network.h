@@ -1,7 +1,7 @@
 /* network.h: the graphs around a model.
  *
- *   images u8 ─► augment (crop, flip, cutout, normalise) ─► resize, if need be ─► model ─► logits ─► loss ─► backward, update
- *   record ──────┘                                                    labels, row_weight ──┘
+ *   images u8 ─► augment (crop, flip, cutout, normalise) ─► resize, if need be ─► model ─► logits ─► loss ─► backward,
+ * update record ──────┘                                                    labels, row_weight ──┘
  */
 #ifndef FV_TOOLS_TRAIN_NETWORK_H
 #define FV_TOOLS_TRAIN_NETWORK_H
@@ -12,13 +12,13 @@ typedef struct fv_network {
     const fv_model_entry *model;
     fv_model_cfg cfg;
     int64_t batch;
-    int32_t h, w, c;      /* of the pictures that come in */
-    int64_t img_size;     /* what the model sees */
+    int32_t h, w, c;  /* of the pictures that come in */
+    int64_t img_size; /* what the model sees */
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
     fv_pad_mode pad_mode; /* of the random crop */
     double smoothing;
     bool float64;
-    fv_optim_cfg optim;   /* training */
+    fv_optim_cfg optim; /* training */
 } fv_network;
 
 typedef struct fv_network_size {

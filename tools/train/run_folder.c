@@ -19,7 +19,8 @@ static fv_status fail_folder(fv_ctx *ctx, const char *path) {
 
 fv_status fv_make_folders(fv_ctx *ctx, const char *path) {
     char part[512];
-    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part) return errno = ENAMETOOLONG, fail_folder(ctx, path);
+    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
+        return errno = ENAMETOOLONG, fail_folder(ctx, path);
     for (char *p = part + 1;; p++) {
         if (*p != '/' && *p != '\0') continue;
         char kept = *p;
@@ -113,9 +114,9 @@ static json_t *dataset_json(const fv_session *s) {
     char fingerprint[24];
     const fv_dataset *d = s->train;
     snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)d->fingerprint);
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:[iii]}", "name", d->name, "path", d->path, "fingerprint", fingerprint,
-                     "train", (json_int_t)s->n_train, "val", (json_int_t)s->n_val, "classes", (int)d->classes, "picture",
-                     (int)d->h, (int)d->w, (int)d->c);
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:[iii]}", "name", d->name, "path", d->path, "fingerprint",
+                     fingerprint, "train", (json_int_t)s->n_train, "val", (json_int_t)s->n_val, "classes",
+                     (int)d->classes, "picture", (int)d->h, (int)d->w, (int)d->c);
 }
 
 static json_t *env_json(const fv_session *s) {
@@ -127,9 +128,9 @@ static json_t *env_json(const fv_session *s) {
     gmtime_r(&now, &utc);
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     if (uname(&name) == 0) snprintf(os, sizeof os, "%.64s %.64s %.64s", name.sysname, name.release, name.machine);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o}", "version", FV_VERSION, "commit",
-                     fv_tool_commit(), "compiler", __VERSION__, "started", started, "os", os, "cpu", cpu, "device",
-                     s->device->text, "threads", (json_int_t)fv_cli_int(s->cli, OPT_THREADS), "precision",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o}", "version", FV_VERSION,
+                     "commit", fv_tool_commit(), "compiler", __VERSION__, "started", started, "os", os, "cpu", cpu,
+                     "device", s->device->text, "threads", (json_int_t)fv_cli_int(s->cli, OPT_THREADS), "precision",
                      fv_cli_text(s->cli, OPT_PRECISION), "seed", (json_int_t)fv_cli_int(s->cli, OPT_SEED), "params",
                      (json_int_t)s->size.params, "macs", fv_json_number(s->size.macs, 12), "dataset", dataset_json(s));
 }
@@ -183,8 +184,10 @@ fv_status fv_run_save(fv_run_folder *run, fv_session *s, const char *which, bool
     FV_TRY(fv_run_path(run, s->ctx, name, path));
     snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
     snprintf(step_text, sizeof step_text, "%lld", (long long)step);
-    const char *const meta[][2] = {{"format", "pt"},       {"architecture", s->net.model->name},
-                                   {"epoch", epoch_text},  {"step", step_text},
+    const char *const meta[][2] = {{"format", "pt"},
+                                   {"architecture", s->net.model->name},
+                                   {"epoch", epoch_text},
+                                   {"step", step_text},
                                    {"writer", "fovea " FV_VERSION}};
     FV_TRY(fv_model_save(s->ctx, s->store, path, ema, meta, (int32_t)(sizeof meta / sizeof meta[0])));
     const fv_dataset *d = s->train ? s->train : s->test;

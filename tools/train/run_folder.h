@@ -26,7 +26,8 @@ fv_status fv_run_add_row(fv_run_folder *run, fv_ctx *ctx, const fv_epoch_row *ro
 fv_status fv_run_save(fv_run_folder *run, fv_session *s, const char *which, bool ema, int64_t epoch, int64_t step);
 /* A file of the folder, of 512 bytes. */
 fv_status fv_run_path(const fv_run_folder *run, fv_ctx *ctx, const char *name, char *out);
-fv_status fv_run_write_json(fv_run_folder *run, fv_ctx *ctx, const char *name, json_t *object); /* takes the reference */
+fv_status fv_run_write_json(fv_run_folder *run, fv_ctx *ctx, const char *name,
+                            json_t *object); /* takes the reference */
 
 /* Make a folder and those above it; one that is there is fine. */
 fv_status fv_make_folders(fv_ctx *ctx, const char *path);

@@ -74,7 +74,8 @@ static fv_status check_batch(fv_session *s) {
 fv_status fv_session_open_train(fv_session *s) {
     FV_TRY(open_data(s, FV_SPLIT_TRAIN, &s->train));
     FV_TRY(fv_split_validation(s->ctx, &s->arena, s->train, fv_cli_float(s->cli, OPT_VAL_SPLIT),
-                               (uint64_t)fv_cli_int(s->cli, OPT_SEED), &s->train_index, &s->n_train, &s->val_index, &s->n_val));
+                               (uint64_t)fv_cli_int(s->cli, OPT_SEED), &s->train_index, &s->n_train, &s->val_index,
+                               &s->n_val));
     if (s->cli->command != FV_CMD_train) return FV_OK;
     double fraction = fv_cli_float(s->cli, OPT_FRACTION);
     if (fraction < 1) {
@@ -91,8 +92,9 @@ fv_status fv_session_open_test(fv_session *s) {
     FV_TRY(open_data(s, FV_SPLIT_TEST, &s->test));
     const fv_dataset *a = s->train, *b = s->test;
     if (a && (a->h != b->h || a->w != b->w || a->c != b->c || a->classes != b->classes))
-        return fv_fail_at(s->ctx, FV_E_DATA, b->path, -1, "test pictures (%dx%dx%d, %d classes) differ from training pictures (%dx%dx%d, %d)",
-                          b->h, b->w, b->c, b->classes, a->h, a->w, a->c, a->classes);
+        return fv_fail_at(s->ctx, FV_E_DATA, b->path, -1,
+                          "test pictures (%dx%dx%d, %d classes) differ from training pictures (%dx%dx%d, %d)", b->h,
+                          b->w, b->c, b->classes, a->h, a->w, a->c, a->classes);
     return FV_OK;
 }
 
@@ -103,7 +105,8 @@ const char *fv_session_data_text(const fv_session *s, char *buf, size_t size) {
     if (s->n_val && used < size)
         used += (size_t)snprintf(buf + used, size - used, ", val %lld (held out of train)", (long long)s->n_val);
     if (s->test && used < size)
-        used += (size_t)snprintf(buf + used, size - used, "%stest %lld", s->train ? ", " : "", (long long)s->test->count);
+        used +=
+            (size_t)snprintf(buf + used, size - used, "%stest %lld", s->train ? ", " : "", (long long)s->test->count);
     if (used < size) snprintf(buf + used, size - used, " · %d classes · %dx%dx%d", d->classes, d->h, d->w, d->c);
     return buf;
 }
@@ -114,8 +117,8 @@ const char *fv_session_data_text(const fv_session *s, char *buf, size_t size) {
 static fv_status take_channels(fv_session *s, fv_cli_id id, int32_t channels, double *out) {
     const fv_cli_value *v = &s->cli->value[id];
     if (v->count != 1 && v->count != channels)
-        return fv_fail(s->ctx, FV_E_USAGE, "--%s has %d values; the pictures of '%s' have %d channels", fv_cli_options[id].name,
-                       v->count, fv_cli_text(s->cli, OPT_DATA), channels);
+        return fv_fail(s->ctx, FV_E_USAGE, "--%s has %d values; the pictures of '%s' have %d channels",
+                       fv_cli_options[id].name, v->count, fv_cli_text(s->cli, OPT_DATA), channels);
     for (int32_t i = 0; i < channels; i++) out[i] = v->number[v->count == 1 ? 0 : i];
     return FV_OK;
 }
@@ -132,7 +135,8 @@ static fv_status resolve_list(fv_cli *cli, fv_cli_id id, const double *values, i
 /* Flag > config.json (already among the options) > the training set's own. */
 static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     if (d->c > FV_CONFIG_CHANNELS)
-        return fv_fail(s->ctx, FV_E_DATA, "pictures have %d channels; at most %d can be used", d->c, FV_CONFIG_CHANNELS);
+        return fv_fail(s->ctx, FV_E_DATA, "pictures have %d channels; at most %d can be used", d->c,
+                       FV_CONFIG_CHANNELS);
     if (!fv_cli_has(s->cli, OPT_MEAN) || !fv_cli_has(s->cli, OPT_STD)) {
         double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
         if (!s->train) FV_TRY(fv_session_open_train(s));
@@ -189,9 +193,11 @@ fv_status fv_session_configure(fv_session *s) {
     net->h = d->h, net->w = d->w, net->c = d->c;
     net->img_size = fv_cli_int(s->cli, OPT_IMG_SIZE);
     net->float64 = !strcmp(fv_cli_text(s->cli, OPT_PRECISION), "float64");
-    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(s->cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = d->c};
+    net->cfg =
+        (fv_model_cfg){.num_classes = fv_cli_int(s->cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = d->c};
     if (net->cfg.num_classes < d->classes) {
-        fv_fail(s->ctx, FV_E_USAGE, "the model has %lld classes, but '%s' has %d", (long long)net->cfg.num_classes, d->name, d->classes);
+        fv_fail(s->ctx, FV_E_USAGE, "the model has %lld classes, but '%s' has %d", (long long)net->cfg.num_classes,
+                d->name, d->classes);
         return fv_hint(s->ctx, "--num-classes must be at least %d", d->classes);
     }
     if (s->cli->command == FV_CMD_train) configure_training(s);

@@ -46,7 +46,8 @@ static fv_status take_file(fv_ctx *ctx, fv_arena *arena, const char *path, fv_mo
     return n < (int)sizeof out->weights ? FV_OK : fv_fail_at(ctx, FV_E_USAGE, path, -1, "the path is too long");
 }
 
-fv_status fv_model_source_find(fv_ctx *ctx, fv_arena *arena, const char *path, const char *which, fv_model_source *out) {
+fv_status fv_model_source_find(fv_ctx *ctx, fv_arena *arena, const char *path, const char *which,
+                               fv_model_source *out) {
     memset(out, 0, sizeof *out);
     if (!exists(path)) {
         fv_fail_at(ctx, FV_E_MODEL, path, -1, "%s", strerror(errno));
@@ -63,7 +64,8 @@ fv_status fv_model_source_find(fv_ctx *ctx, fv_arena *arena, const char *path, c
     FV_TRY(join(ctx, folder, path, rest));
     if (!is_folder(folder)) {
         fv_fail_at(ctx, FV_E_MODEL, folder, -1, "the run has no such weights");
-        return fv_hint(ctx, "'--weights last' takes those of the last epoch; a run that was stopped early may have no others");
+        return fv_hint(
+            ctx, "'--weights last' takes those of the last epoch; a run that was stopped early may have no others");
     }
     return take_folder(ctx, arena, folder, out);
 }
@@ -84,7 +86,7 @@ static fv_status set_int(fv_cli *cli, fv_cli_id id, int64_t value) {
 }
 
 fv_status fv_model_source_apply(const fv_model_source *source, fv_cli *cli, bool classes) {
-    static const fv_cli_id of_run[] = {OPT_DATA, OPT_DATA_DIR,    OPT_MODEL, OPT_IMG_SIZE,  OPT_MEAN,
+    static const fv_cli_id of_run[] = {OPT_DATA, OPT_DATA_DIR,    OPT_MODEL, OPT_IMG_SIZE, OPT_MEAN,
                                        OPT_STD,  OPT_NUM_CLASSES, OPT_SEED,  OPT_VAL_SPLIT};
     if (source->args[0])
         FV_TRY(fv_cli_read_yaml(cli, source->args, FV_FROM_RUN, of_run, (int)(sizeof of_run / sizeof of_run[0])));

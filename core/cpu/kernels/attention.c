@@ -1,8 +1,9 @@
 /* attention.c: scaled dot-product attention and its gradient (Vaswani et al. 2017), one (picture, head) at a time.
  * q [n,sq,h*d], k, v [n,sk,h*d], or qkv [n,s,3*h*d]; y [n,sq,h*d]; lse [n,h,sq].
  *
- *   forward   p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p        for blocks of BLOCK_ROWS queries
- *   backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = p (dp - dy . y), dq = scale ds k, dk = scale ds^T q, dv = p^T dy
+ *   forward   p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p        for blocks of BLOCK_ROWS
+ * queries backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = p (dp - dy . y), dq = scale ds k, dk = scale ds^T q,
+ * dv = p^T dy
  */
 #include "core/cpu/kernels/conv.h"
 
@@ -13,17 +14,20 @@ enum {
 
 typedef struct plan {
     int64_t n, heads, d, sq, sk;
-    int64_t q_row, kv_row, width;  /* floats from one position to the next: q and dq, k and v, y and dy */
-    int64_t score_row, d_row;      /* rows of scores and of padded heads in scratch */
-    int64_t blocks, tile_blocks;   /* of queries */
+    int64_t q_row, kv_row, width; /* floats from one position to the next: q and dq, k and v, y and dy */
+    int64_t score_row, d_row;     /* rows of scores and of padded heads in scratch */
+    int64_t blocks, tile_blocks;  /* of queries */
     float scale;
     size_t table_at, scratch_at, total; /* bytes */
     size_t scratch_floats;
 } plan;
 
-static int64_t round_up(int64_t n, int64_t to) { return fv_ceil_div(n, to) * to; }
+static int64_t round_up(int64_t n, int64_t to) {
+    return fv_ceil_div(n, to) * to;
+}
 
-/* Scratch of a thread, floats. Forward: k^T and v packed, scores. Backward: k^T, v^T, k packed, p, ds, q and dy padded, dk, dv. */
+/* Scratch of a thread, floats. Forward: k^T and v packed, scores. Backward: k^T, v^T, k packed, p, ds, q and dy padded,
+ * dk, dv. */
 static plan make_plan(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads) {
     plan p = {.n = q.dim[0], .heads = attr->heads, .sq = q.dim[1], .sk = packed ? q.dim[1] : k.dim[1]};
     p.width = q.dim[2] / (packed ? 3 : 1);
@@ -33,7 +37,8 @@ static plan make_plan(fv_type q, fv_type k, bool packed, const fv_attention_attr
     p.score_row = round_up(p.sk, 16);
     p.d_row = round_up(p.d, FV_OUTER_COLUMNS);
     p.blocks = fv_ceil_div(p.sq, BLOCK_ROWS);
-    const int64_t pairs = fv_max64(1, p.n * p.heads), tiles = backward ? 1 : fv_min64(p.blocks, fv_ceil_div(MIN_TILES, pairs));
+    const int64_t pairs = fv_max64(1, p.n * p.heads),
+                  tiles = backward ? 1 : fv_min64(p.blocks, fv_ceil_div(MIN_TILES, pairs));
     p.tile_blocks = fv_ceil_div(p.blocks, fv_max64(1, tiles));
     const int64_t rows = fv_min64(p.sq, BLOCK_ROWS);
     const size_t by_key = fv_packed_floats(p.sk, p.d), by_head = fv_packed_floats(p.d, p.sk);
@@ -48,15 +53,16 @@ static plan make_plan(fv_type q, fv_type k, bool packed, const fv_attention_attr
     return p;
 }
 
-size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads) {
+size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward,
+                                int threads) {
     return make_plan(q, k, packed, attr, backward, threads).total;
 }
 
 typedef struct job {
     plan p;
     const float *q, *k, *v, *y, *dy, *lse;
-    float *out, *out_lse;  /* forward */
-    float *dq, *dk, *dv;   /* backward; may be NULL */
+    float *out, *out_lse;                         /* forward */
+    float *dq, *dk, *dv;                          /* backward; may be NULL */
     ptrdiff_t *q_off, *score_off, *y_off, *d_off; /* [BLOCK_ROWS] */
     float *scratch;
 } job;
@@ -64,8 +70,8 @@ typedef struct job {
 static const ptrdiff_t no_tap = 0;
 
 /* y rows = x rows times the packed [depth, columns] matrix b. */
-static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64_t depth, const float *b, int64_t columns,
-                     float *y, const ptrdiff_t *y_off) {
+static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64_t depth, const float *b,
+                     int64_t columns, float *y, const ptrdiff_t *y_off) {
     fv_row_gemm g = {.x = x, .x_off = x_off, .y_off = y_off, .rows = rows, .tap = &no_tap, .taps = 1, .depth = depth};
     for (int64_t c = 0; c < columns; c += FV_NR) {
         g.columns = (int)fv_min64(FV_NR, columns - c);
@@ -132,7 +138,8 @@ static void scale_row(float *y, int64_t n, float factor) {
 static void forward_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t tiles = fv_ceil_div(p->blocks, p->tile_blocks), pair = tile / tiles, first = tile % tiles * p->tile_blocks;
+    const int64_t tiles = fv_ceil_div(p->blocks, p->tile_blocks), pair = tile / tiles,
+                  first = tile % tiles * p->tile_blocks;
     const int64_t n = pair / p->heads, head = pair % p->heads, kv = n * p->sk * p->kv_row + head * p->d;
     float *keys = j->scratch + (size_t)thread * p->scratch_floats;
     float *values = pack_turned(keys, j->k + kv, p->sk, p->d, p->kv_row);
@@ -141,7 +148,8 @@ static void forward_tile(void *arg, int64_t tile, int thread) {
         const int64_t row = b * BLOCK_ROWS, rows = fv_min64(BLOCK_ROWS, p->sq - row);
         float *y = j->out ? j->out + (n * p->sq + row) * p->width + head * p->d : NULL;
         float sum[BLOCK_ROWS];
-        multiply(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, p->sk, scores, j->score_off);
+        multiply(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, p->sk, scores,
+                 j->score_off);
         for (int64_t i = 0; i < rows; i++) {
             float top;
             sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, &top);
@@ -219,7 +227,8 @@ static void sum_outer(const plan *p, const float *a, const float *b, int64_t row
     }
 }
 
-static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src_row, int64_t rows, int64_t n, float factor) {
+static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src_row, int64_t rows, int64_t n,
+                      float factor) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < n; i += FV_VL) {
             const int left = (int)fv_min64(FV_VL, n - i);
@@ -236,7 +245,8 @@ static void backward_tile(void *arg, int64_t pair, int thread) {
     float *values_turned = pack_turned(keys_turned, j->k + kv, p->sk, p->d, p->kv_row);
     float *keys = pack_turned(values_turned, j->v + kv, p->sk, p->d, p->kv_row);
     float *scores = pack_rows(keys, j->k + kv, p->sk, p->d, p->kv_row);
-    float *ds = scores + block_rows * p->score_row, *q = ds + block_rows * p->score_row, *dy = q + block_rows * p->d_row;
+    float *ds = scores + block_rows * p->score_row, *q = ds + block_rows * p->score_row,
+          *dy = q + block_rows * p->d_row;
     float *dk = dy + block_rows * p->d_row, *dv = dk + padded_keys * p->d_row;
     for (int64_t row = 0; row < p->sq; row += BLOCK_ROWS) {
         const int64_t rows = fv_min64(BLOCK_ROWS, p->sq - row), at = (n * p->sq + row) * p->width + head * p->d;
@@ -247,7 +257,8 @@ static void backward_tile(void *arg, int64_t pair, int thread) {
         multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off);
         for (int64_t i = 0; i < rows; i++) {
             const float delta = dot(dy + i * p->d_row, j->y + at + i * p->width, p->d);
-            score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale, j->lse[pair * p->sq + row + i], delta);
+            score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale,
+                            j->lse[pair * p->sq + row + i], delta);
         }
         if (j->dk) sum_outer(p, ds, q, rows, dk, row > 0);
         if (j->dv) sum_outer(p, scores, dy, rows, dv, row > 0);

@@ -20,6 +20,7 @@ typedef struct wide {
     int64_t count, tail; /* wide rows; elements behind them */
     int64_t block, tile; /* wide rows in a block, in a tile (a multiple of block) */
     int64_t tiles;
+    int64_t partial; /* doubles that a tile leaves: 2 arrays of w, and its shifts, w floats */
 } wide;
 
 static wide wide_of(const fv_type *t) {
@@ -32,15 +33,16 @@ static wide wide_of(const fv_type *t) {
     s.block = fv_min64(fv_max64(BLOCK_FLOATS / s.w, 8), 64);
     s.tile = fv_ceil_div(fv_partial_rows(s.count, s.w), s.block) * s.block;
     s.tiles = fv_max64(fv_ceil_div(s.count, s.tile), 1);
+    s.partial = 2 * s.w + s.w / 2;
     return s;
 }
 
-/* workspace: [coefficients: 4 arrays of w floats][partial sums: per tile 2 arrays of w doubles] */
+/* workspace: [coefficients: 4 arrays of w floats][partial sums: per tile 2 arrays of w doubles, w floats] */
 static size_t coefficient_bytes(const wide *s) {
     return fv_lines((size_t)s->w * 4 * sizeof(float));
 }
 static size_t workspace_bytes(const wide *s) {
-    return coefficient_bytes(s) + (size_t)(s->tiles * 2 * s->w) * sizeof(double);
+    return coefficient_bytes(s) + (size_t)(s->tiles * s->partial) * sizeof(double);
 }
 static double *partials_of(const fv_call *c, const wide *s) {
     return (double *)(void *)((char *)c->workspace + coefficient_bytes(s));
@@ -85,10 +87,9 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
     }
 }
 
-static void apply_tile(void *arg, int64_t index, int thread) {
+static void apply_tile(void *arg, int64_t tile, int thread) {
     const apply_args *a = arg;
     const wide *s = a->s;
-    const int64_t tile = a->tiles - 1 - index; /* backwards: what the statistics pass read last is still in cache */
     fv_range r = fv_tile_range(s->count, a->tile, tile);
     (void)thread;
     for (int64_t i = r.begin; i < r.end; i++) {
@@ -133,9 +134,8 @@ static void set_apply(float *coefficients, const wide *s, int64_t k, double mean
 }
 
 /* ---------------------------------------------------------------- statistics
- * Per block: the mean, then deviations from it while the block is in L1, with the mean's rounding error taken out again
- * (Chan, Golub & LeVeque 1983, the corrected two-pass algorithm). Blocks and tiles are merged pairwise (their eq. 2.1).
- */
+ * A tile sums x - shift and its square in one pass; the shift is the mean of the tile's first block, so that little
+ * cancels in sum of squares - (sum)^2 / n. Tiles are merged pairwise (Chan, Golub & LeVeque 1983, eq. 2.1). */
 
 typedef struct stats_args {
     const wide *s;
@@ -143,54 +143,70 @@ typedef struct stats_args {
     double *partials; /* per tile: mean [w], sum of squared deviations [w] */
 } stats_args;
 
-/* Add a set of m values with mean b and squared deviations b2 to n values with mean and m2. */
-FV_INLINE void merge(double *mean, double *m2, double b, double b2, double n, double m) {
-    const double d = b - *mean;
-    *mean += d * (m / (n + m));
-    *m2 += b2 + d * d * (n * m / (n + m));
-}
-
-/* `vectors` vectors of lanes of a block of m wide rows: merged into mean, m2, which stand for n values each. */
-FV_INLINE void block_stats(const float *x, int64_t w, int64_t m, int vectors, double *mean, double *m2, double n) {
-    const vf inverse = vf_set1(1.0f / (float)m);
-    vf sum[4], first[4], square[4];
-    for (int v = 0; v < vectors; v++) sum[v] = first[v] = square[v] = vf_zero();
+/* Means of `vectors` vectors of lanes over m wide rows. */
+FV_INLINE void block_mean(const float *x, int64_t w, int64_t m, int vectors, float *mean) {
+    vf sum[4];
+    for (int v = 0; v < vectors; v++) sum[v] = vf_zero();
     for (int64_t i = 0; i < m; i++)
         for (int v = 0; v < vectors; v++) sum[v] += vf_load(x + i * w + v * FV_VL);
-    for (int v = 0; v < vectors; v++) sum[v] *= inverse;
+    for (int v = 0; v < vectors; v++) vf_store(mean + v * FV_VL, sum[v] * vf_set1(1.0f / (float)m));
+}
+
+/* Add a block's sums of x - shift and of its square. */
+FV_INLINE void block_stats(const float *x, int64_t w, int64_t m, int vectors, const float *shift, double *sum,
+                           double *squares) {
+    vf k[4], s1[4], s2[4];
+    for (int v = 0; v < vectors; v++) {
+        k[v] = vf_load(shift + v * FV_VL);
+        s1[v] = s2[v] = vf_zero();
+    }
     for (int64_t i = 0; i < m; i++)
         for (int v = 0; v < vectors; v++) {
-            vf d = vf_load(x + i * w + v * FV_VL) - sum[v];
-            first[v] += d;
-            square[v] = vf_fma(d, d, square[v]);
+            vf d = vf_load(x + i * w + v * FV_VL) - k[v];
+            s1[v] += d;
+            s2[v] = vf_fma(d, d, s2[v]);
         }
-    float b[GROUP], b1[GROUP], b2[GROUP];
+    float b1[GROUP], b2[GROUP];
     for (int v = 0; v < vectors; v++) {
-        vf_store(b + v * FV_VL, sum[v]);
-        vf_store(b1 + v * FV_VL, first[v]);
-        vf_store(b2 + v * FV_VL, square[v]);
+        vf_store(b1 + v * FV_VL, s1[v]);
+        vf_store(b2 + v * FV_VL, s2[v]);
     }
-    const double count = (double)m, part = 1.0 / count;
     for (int j = 0; j < vectors * FV_VL; j++) {
-        const double correction = b1[j] * part;
-        merge(mean + j, m2 + j, b[j] + correction, b2[j] - b1[j] * correction, n, count);
+        sum[j] += b1[j];
+        squares[j] += b2[j];
     }
 }
 
 static void stats_tile(void *arg, int64_t tile, int thread) {
     const stats_args *a = arg;
-    const int64_t w = a->s->w;
-    fv_range r = fv_tile_range(a->s->count, a->s->tile, tile);
-    double *mean = a->partials + tile * 2 * w, *m2 = mean + w;
+    const wide *s = a->s;
+    const int64_t w = s->w;
+    fv_range r = fv_tile_range(s->count, s->tile, tile);
+    double *mean = a->partials + tile * s->partial, *m2 = mean + w;
+    float *shift = (float *)(m2 + w);
     (void)thread;
     memset(mean, 0, (size_t)(2 * w) * sizeof(double));
-    for (int64_t i = r.begin; i < r.end; i += a->s->block) {
-        const int64_t m = fv_min64(a->s->block, r.end - i);
+    for (int64_t i = r.begin; i < r.end; i += s->block) {
+        const int64_t m = fv_min64(s->block, r.end - i);
         const float *x = a->x + i * w;
         int64_t j = 0;
-        for (; j + GROUP <= w; j += GROUP) block_stats(x + j, w, m, 4, mean + j, m2 + j, (double)(i - r.begin));
-        for (; j < w; j += FV_VL) block_stats(x + j, w, m, 1, mean + j, m2 + j, (double)(i - r.begin));
+        for (; i == r.begin && j + GROUP <= w; j += GROUP) block_mean(x + j, w, m, 4, shift + j);
+        for (; i == r.begin && j < w; j += FV_VL) block_mean(x + j, w, m, 1, shift + j);
+        for (j = 0; j + GROUP <= w; j += GROUP) block_stats(x + j, w, m, 4, shift + j, mean + j, m2 + j);
+        for (; j < w; j += FV_VL) block_stats(x + j, w, m, 1, shift + j, mean + j, m2 + j);
     }
+    for (int64_t j = 0; r.end > r.begin && j < w; j++) { /* sums to mean and deviations */
+        const double rest = mean[j] / (double)(r.end - r.begin);
+        m2[j] -= mean[j] * rest;
+        mean[j] = shift[j] + rest;
+    }
+}
+
+/* Add a set of m values with mean b and squared deviations b2 to n values with mean and m2. */
+FV_INLINE void merge(double *mean, double *m2, double b, double b2, double n, double m) {
+    const double d = b - *mean;
+    *mean += d * (m / (n + m));
+    *m2 += b2 + d * d * (n * m / (n + m));
 }
 
 #define LANES 256 /* lanes of the partial sums that are merged at a time */
@@ -203,7 +219,7 @@ static void merge_lanes(void *arg, int64_t chunk, int thread) {
     double *mean = a->partials, *m2 = mean + s->w;
     (void)thread;
     for (int64_t tile = 1; tile < s->tiles; tile++) {
-        const double *b = a->partials + tile * 2 * s->w, *b2 = b + s->w;
+        const double *b = a->partials + tile * s->partial, *b2 = b + s->w;
         fv_range r = fv_tile_range(s->count, s->tile, tile);
         for (int64_t j = lanes.begin; j < lanes.end; j++)
             merge(mean + j, m2 + j, b[j], b2[j], (double)(tile * s->tile), (double)(r.end - r.begin));
@@ -289,7 +305,7 @@ FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t
 FV_INLINE void sums_of_tile(const backward_args *a, int64_t tile, bool relu, bool keep) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, s->tile, tile);
-    double *sum = a->partials + tile * 2 * s->w, *sum_x = sum + s->w;
+    double *sum = a->partials + tile * s->partial, *sum_x = sum + s->w;
     memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
     for (int64_t i = r.begin; i < r.end; i += s->block) {
         const int64_t m = fv_min64(s->block, r.end - i);
@@ -313,7 +329,7 @@ static void add_lanes(void *arg, int64_t chunk, int thread) {
     fv_range lanes = fv_tile_range(2 * w, LANES, chunk);
     (void)thread;
     for (int64_t tile = 1; tile < a->s->tiles; tile++)
-        for (int64_t j = lanes.begin; j < lanes.end; j++) a->partials[j] += a->partials[tile * 2 * w + j];
+        for (int64_t j = lanes.begin; j < lanes.end; j++) a->partials[j] += a->partials[tile * a->s->partial + j];
 }
 
 /* n elements of the second pass from `at` on, which is the start of a wide row. */
@@ -348,9 +364,8 @@ FV_INLINE void gradient_rows(const backward_args *a, int64_t tile, bool relu, bo
     if (a->stream) vf_stream_end();
 }
 
-static void gradient_tile(void *arg, int64_t index, int thread) {
+static void gradient_tile(void *arg, int64_t tile, int thread) {
     const backward_args *a = arg;
-    const int64_t tile = a->tiles - 1 - index; /* backwards, as in apply_tile */
     (void)thread;
     if (a->y) a->b ? gradient_rows(a, tile, true, true) : gradient_rows(a, tile, true, false);
     else a->b ? gradient_rows(a, tile, false, true) : gradient_rows(a, tile, false, false);

@@ -1,13 +1,21 @@
 /* conv.c: geometry of convolutions and the padded copy of a window (conv.h). */
 #include "core/cpu/kernels/conv.h"
 
-static int64_t or_one(int64_t v) { return v > 0 ? v : 1; }
+static int64_t or_one(int64_t v) {
+    return v > 0 ? v : 1;
+}
 
 fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_attr *attr) {
     return (fv_conv_shape){
-        .n = x.dim[0], .h = x.dim[1], .w = x.dim[2], .c = x.dim[3],
-        .k = w.dim[0], .r = w.dim[1], .s = w.dim[2],
-        .oh = y.dim[1], .ow = y.dim[2],
+        .n = x.dim[0],
+        .h = x.dim[1],
+        .w = x.dim[2],
+        .c = x.dim[3],
+        .k = w.dim[0],
+        .r = w.dim[1],
+        .s = w.dim[2],
+        .oh = y.dim[1],
+        .ow = y.dim[2],
         .stride = {or_one(attr->stride[0]), or_one(attr->stride[1])},
         .dilation = {or_one(attr->dilation[0]), or_one(attr->dilation[1])},
         .pad = {attr->pad[0], attr->pad[1]},
@@ -16,8 +24,18 @@ fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_a
 }
 
 fv_conv_shape CPU(linear_shape)(fv_type x, fv_type w) {
-    return (fv_conv_shape){.n = fv_rows(&x), .h = 1, .w = 1, .c = w.dim[1], .k = w.dim[0], .r = 1, .s = 1, .oh = 1, .ow = 1,
-                           .stride = {1, 1}, .dilation = {1, 1}, .groups = 1};
+    return (fv_conv_shape){.n = fv_rows(&x),
+                           .h = 1,
+                           .w = 1,
+                           .c = w.dim[1],
+                           .k = w.dim[0],
+                           .r = 1,
+                           .s = 1,
+                           .oh = 1,
+                           .ow = 1,
+                           .stride = {1, 1},
+                           .dilation = {1, 1},
+                           .groups = 1};
 }
 
 fv_conv_axis CPU(conv_forward_axis)(const fv_conv_shape *s, int axis) {
@@ -35,7 +53,9 @@ fv_conv_axis CPU(conv_forward_axis)(const fv_conv_shape *s, int axis) {
     };
 }
 
-static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+static int64_t gcd(int64_t a, int64_t b) {
+    return b ? gcd(b, a % b) : a;
+}
 
 fv_conv_axis CPU(conv_data_axis)(const fv_conv_shape *s, int axis, int64_t phase) {
     const int64_t stride = s->stride[axis], dilation = s->dilation[axis], kernel = axis ? s->s : s->r;
@@ -76,8 +96,8 @@ fv_conv_axis CPU(conv_span_axis)(const fv_conv_shape *s, fv_conv_kind kind, int 
     return all;
 }
 
-fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_t n, int64_t channels, int64_t budget,
-                            int64_t rows) {
+fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_t n, int64_t units, int64_t channels,
+                            int64_t budget, int64_t rows) {
     const int64_t extent_h = h->taps ? (h->taps - 1) * h->tap_step + 1 : 0;
     const int64_t extent_w = w->taps ? (w->taps - 1) * w->tap_step + 1 : 0;
     fv_conv_units u = {.images = 1, .first = {h->tap_first, w->tap_first}};
@@ -87,8 +107,7 @@ fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_
     const int64_t positions = fv_max64(1, h->count * w->count);
     if (whole * row_floats <= budget && positions <= 2 * rows) {
         int64_t fit = budget / fv_max64(1, whole * row_floats), wish = rows / positions;
-        /* At least 16 units if they still have 128 rows. */
-        int64_t spread = fv_max64(n / 16, fv_ceil_div(128, positions));
+        int64_t spread = fv_max64(n / units, fv_ceil_div(128, positions));
         u.images = fv_max64(1, fv_min64(fv_min64(fit, wish), fv_min64(spread, n)));
         u.band = fv_max64(1, h->count);
     } else {
@@ -137,9 +156,17 @@ void CPU(conv_copy_window)(const fv_conv_window *win, float *dst) {
             memset(dst, 0, (size_t)(left * win->pitch) * sizeof *dst);
             if (left < end) {
                 const int64_t col = win->col + left;
-                copy_pixels(dst + left * win->pitch, win, (((win->image + i) * win->h + row) * win->w + col) * win->c, end - left);
+                copy_pixels(dst + left * win->pitch, win, (((win->image + i) * win->h + row) * win->w + col) * win->c,
+                            end - left);
             }
             memset(dst + end * win->pitch, 0, (size_t)((win->window[1] - end) * win->pitch) * sizeof *dst);
         }
     }
+}
+
+int64_t CPU(conv_window_lines)(const fv_conv_window *win, const char **at) {
+    const int64_t row0 = fv_max64(0, win->row), row1 = fv_min64(win->h, win->row + win->window[0]);
+    const int64_t rows = fv_max64(0, row1 - row0 + (win->images - 1) * win->h);
+    *at = (const char *)(win->x + (win->image * win->h + row0) * win->w * win->c);
+    return rows * win->w * win->c * (int64_t)sizeof *win->x / 64;
 }

@@ -1,24 +1,23 @@
 /* conv.h: convolution as matrix products over windows of pictures, without im2col.
  *
- * A "pass" computes positions of an output grid from a source picture. Along one axis (h or w) position j reads, at tap t,
- *   source  j * source_step + tap_first + t * tap_step       (zero outside 0 .. source)
- * with the weight of kernel index  weight_first + t * weight_step,  and is written to
- *   result  j * result_step + result_first.
- * Forward is one pass. The gradient of the data is one pass (phase) per residue of the result modulo the stride: within a
- * phase the taps that hit lie on a grid, so strides cost nothing. Taps are counted by rising source place.
+ * A "pass" computes positions of an output grid from a source picture. Along one axis (h or w) position j reads, at tap
+ * t, source  j * source_step + tap_first + t * tap_step       (zero outside 0 .. source) with the weight of kernel
+ * index  weight_first + t * weight_step,  and is written to result  j * result_step + result_first. Forward is one
+ * pass. The gradient of the data is one pass (phase) per residue of the result modulo the stride: within a phase the
+ * taps that hit lie on a grid, so strides cost nothing. Taps are counted by rising source place.
  *
  * Work is cut into units: `images` whole pictures, or a band of rows of one. For each unit a window of the source, zero
- * padded, is copied into the thread's scratch (in the second-level cache), `block` channels at a time; where no padding is
- * needed the source is read in place. */
+ * padded, is copied into the thread's scratch (in the second-level cache), `block` channels at a time; where no padding
+ * is needed the source is read in place. */
 #ifndef FV_CORE_CPU_KERNELS_CONV_H
 #define FV_CORE_CPU_KERNELS_CONV_H
 
 #include "core/cpu/kernels/gemm.h"
 
 typedef struct fv_conv_shape {
-    int64_t n, h, w, c;    /* x */
-    int64_t k, r, s;       /* kernel; its depth is c / groups */
-    int64_t oh, ow;        /* y: [n,oh,ow,k] */
+    int64_t n, h, w, c;                     /* x */
+    int64_t k, r, s;                        /* kernel; its depth is c / groups */
+    int64_t oh, ow;                         /* y: [n,oh,ow,k] */
     int64_t stride[2], dilation[2], pad[2]; /* h, w; pad before */
     int64_t groups;
 } fv_conv_shape;
@@ -50,15 +49,16 @@ fv_conv_axis CPU(conv_span_axis)(const fv_conv_shape *s, fv_conv_kind kind, int 
 
 /* Cut of a batch of pictures into units, and the source window of a unit. */
 typedef struct fv_conv_units {
-    int64_t images, band;          /* pictures, rows of positions per unit; images > 1 only with whole pictures */
-    int64_t image_units, bands;    /* units along the batch and along h */
-    int64_t first[2];              /* window's first source place, relative to that of the unit's first position */
-    int64_t window[2];             /* its extent */
+    int64_t images, band;       /* pictures, rows of positions per unit; images > 1 only with whole pictures */
+    int64_t image_units, bands; /* units along the batch and along h */
+    int64_t first[2];           /* window's first source place, relative to that of the unit's first position */
+    int64_t window[2];          /* its extent */
 } fv_conv_units;
 
-/* Choose units so that a window of `channels` channels fits `budget` floats and a unit has about `rows` positions. */
-fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_t n, int64_t channels, int64_t budget,
-                            int64_t rows);
+/* Choose units so that a window of `channels` channels fits `budget` floats and a unit has about `rows` positions; for
+ * the sake of at least `units` units fewer, but not below 128. */
+fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_t n, int64_t units, int64_t channels,
+                            int64_t budget, int64_t rows);
 
 /* Copy a window: images pictures of `window` pixels from (row, col) of x [n,h,w,c], channels c0 .. c0 + channels, into
  * dst [images, window[0], window[1], pitch], zeros outside the picture. */
@@ -70,24 +70,30 @@ typedef struct fv_conv_window {
 } fv_conv_window;
 void CPU(conv_copy_window)(const fv_conv_window *win, float *dst);
 
+/* Lines of the rows of pictures that the window lies on, all channels: a run for fv_ahead. */
+int64_t CPU(conv_window_lines)(const fv_conv_window *win, const char **at);
+
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
 /* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
-void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
-                    const float *bias, float *result);
+void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                    const float *weight, const float *bias, float *result);
 
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
 /* groups == channels, one output channel each. */
-FV_INLINE bool fv_conv_is_depthwise(const fv_conv_shape *s) { return s->groups > 1 && s->groups == s->c && s->k == s->c; }
+FV_INLINE bool fv_conv_is_depthwise(const fv_conv_shape *s) {
+    return s->groups > 1 && s->groups == s->c && s->k == s->c;
+}
 size_t CPU(depthwise_workspace)(const fv_conv_shape *s, fv_op op, int threads);
 /* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
-void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
-                    const float *bias, float *result);
+void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                    const float *weight, const float *bias, float *result);
 void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
 size_t CPU(matmul_workspace)(fv_type a, fv_type y, const fv_matmul_attr *attr, int threads);
 /* packed: q is qkv and k is not used. */
-size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward, int threads);
+size_t CPU(attention_workspace)(fv_type q, fv_type k, bool packed, const fv_attention_attr *attr, bool backward,
+                                int threads);
 
 #endif

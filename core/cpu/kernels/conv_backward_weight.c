@@ -1,42 +1,48 @@
 /* conv_backward_weight.c: conv2d_bwd_weight: dy [n,oh,ow,k], x [n,h,w,c] -> dw [k,r,s,c/groups].
  *
- * dw is a product of dy transposed and windows of x, summed over all positions: outer_gemm with FV_OUTER_ROWS output channels
- * by vectors of (tap, channel). Columns: within a block of channels, the taps s of one kernel row lie side by side in a
- * window, so that (s, channel) is one run ("line"); without dilation 1 every tap is a line of its own. With very few
- * channels a line fills its vectors badly; then all taps of a position are gathered into one line first.
+ * dw is a product of dy transposed and windows of x, summed over all positions: outer_gemm with FV_OUTER_ROWS output
+ * channels by vectors of (tap, channel). Columns: within a block of channels, the taps s of one kernel row lie side by
+ * side in a window, so that (s, channel) is one run ("line"); without dilation 1 every tap is a line of its own. With
+ * very few channels a line fills its vectors badly; then all taps of a position are gathered into one line first.
  *
- * The units of the batch are split into at most 8 parts whose sums are added in order, and output channels into ranges. */
+ * The units of the batch are split into at most 8 parts whose sums are added in order, and output channels into ranges.
+ */
 #include "core/cpu/kernels/conv.h"
 
 enum {
     BLOCK_CHANNELS = 64,
     WINDOW_FLOATS = 48 << 10, /* scratch of a thread, floats */
-    UNIT_ROWS = 256,          /* positions per unit: their columns should stay in the first level cache */
+    UNIT_ROWS = 512,          /* positions per unit, fewer where packed dy would exceed DY_FLOATS */
+    DY_FLOATS = 64 << 10,
+    AHEAD_LINES = 8 << 10, /* 512 KB */
     MAX_PARTS = 8,
-    PART_FLOATS = 2 << 20,    /* all partial sums together, unless one alone is larger */
-    MIN_ITEMS = 16,
-    MIN_RANGE = 32,           /* output channels per range */
-    DIRECT_CHANNELS = 64,     /* with more output channels, dy is packed */
+    PART_FLOATS = 2 << 20, /* all partial sums together, unless one alone is larger */
+    MIN_ITEMS = 8,
+    MIN_RANGE = 32, /* output channels per range */
+    MAX_RANGE = 256,
+    DIRECT_CHANNELS = 16, /* with more output channels, dy is packed */
 };
 
 typedef struct plan {
     const fv_conv_shape *shape;
     fv_conv_axis axis[2];
     fv_conv_units units;
-    int64_t kg, cg;                 /* output, input channels per group */
-    int64_t tiles, all_tiles;       /* of FV_OUTER_ROWS output channels: per group, in all */
+    int64_t kg, cg;           /* output, input channels per group */
+    int64_t tiles, all_tiles; /* of FV_OUTER_ROWS output channels: per group, in all */
     bool gather;
-    int64_t block, blocks;          /* input channels */
-    int64_t lines, line, padded;    /* lines per block, columns per line, rounded up to vectors */
-    int64_t columns;                /* of a row of partial sums */
+    int64_t block, blocks;       /* input channels */
+    int64_t lines, line, padded; /* lines per block, columns per line, rounded up to vectors */
+    int64_t columns;             /* of a row of partial sums */
     int64_t parts, ranges;
     bool pack_dy;
-    int64_t rows;                   /* positions of a full unit */
+    int64_t rows;                                         /* positions of a full unit */
     size_t table_at, line_at, sums_at, scratch_at, total; /* workspace, bytes */
     size_t window_floats, gather_floats, scratch_floats;  /* of a thread */
 } plan;
 
-static int64_t round_vector(int64_t n) { return (n + FV_VL - 1) / FV_VL * FV_VL; }
+static int64_t round_vector(int64_t n) {
+    return (n + FV_VL - 1) / FV_VL * FV_VL;
+}
 
 static plan make_plan(const fv_conv_shape *s, int threads) {
     plan p = {.shape = s, .kg = s->k / s->groups, .cg = s->c / s->groups};
@@ -59,18 +65,24 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     }
     p.padded = round_vector(p.line);
     p.columns = p.blocks * p.lines * p.padded;
-    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    const int64_t rows = fv_min64(UNIT_ROWS, DY_FLOATS / fv_max64(MIN_RANGE, fv_min64(p.kg, MAX_RANGE)));
+    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, MAX_PARTS, p.block, WINDOW_FLOATS, rows);
     const int64_t units = p.units.image_units * p.units.bands, sums = p.all_tiles * FV_OUTER_ROWS * p.columns;
-    p.parts = fv_max64(1, fv_min64(fv_min64(MAX_PARTS, units), PART_FLOATS / fv_max64(1, sums)));
+    p.parts = MAX_PARTS; /* powers of two share out evenly */
+    while (p.parts > 1 && (p.parts > units || p.parts * sums > PART_FLOATS)) p.parts /= 2;
     p.ranges = fv_min64(fv_ceil_div(MIN_ITEMS, p.parts), fv_ceil_div(p.all_tiles * FV_OUTER_ROWS, MIN_RANGE));
+    p.ranges = fv_max64(p.ranges, fv_ceil_div(p.all_tiles * FV_OUTER_ROWS, MAX_RANGE));
     p.ranges = fv_max64(1, fv_min64(p.ranges, p.all_tiles));
     p.pack_dy = s->k > DIRECT_CHANNELS || p.kg % FV_OUTER_ROWS != 0;
     p.rows = p.units.images * p.units.band * s->ow;
 
-    p.window_floats = (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block) + FV_OUTER_COLUMNS;
+    p.window_floats =
+        (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block) + FV_OUTER_COLUMNS;
     p.gather_floats = p.gather ? (size_t)(p.rows * p.padded) : 0;
     p.scratch_floats = p.window_floats + p.gather_floats;
-    if (p.pack_dy) p.scratch_floats += (size_t)(p.rows * FV_OUTER_ROWS * fv_min64(p.tiles, fv_ceil_div(p.all_tiles, p.ranges) + 1));
+    if (p.pack_dy)
+        p.scratch_floats +=
+            (size_t)(p.rows * FV_OUTER_ROWS * fv_min64(p.tiles, fv_ceil_div(p.all_tiles, p.ranges) + 1));
     p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
     p.table_at = fv_workspace_add(&p.total, (size_t)p.rows * sizeof(ptrdiff_t));
     p.line_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
@@ -79,7 +91,9 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     return p;
 }
 
-size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads) { return make_plan(s, threads).total; }
+size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads) {
+    return make_plan(s, threads).total;
+}
 
 typedef struct job {
     plan p;
@@ -104,15 +118,20 @@ static void fill_tables(const job *j) {
             j->line[n++] = r * s->dilation[0] * row + q * s->dilation[1] * p->block;
 }
 
-/* dst [tiles][rows][FV_OUTER_ROWS] from dy rows; zeros behind the last channel of the group. */
+/* dst [tiles][rows][FV_OUTER_ROWS] from dy rows; zeros behind the last channel of the group. A few rows at a time, so
+ * that both sides are walked in runs. */
 static void pack_dy(float *dst, const float *dy, int64_t stride, int64_t rows, int64_t tiles, int64_t channels) {
-    for (int64_t t = 0; t < tiles; t++) {
-        const int64_t left = channels - t * FV_OUTER_ROWS;
-        const float *src = dy + t * FV_OUTER_ROWS;
-        for (int64_t p = 0; p < rows; p++, src += stride, dst += FV_OUTER_ROWS) {
-            if (left >= FV_OUTER_ROWS) memcpy(dst, src, FV_OUTER_ROWS * sizeof *dst);
-            else
-                for (int i = 0; i < FV_OUTER_ROWS; i++) dst[i] = i < left ? src[i] : 0.0f;
+    const int64_t whole = channels / FV_OUTER_ROWS;
+    for (int64_t p0 = 0; p0 < rows; p0 += 8) {
+        const int64_t p1 = fv_min64(rows, p0 + 8);
+        for (int64_t t = 0; t < tiles; t++) {
+            const float *src = dy + p0 * stride + t * FV_OUTER_ROWS;
+            float *to = dst + (t * rows + p0) * FV_OUTER_ROWS;
+            for (int64_t p = p0; p < p1; p++, src += stride, to += FV_OUTER_ROWS) {
+                if (t < whole) memcpy(to, src, FV_OUTER_ROWS * sizeof *to);
+                else
+                    for (int i = 0; i < FV_OUTER_ROWS; i++) to[i] = t * FV_OUTER_ROWS + i < channels ? src[i] : 0.0f;
+            }
         }
     }
 }
@@ -133,7 +152,8 @@ static void gather_lines(const job *j, float *dst, const float *window, int64_t 
 }
 
 /* Sums of one block of input channels over the rows of a unit, for `tiles` tiles of output channels. */
-static void sum_block(const job *j, fv_outer_gemm g, const float *window, float *sums, int64_t tiles, int64_t tile_step) {
+static void sum_block(const job *j, fv_outer_gemm g, const float *window, float *sums, int64_t tiles,
+                      int64_t tile_step) {
     const plan *p = &j->p;
     const int64_t vectors = p->padded / FV_VL, pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
     const float *a = g.a;
@@ -151,17 +171,58 @@ static void sum_block(const job *j, fv_outer_gemm g, const float *window, float 
     }
 }
 
-typedef struct unit { int64_t image, images, row, rows; } unit; /* rows of positions */
+typedef struct unit {
+    int64_t image, images, row, rows; /* rows of positions */
+    fv_conv_window window;
+    fv_ahead ahead;
+} unit;
 
-static void sum_unit(const job *j, const unit *u, int64_t group, int64_t tile, int64_t tiles, float *sums, bool accumulate,
+static unit unit_of(const job *j, int64_t index) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    unit u = {.image = index / p->units.bands * p->units.images, .row = index % p->units.bands * p->units.band};
+    u.images = fv_min64(p->units.images, s->n - u.image);
+    u.rows = fv_min64(p->units.band, s->oh - u.row);
+    u.window = (fv_conv_window){
+        .x = j->x,
+        .h = s->h,
+        .w = s->w,
+        .c = s->c,
+        .image = u.image,
+        .images = u.images,
+        .row = u.row * s->stride[0] + p->units.first[0],
+        .col = p->units.first[1],
+        .window = {p->units.window[0], p->units.window[1]},
+        .pitch = p->block,
+    };
+    return u;
+}
+
+static const float *dy_of(const job *j, const unit *u) {
+    const fv_conv_shape *s = j->p.shape;
+    return j->dy + (u->image * s->oh + u->row) * s->ow * s->k;
+}
+
+/* What the next unit will read. Of dy only when it is all of it: then it lies in one run. */
+static void look_ahead(const job *j, unit *u, int64_t next) {
+    const plan *p = &j->p;
+    const unit n = unit_of(j, next);
+    u->ahead.lines[0] = CPU(conv_window_lines)(&n.window, &u->ahead.at[0]);
+    u->ahead.at[1] = (const char *)dy_of(j, &n);
+    if (p->ranges == 1)
+        u->ahead.lines[1] = n.images * n.rows * p->shape->ow * p->shape->k * (int64_t)sizeof(float) / 64;
+    if (u->ahead.lines[0] + u->ahead.lines[1] > AHEAD_LINES) u->ahead = (fv_ahead){0};
+}
+
+static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t tiles, float *sums, bool accumulate,
                      float *scratch) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
     const int64_t positions = u->images * u->rows * s->ow;
     float *window = scratch, *gathered = scratch + p->window_floats, *packed = gathered + p->gather_floats;
-    const float *dy = j->dy + (u->image * s->oh + u->row) * s->ow * s->k + group * p->kg + tile * FV_OUTER_ROWS;
+    const float *dy = dy_of(j, u) + group * p->kg + tile * FV_OUTER_ROWS;
     if (p->pack_dy) pack_dy(packed, dy, s->k, positions, tiles, p->kg - tile * FV_OUTER_ROWS);
-    fv_outer_gemm g = {
+    const fv_outer_gemm g = {
         .a = p->pack_dy ? packed : dy,
         .lda = p->pack_dy ? FV_OUTER_ROWS : s->k,
         .b_off = p->gather ? NULL : j->table,
@@ -169,17 +230,12 @@ static void sum_unit(const job *j, const unit *u, int64_t group, int64_t tile, i
         .count = positions,
         .ld = p->columns,
         .accumulate = accumulate,
-    };
-    fv_conv_window win = {
-        .x = j->x, .h = s->h, .w = s->w, .c = s->c,
-        .image = u->image, .images = u->images,
-        .row = u->row * s->stride[0] + p->units.first[0], .col = p->units.first[1],
-        .window = {p->units.window[0], p->units.window[1]}, .pitch = p->block,
+        .ahead = &u->ahead,
     };
     for (int64_t b = 0; b < p->blocks; b++) {
-        win.c0 = group * p->cg + b * p->block;
-        win.channels = fv_min64(p->block, p->cg - b * p->block);
-        CPU(conv_copy_window)(&win, window);
+        u->window.c0 = group * p->cg + b * p->block;
+        u->window.channels = fv_min64(p->block, p->cg - b * p->block);
+        CPU(conv_copy_window)(&u->window, window);
         if (p->gather) gather_lines(j, gathered, window, positions);
         sum_block(j, g, p->gather ? gathered : window, sums + b * p->lines * p->padded, tiles,
                   p->pack_dy ? positions * FV_OUTER_ROWS : FV_OUTER_ROWS);
@@ -195,9 +251,8 @@ static void sum_item(void *arg, int64_t item, int thread) {
     const int64_t unit0 = part * units / p->parts, unit1 = (part + 1) * units / p->parts;
     float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
     for (int64_t i = unit0; i < unit1; i++) {
-        unit u = {.image = i / p->units.bands * p->units.images, .row = i % p->units.bands * p->units.band};
-        u.images = fv_min64(p->units.images, p->shape->n - u.image);
-        u.rows = fv_min64(p->units.band, p->shape->oh - u.row);
+        unit u = unit_of(j, i);
+        if (i + 1 < unit1) look_ahead(j, &u, i + 1);
         for (int64_t tile = tile0; tile < tile1;) {
             const int64_t group = tile / p->tiles, end = fv_min64(tile1, (group + 1) * p->tiles);
             float *sums = j->sums + (part * p->all_tiles + tile) * FV_OUTER_ROWS * p->columns;
@@ -213,12 +268,14 @@ static void reduce_channel(void *arg, int64_t k, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t row = k / p->kg * p->tiles * FV_OUTER_ROWS + k % p->kg, part = p->all_tiles * FV_OUTER_ROWS * p->columns;
+    const int64_t row = k / p->kg * p->tiles * FV_OUTER_ROWS + k % p->kg,
+                  part = p->all_tiles * FV_OUTER_ROWS * p->columns;
     const int64_t taps = s->r * s->s, per_line = p->gather ? taps : taps / p->lines;
     for (int64_t t = 0; t < taps; t++) {
         for (int64_t b = 0; b < p->blocks; b++) {
             float *dst = j->dw + (k * taps + t) * p->cg + b * p->block;
-            const float *src = j->sums + row * p->columns + (b * p->lines + t / per_line) * p->padded + t % per_line * p->block;
+            const float *src =
+                j->sums + row * p->columns + (b * p->lines + t / per_line) * p->padded + t % per_line * p->block;
             const int64_t channels = fv_min64(p->block, p->cg - b * p->block);
             for (int64_t c = 0; c < channels; c += FV_VL) {
                 const int n = (int)fv_min64(FV_VL, channels - c);

@@ -1,12 +1,13 @@
-/* conv_depthwise.c: convolutions where every channel is its own group: x [n,h,w,c], w [c,r,s,1]. Vectors run over channels.
- * Units, windows and phases as in conv.h; the window holds all channels. */
+/* conv_depthwise.c: convolutions where every channel is its own group: x [n,h,w,c], w [c,r,s,1]. Vectors run over
+ * channels. Units, windows and phases as in conv.h; the window holds all channels. */
 #include "core/cpu/kernels/conv.h"
 
 enum {
     WINDOW_FLOATS = 64 << 10,
     UNIT_ROWS = 1 << 20, /* whole pictures, when the window allows */
-    MAX_COLUMNS = 8,     /* positions of a row that are computed together */
-    MAX_TAPS = 9,        /* taps summed together in the gradient of the weights */
+    MIN_UNITS = 16,
+    MAX_COLUMNS = 8, /* positions of a row that are computed together */
+    MAX_TAPS = 9,    /* taps summed together in the gradient of the weights */
     MAX_PARTS = 8,
     STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
 };
@@ -18,7 +19,7 @@ typedef struct plan {
     fv_conv_axis all[2];
     fv_conv_units units;
     int64_t source_c, source[2], result[2], padded_c;
-    int64_t parts;                                  /* gradient of the weights */
+    int64_t parts; /* gradient of the weights */
     size_t weight_at, scratch_at, total, window_floats;
 } plan;
 
@@ -32,7 +33,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, bool gradient, 
     }
     p.result[0] = kind == FV_CONV_FORWARD ? s->oh : s->h;
     p.result[1] = kind == FV_CONV_FORWARD ? s->ow : s->w;
-    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, p.padded_c, WINDOW_FLOATS, UNIT_ROWS);
+    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, MIN_UNITS, p.padded_c, WINDOW_FLOATS, UNIT_ROWS);
     p.parts = gradient ? fv_max64(1, fv_min64(MAX_PARTS, p.units.image_units * p.units.bands)) : 1;
     p.window_floats = (size_t)(p.units.images * p.units.window[0] * p.units.window[1] * p.padded_c);
     p.weight_at = fv_workspace_add(&p.total, (size_t)(p.parts * s->r * s->s * p.padded_c) * sizeof(float));
@@ -54,7 +55,9 @@ typedef struct job {
     bool stream;
 } job;
 
-typedef struct unit { int64_t image, images, row, rows; } unit;
+typedef struct unit {
+    int64_t image, images, row, rows;
+} unit;
 
 /* Unit `index` with its window copied into the thread's scratch. */
 static unit open_unit(const job *j, int64_t index, float *window) {
@@ -63,10 +66,17 @@ static unit open_unit(const job *j, int64_t index, float *window) {
     u.images = fv_min64(p->units.images, p->shape->n - u.image);
     u.rows = fv_min64(p->units.band, p->all[0].count - u.row);
     const fv_conv_window win = {
-        .x = j->source, .h = p->source[0], .w = p->source[1], .c = p->shape->c,
-        .image = u.image, .images = u.images,
-        .row = u.row * p->all[0].source_step + p->units.first[0], .col = p->units.first[1],
-        .window = {p->units.window[0], p->units.window[1]}, .channels = p->shape->c, .pitch = p->padded_c,
+        .x = j->source,
+        .h = p->source[0],
+        .w = p->source[1],
+        .c = p->shape->c,
+        .image = u.image,
+        .images = u.images,
+        .row = u.row * p->all[0].source_step + p->units.first[0],
+        .col = p->units.first[1],
+        .window = {p->units.window[0], p->units.window[1]},
+        .channels = p->shape->c,
+        .pitch = p->padded_c,
     };
     CPU(conv_copy_window)(&win, window);
     return u;
@@ -74,8 +84,8 @@ static unit open_unit(const job *j, int64_t index, float *window) {
 
 /* ---------------------------------------------------------------- forward and gradient of the data */
 
-typedef struct strip { /* some positions of one row, FV_VL channels */
-    const float *x, *w;          /* window at tap 0; weights at tap 0 */
+typedef struct strip {  /* some positions of one row, FV_VL channels */
+    const float *x, *w; /* window at tap 0; weights at tap 0 */
     int64_t taps[2];
     ptrdiff_t x_tap[2], w_tap[2], x_step; /* floats from one tap (h, w), one position to the next */
     float *y;
@@ -102,11 +112,19 @@ FV_INLINE void strip_run(const strip *s, const int columns) {
         else vf_store_n(y, acc[i], s->channels);
     }
 }
-#define STRIP(n) static __attribute__((noinline)) void strip_##n(const strip *s) { strip_run(s, n); }
-STRIP(1) STRIP(2) STRIP(3) STRIP(4) STRIP(5) STRIP(6) STRIP(7) STRIP(8)
+#define STRIP(n) \
+    static __attribute__((noinline)) void strip_##n(const strip *s) { \
+        strip_run(s, n); \
+    }
+STRIP(1)
+STRIP(2)
+STRIP(3)
+STRIP(4)
+STRIP(5) STRIP(6) STRIP(7) STRIP(8)
 
-static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y, int64_t x_step) {
-    static void (*const run[])(const strip *) = {strip_1, strip_2, strip_3, strip_4, strip_5, strip_6, strip_7, strip_8};
+    static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y, int64_t x_step) {
+    static void (*const run[])(const strip *) = {strip_1, strip_2, strip_3, strip_4,
+                                                 strip_5, strip_6, strip_7, strip_8};
     const plan *p = &j->p;
     const float *x = s.x, *weight = s.w;
     const int64_t pieces = fv_ceil_div(w->count, MAX_COLUMNS);
@@ -167,8 +185,8 @@ static job open_job(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     return j;
 }
 
-void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
-                    const float *bias, float *result) {
+void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                    const float *weight, const float *bias, float *result) {
     job j = open_job(c, s, kind, false);
     const plan *p = &j.p;
     j.source = source;
@@ -213,14 +231,18 @@ FV_INLINE void tap_sums_run(const tap_sums *s, const int taps, const bool full) 
     }
     FV_UNROLL_ALL for (int t = 0; t < taps; t++) vf_store(s->sums + t * s->sums_step, acc[t]);
 }
-#define TAP_SUMS(n)                                                                                                    \
-    static __attribute__((noinline)) void tap_sums_##n(const tap_sums *s) {                                            \
-        if (s->channels == FV_VL) tap_sums_run(s, n, true);                                                            \
-        else tap_sums_run(s, n, false);                                                                                \
+#define TAP_SUMS(n) \
+    static __attribute__((noinline)) void tap_sums_##n(const tap_sums *s) { \
+        if (s->channels == FV_VL) tap_sums_run(s, n, true); \
+        else tap_sums_run(s, n, false); \
     }
-TAP_SUMS(1) TAP_SUMS(2) TAP_SUMS(3) TAP_SUMS(4) TAP_SUMS(5) TAP_SUMS(6) TAP_SUMS(7) TAP_SUMS(8) TAP_SUMS(9)
+TAP_SUMS(1)
+TAP_SUMS(2)
+TAP_SUMS(3)
+TAP_SUMS(4)
+TAP_SUMS(5) TAP_SUMS(6) TAP_SUMS(7) TAP_SUMS(8) TAP_SUMS(9)
 
-static void sum_unit(const job *j, const unit *u, const float *window, float *sums) {
+    static void sum_unit(const job *j, const unit *u, const float *window, float *sums) {
     static void (*const run[])(const tap_sums *) = {tap_sums_1, tap_sums_2, tap_sums_3, tap_sums_4, tap_sums_5,
                                                     tap_sums_6, tap_sums_7, tap_sums_8, tap_sums_9};
     const plan *p = &j->p;
@@ -234,10 +256,18 @@ static void sum_unit(const job *j, const unit *u, const float *window, float *su
             for (int64_t t = first; t < end; t++)
                 tap[t - first] = t / s->s * s->dilation[0] * row + t % s->s * s->dilation[1] * pixel;
             const tap_sums call = {
-                .x = window + c, .dy = j->dy + (u->image * s->oh + u->row) * s->ow * s->c + c, .tap = tap,
-                .images = u->images, .rows = u->rows, .columns = s->ow,
-                .x_image = p->units.window[0] * row, .x_row = s->stride[0] * row, .x_step = s->stride[1] * pixel,
-                .dy_step = s->c, .sums = sums + first * pixel + c, .sums_step = pixel,
+                .x = window + c,
+                .dy = j->dy + (u->image * s->oh + u->row) * s->ow * s->c + c,
+                .tap = tap,
+                .images = u->images,
+                .rows = u->rows,
+                .columns = s->ow,
+                .x_image = p->units.window[0] * row,
+                .x_row = s->stride[0] * row,
+                .x_step = s->stride[1] * pixel,
+                .dy_step = s->c,
+                .sums = sums + first * pixel + c,
+                .sums_step = pixel,
                 .channels = (int)fv_min64(FV_VL, s->c - c),
             };
             run[end - first - 1](&call);
@@ -265,6 +295,7 @@ void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float
     fv_pool_run(c->pool, p->parts, sum_part, &j);
     const int64_t taps = s->r * s->s, floats = taps * p->padded_c;
     for (int64_t part = 1; part < p->parts; part++)
-        for (int64_t i = 0; i < floats; i += FV_VL) vf_store(j.taps + i, vf_load(j.taps + i) + vf_load(j.taps + part * floats + i));
+        for (int64_t i = 0; i < floats; i += FV_VL)
+            vf_store(j.taps + i, vf_load(j.taps + i) + vf_load(j.taps + part * floats + i));
     CPU(transpose_matrix)(dw, taps, j.taps, p->padded_c, taps, s->c);
 }

@@ -2,9 +2,11 @@
 #include "core/cpu/kernels/conv.h"
 
 enum {
-    PANEL_DEPTH = 640,       /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
+    PANEL_DEPTH =
+        640, /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
     WINDOW_FLOATS = 64 << 10, /* scratch of a thread: a quarter of a 1 MB second level cache */
     UNIT_ROWS = 512,
+    AHEAD_LINES = 6 << 10,   /* 384 KB */
     MIN_TILES = 16,          /* cut columns as well when there are fewer units */
     PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
     STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
@@ -14,12 +16,12 @@ typedef struct plan {
     const fv_conv_shape *shape;
     fv_conv_kind kind;
     int64_t phases[2];
-    int64_t depth, columns, groups;    /* channels summed over and produced, per group */
+    int64_t depth, columns, groups; /* channels summed over and produced, per group */
     int64_t source[2], source_c, result[2], result_c;
-    fv_conv_axis all[2];               /* spans the taps of all phases */
+    fv_conv_axis all[2]; /* spans the taps of all phases */
     fv_conv_units units;
-    int64_t block, blocks;             /* channels per walk */
-    bool in_place, merged;             /* merged: the taps of a row lie side by side and count as one */
+    int64_t block, blocks; /* channels per walk */
+    bool in_place, merged; /* merged: the taps of a row lie side by side and count as one */
     int64_t panels, chunks, chunk_panels;
     size_t axis_at[2], tap_at, table_at, weight_at, scratch_at, total; /* workspace, bytes */
     size_t scratch_floats;
@@ -55,7 +57,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
         p.blocks = fv_ceil_div(p.depth, p.block);
     }
     p.merged = s->groups == 1 && p.blocks == 1 && s->dilation[1] == 1;
-    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, MIN_TILES, p.block, WINDOW_FLOATS, UNIT_ROWS);
     p.panels = fv_ceil_div(p.columns, FV_NR);
     int64_t units = p.units.image_units * p.units.bands;
     p.chunks = units >= MIN_TILES ? 1 : fv_max64(1, fv_min64(p.panels, fv_ceil_div(MIN_TILES, fv_max64(1, units))));
@@ -64,7 +66,10 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
 
     p.table_rows = p.units.images * p.units.band * p.all[1].count;
     size_t weight = fv_packed_floats(p.columns, p.depth * s->r * s->s) * (size_t)s->groups;
-    p.scratch_floats = p.in_place ? 0 : (size_t)(p.units.images * p.units.window[0] * p.units.window[1] * p.block + 15) & ~(size_t)15;
+    if (!p.in_place)
+        p.scratch_floats =
+            (size_t)(p.units.images * p.units.window[0] * p.units.window[1] + FV_STRIP) * (size_t)p.block;
+    p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
     for (int a = 0; a < 2; a++) p.axis_at[a] = fv_workspace_add(&p.total, (size_t)p.phases[a] * sizeof(fv_conv_axis));
     p.tap_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
     p.table_at = fv_workspace_add(&p.total, (size_t)p.table_rows * 8 * sizeof(ptrdiff_t));
@@ -88,6 +93,7 @@ typedef struct job {
     ptrdiff_t *table;            /* [4][x_off table_rows, y_off table_rows] by table_of */
     float *packed, *scratch;
     bool stream;
+    int threads;
 } job;
 
 /* Phases differ in their number of positions by at most one per axis: four tables of offsets serve them all. */
@@ -141,7 +147,8 @@ static float *packed_at(const job *j, int64_t ph, int64_t pw, int64_t group, int
     const int64_t taps = j->axis[0][ph].taps * j->axis[1][pw].taps;
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block);
     size_t at = fv_packed_floats(p->columns, p->depth) * (size_t)(taps_before(j, ph, pw) * p->groups + taps * group);
-    return j->packed + at + fv_packed_floats(p->columns, taps * block * p->block) + (size_t)(panel * FV_NR * taps * channels);
+    return j->packed + at + fv_packed_floats(p->columns, taps * block * p->block) +
+           (size_t)(panel * FV_NR * taps * channels);
 }
 
 static void pack_tile(void *arg, int64_t tile, int thread) {
@@ -158,20 +165,52 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
         const int64_t first = b * p->block, channels = fv_min64(p->block, p->depth - first);
         float *dst = packed_at(j, ph, pw, group, b, panel);
         for (int64_t t = 0; t < h->taps * w->taps; t++, dst += channels * fv_panel_width(columns)) {
-            const int64_t r = h->weight_first + t / w->taps * h->weight_step, q = w->weight_first + t % w->taps * w->weight_step;
+            const int64_t r = h->weight_first + t / w->taps * h->weight_step,
+                          q = w->weight_first + t % w->taps * w->weight_step;
             const float *tap = j->weight + (r * s->s + q) * cg;
-            if (p->kind == FV_CONV_FORWARD)
-                CPU(pack_panel)(dst, tap + (group * p->columns + panel * FV_NR) * kernel + first, channels, columns, 1, kernel);
-            else
-                CPU(pack_panel)(dst, tap + (group * p->depth + first) * kernel + panel * FV_NR, channels, columns, kernel, 1);
+            if (p->kind == FV_CONV_FORWARD) {
+                tap += (group * p->columns + panel * FV_NR) * kernel + first;
+                CPU(pack_panel)(dst, tap, channels, columns, 1, kernel);
+            } else {
+                tap += (group * p->depth + first) * kernel + panel * FV_NR;
+                CPU(pack_panel)(dst, tap, channels, columns, kernel, 1);
+            }
         }
     }
 }
 
-typedef struct unit { int64_t image, images, position; } unit; /* position: first row of positions */
+typedef struct unit {
+    int64_t image, images, position, chunk; /* position: first row of positions */
+    fv_ahead ahead;
+} unit;
+
+/* What g says, by strip_gemm: three taps along w, side by side, and one vector of columns. */
+static void run_strips(const job *j, const unit *u, const fv_conv_axis *h, const fv_conv_axis *w,
+                       const fv_row_gemm *g) {
+    const plan *p = &j->p;
+    const int64_t rows = fv_min64(p->units.band, h->count - u->position), pixel = p->block;
+    fv_strip_gemm s = {
+        .x_row = h->tap_step * p->units.window[1] * pixel,
+        .x_step = pixel,
+        .rows = h->taps,
+        .depth = p->merged ? g->depth / 3 : g->depth,
+        .count = w->count,
+        .b = g->b,
+        .y_step = w->result_step * p->result_c,
+        .columns = g->columns,
+        .bias = g->bias,
+        .accumulate = g->accumulate,
+        .ahead = g->ahead,
+    };
+    for (int64_t i = 0; i < u->images * rows; i++) {
+        s.x = g->x + g->x_off[i * w->count] + g->tap[0];
+        s.y = g->y + g->y_off[i * w->count];
+        CPU(strip_gemm)(&s);
+    }
+}
 
 /* All panels of a chunk for one block of channels of one phase. */
-static void run_phase(const job *j, const unit *u, int64_t phase, int64_t group, int64_t block, int64_t chunk, const float *x) {
+static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64_t block, const float *x) {
     const plan *p = &j->p;
     const int64_t ph = phase / p->phases[1], pw = phase % p->phases[1];
     const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
@@ -180,7 +219,8 @@ static void run_phase(const job *j, const unit *u, int64_t phase, int64_t group,
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block);
     const ptrdiff_t *table = j->table + table_of(j, ph, pw) * 2 * p->table_rows;
     const int64_t y_row = u->position * h->result_step + h->result_first;
-    float *y = j->result + ((u->image * p->result[0] + y_row) * p->result[1] + w->result_first) * p->result_c + group * p->columns;
+    float *y = j->result + ((u->image * p->result[0] + y_row) * p->result[1] + w->result_first) * p->result_c +
+               group * p->columns;
     fv_row_gemm g = {
         .x = x,
         .x_off = table,
@@ -191,29 +231,63 @@ static void run_phase(const job *j, const unit *u, int64_t phase, int64_t group,
         .depth = p->merged ? channels * w->taps : channels,
         .accumulate = block > 0,
         .stream = j->stream,
+        .ahead = &u->ahead,
     };
-    const int64_t end = fv_min64(p->panels, (chunk + 1) * p->chunk_panels);
-    for (int64_t panel = chunk * p->chunk_panels; panel < end; panel++) {
+    const bool strips = !p->in_place && w->taps == 3 && w->tap_step == 1 && w->source_step == 1;
+    const int64_t end = fv_min64(p->panels, (u->chunk + 1) * p->chunk_panels);
+    for (int64_t panel = u->chunk * p->chunk_panels; panel < end; panel++) {
         g.y = y + panel * FV_NR;
         g.b = packed_at(j, ph, pw, group, block, panel);
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
-        CPU(row_gemm)(&g);
+        if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
+        else CPU(row_gemm)(&g);
     }
+}
+
+static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
+    const plan *p = &j->p;
+    const int64_t first = tile / p->chunks / p->units.bands;
+    unit u = {.image = first * p->units.images,
+              .position = tile / p->chunks % p->units.bands * p->units.band,
+              .chunk = tile % p->chunks};
+    u.images = fv_min64(p->units.images, p->shape->n - u.image);
+    *win = (fv_conv_window){
+        .x = j->source,
+        .h = p->source[0],
+        .w = p->source[1],
+        .c = p->source_c,
+        .image = u.image,
+        .images = u.images,
+        .row = u.position * p->all[0].source_step + p->units.first[0],
+        .col = p->units.first[1],
+        .window = {p->units.window[0], p->units.window[1]},
+        .pitch = p->block,
+    };
+    return u;
+}
+
+/* Which source this thread will probably read next: the pool hands out tiles in order. */
+static void look_ahead(const job *j, unit *u, int64_t tile) {
+    const plan *p = &j->p;
+    const int64_t next = tile + j->threads;
+    if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
+    fv_conv_window win;
+    unit_of(j, next, &win);
+    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.at[0]);
+    if (lines > AHEAD_LINES) return;
+    const int64_t tiles = fv_ceil_div(p->table_rows, FV_MR) * p->panels * p->blocks * p->phases[0] * p->phases[1];
+    u->ahead.lines[0] = lines;
+    u->ahead.per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
 }
 
 static void unit_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t chunk = tile % p->chunks, band = tile / p->chunks % p->units.bands, first = tile / p->chunks / p->units.bands;
-    unit u = {.image = first * p->units.images, .position = band * p->units.band};
-    u.images = fv_min64(p->units.images, p->shape->n - u.image);
+    fv_conv_window win;
+    unit u = unit_of(j, tile, &win);
     const int64_t row = u.position * p->all[0].source_step;
-    fv_conv_window win = {
-        .x = j->source, .h = p->source[0], .w = p->source[1], .c = p->source_c,
-        .image = u.image, .images = u.images, .row = row + p->units.first[0], .col = p->units.first[1],
-        .window = {p->units.window[0], p->units.window[1]}, .pitch = p->block,
-    };
+    look_ahead(j, &u, tile);
     float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
     for (int64_t group = 0; group < p->groups; group++) {
         for (int64_t block = 0; block < p->blocks; block++) {
@@ -222,7 +296,8 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
             const float *x = scratch;
             if (p->in_place) x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
             else CPU(conv_copy_window)(&win, scratch);
-            for (int64_t phase = 0; phase < p->phases[0] * p->phases[1]; phase++) run_phase(j, &u, phase, group, block, chunk, x);
+            for (int64_t phase = 0; phase < p->phases[0] * p->phases[1]; phase++)
+                run_phase(j, &u, phase, group, block, x);
         }
     }
     if (j->stream) vf_stream_end();
@@ -231,12 +306,18 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
 static bool may_stream(const job *j) {
     const plan *p = &j->p;
     const size_t bytes = (size_t)(p->shape->n * p->result[0] * p->result[1] * p->result_c) * sizeof(float);
-    return bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 && (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
+    return bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 &&
+           (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
 }
 
-void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source, const float *weight,
-                    const float *bias, float *result) {
-    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)), .source = source, .weight = weight, .bias = bias, .result = result};
+void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                    const float *weight, const float *bias, float *result) {
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)),
+             .source = source,
+             .weight = weight,
+             .bias = bias,
+             .result = result,
+             .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
     char *work = c->workspace;
     for (int a = 0; a < 2; a++) {

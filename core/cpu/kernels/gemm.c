@@ -1,6 +1,13 @@
 /* gemm.c: micro-kernels and packing (gemm.h). */
 #include "core/cpu/kernels/gemm.h"
 
+static void read_ahead(fv_ahead *ahead) {
+    const int run = ahead->lines[0] > 0 ? 0 : 1;
+    int64_t n = fv_min64(ahead->per_tile, ahead->lines[run]);
+    ahead->lines[run] -= n;
+    for (; n > 0; n--, ahead->at[run] += 64) __builtin_prefetch(ahead->at[run], 0, 2);
+}
+
 /* ---------------------------------------------------------------- row_gemm */
 
 typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
@@ -26,7 +33,12 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
             if (nv == 2) acc[i][0] = vf_load(y);
             acc[i][nv - 1] = full ? vf_load(y + (nv - 1) * FV_VL) : vf_load_n(y + (nv - 1) * FV_VL, last);
         }
+    } else if (!g->stream) { /* fetch the lines of the results while they are being computed */
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(g->y + t->y_off[i] + v * FV_VL, 1);
+        }
     }
+    if (g->ahead) read_ahead(g->ahead);
     const float *b = g->b;
     for (int64_t tap = 0; tap < g->taps; tap++) {
         const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
@@ -57,8 +69,10 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
     }
 }
 
-#define ROW_TILE(name, mr, nv)                                                                                         \
-    static __attribute__((noinline)) void name(const row_tile *t) { row_tile_run(t, mr, nv); }
+#define ROW_TILE(name, mr, nv) \
+    static __attribute__((noinline)) void name(const row_tile *t) { \
+        row_tile_run(t, mr, nv); \
+    }
 #define MR_2 (FV_MR * 2 / 3)
 #define MR_1 (FV_MR / 3)
 ROW_TILE(row_tile_3x2, FV_MR, 2)
@@ -98,48 +112,98 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
     fn[third](&t);
 }
 
+/* ---------------------------------------------------------------- strip_gemm */
+
+/* Positions i .. i + length; the results of those past `count` are dropped. */
+FV_INLINE void strip_run(const fv_strip_gemm *g, int64_t first, const int length) {
+    const int64_t left = g->count - first;
+    const float *x = g->x + first * g->x_step, *b = g->b;
+    float *y = g->y + first * g->y_step;
+    const vf bias = g->bias ? vf_load_n(g->bias, g->columns) : vf_zero();
+    vf acc[FV_STRIP];
+    FV_UNROLL_ALL for (int i = 0; i < length; i++) {
+        const bool load = g->accumulate && i < left;
+        acc[i] = load ? vf_load_n(y + i * g->y_step, g->columns) : bias;
+        if (i < left) __builtin_prefetch(y + i * g->y_step, 1);
+    }
+    if (g->ahead) read_ahead(g->ahead);
+    for (int64_t r = 0; r < g->rows; r++, x += g->x_row, b += 3 * g->depth * FV_VL) {
+        for (int64_t d = 0; d < g->depth; d++) {
+            const float *w = b + d * FV_VL;
+            const vf w0 = vf_load(w), w1 = vf_load(w + g->depth * FV_VL), w2 = vf_load(w + 2 * g->depth * FV_VL);
+            FV_UNROLL_ALL for (int i = 0; i < length + 2; i++) {
+                const vf v = vf_set1(x[i * g->x_step + d]);
+                if (i >= 2) acc[i - 2] = vf_fma(v, w2, acc[i - 2]);
+                if (i >= 1 && i <= length) acc[i - 1] = vf_fma(v, w1, acc[i - 1]);
+                if (i < length) acc[i] = vf_fma(v, w0, acc[i]);
+            }
+        }
+    }
+    FV_UNROLL_ALL for (int i = 0; i < length; i++) {
+        if (i >= left) break;
+        if (g->columns == FV_VL) vf_store(y + i * g->y_step, acc[i]);
+        else vf_store_n(y + i * g->y_step, acc[i], g->columns);
+    }
+}
+
+static __attribute__((noinline)) void strip_long(const fv_strip_gemm *g, int64_t first) {
+    strip_run(g, first, FV_STRIP);
+}
+static __attribute__((noinline)) void strip_short(const fv_strip_gemm *g, int64_t first) {
+    strip_run(g, first, FV_STRIP / 2);
+}
+
+void CPU(strip_gemm)(const fv_strip_gemm *g) {
+    int64_t i = 0;
+    for (; i + FV_STRIP / 2 < g->count; i += FV_STRIP) strip_long(g, i);
+    if (i < g->count) strip_short(g, i);
+}
+
 /* ---------------------------------------------------------------- outer_gemm */
 
 FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
     vf acc[FV_OUTER_ROWS][FV_OUTER_VECTORS];
     FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
-        FV_UNROLL_ALL for (int v = 0; v < nv; v++)
-            acc[i][v] = g->accumulate ? vf_load(g->acc + i * g->ld + v * FV_VL) : vf_zero();
+        const float *sums = g->acc + i * g->ld;
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = g->accumulate ? vf_load(sums + v * FV_VL) : vf_zero();
     }
-    const float *a = g->a;
+    const float *a = g->a, *b = g->b;
     const ptrdiff_t *b_off = g->b_off, lda = g->lda;
-    const float *b = g->b;
-    if (b_off) {
-        for (int64_t p = 0; p < g->count; p++) {
-            const float *column = b + b_off[p];
-            vf w[FV_OUTER_VECTORS];
-            FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(column + v * FV_VL);
-            FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
-                vf x = vf_set1(a[i]);
-                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
-            }
-            a += lda;
+    const char *ahead = (const char *)a;
+    ptrdiff_t line = 0;
+    const int run = g->ahead && g->ahead->lines[0] <= 0;
+    if (g->ahead && g->ahead->lines[run] > 0) {
+        ahead = g->ahead->at[run];
+        line = 64;
+        g->ahead->at[run] += g->count * line;
+        g->ahead->lines[run] -= g->count;
+    }
+    for (int64_t p = 0; p < g->count; p++) {
+        const float *column = b_off ? b + b_off[p] : b + p * g->ldb;
+        vf w[FV_OUTER_VECTORS];
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += line;
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(column + v * FV_VL);
+        FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
+            vf x = vf_set1(a[i]);
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
         }
-    } else {
-        for (int64_t p = 0; p < g->count; p++) {
-            vf w[FV_OUTER_VECTORS];
-            FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
-            FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
-                vf x = vf_set1(a[i]);
-                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
-            }
-            a += lda;
-            b += g->ldb;
-        }
+        a += lda;
     }
     FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
         FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_store(g->acc + i * g->ld + v * FV_VL, acc[i][v]);
     }
 }
 
-static __attribute__((noinline)) void outer_tile_1(const fv_outer_gemm *g) { outer_tile_run(g, 1); }
-static __attribute__((noinline)) void outer_tile_2(const fv_outer_gemm *g) { outer_tile_run(g, 2); }
-static __attribute__((noinline)) void outer_tile_3(const fv_outer_gemm *g) { outer_tile_run(g, 3); }
+static __attribute__((noinline)) void outer_tile_1(const fv_outer_gemm *g) {
+    outer_tile_run(g, 1);
+}
+static __attribute__((noinline)) void outer_tile_2(const fv_outer_gemm *g) {
+    outer_tile_run(g, 2);
+}
+static __attribute__((noinline)) void outer_tile_3(const fv_outer_gemm *g) {
+    outer_tile_run(g, 3);
+}
 
 void CPU(outer_gemm)(const fv_outer_gemm *g) {
     if (g->vectors == 3) outer_tile_3(g);
@@ -163,7 +227,8 @@ FV_INLINE void transpose_4x4(float *dst, int64_t dst_ld, const float *src, int64
     *(v4_unaligned *)(dst + 3 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
-void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns) {
+void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
+                           int64_t columns) {
     const int64_t row4 = rows & ~(int64_t)3, column4 = columns & ~(int64_t)3;
     for (int64_t c = 0; c < column4; c += 4) {
         for (int64_t r = 0; r < row4; r += 4) transpose_4x4(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);

@@ -1,10 +1,11 @@
-/* gemm.h: the two matrix micro-kernels that convolution, linear, matmul and attention are made of, and how their operands
- * are packed. Both keep a tile of results in registers for the whole reduction.
+/* gemm.h: the matrix micro-kernels that convolution, linear, matmul and attention are made of, and how their operands
+ * are packed. All keep a tile of results in registers for the whole reduction.
  *
  *   row_gemm     y[i][j] = sum over taps t, depth d of x[x_off[i] + tap[t] + d] * b[t][d][j]
  *                rows anywhere in memory (pixels of a picture, rows of a matrix), b packed in panels of FV_NR columns
- *   outer_gemm   acc[i][j] += sum over p of a[p][i] * b[b_off[p] + j]
- *                the reduction runs over pixels or rows p: gradients of weights
+ *   strip_gemm   the same for neighbouring pixels of one row, three taps wide and one vector of columns: each value of
+ * x is loaded once for all three taps (with few columns, row_gemm is bound by such loads) outer_gemm   acc[i][j] += sum
+ * over p of a[p][i] * b[b_off[p] + j] the reduction runs over pixels or rows p: gradients of weights
  */
 #ifndef FV_CORE_CPU_KERNELS_GEMM_H
 #define FV_CORE_CPU_KERNELS_GEMM_H
@@ -27,14 +28,22 @@
 /* Register tiles: 32 vector registers with AVX-512, else 16. */
 #define FV_NR (2 * FV_VL) /* columns of a panel */
 #if FV_VL == 16
-#define FV_MR 12         /* rows of a row_gemm tile: 12 x 2 accumulators, 2 of b, 1 of x */
-#define FV_OUTER_ROWS 8  /* rows of an outer_gemm tile: 8 x 3 accumulators */
+#define FV_MR 12        /* rows of a row_gemm tile: 12 x 2 accumulators, 2 of b, 1 of x */
+#define FV_OUTER_ROWS 8 /* rows of an outer_gemm tile: 8 x 3 accumulators */
 #else
 #define FV_MR 6
 #define FV_OUTER_ROWS 4
 #endif
 #define FV_OUTER_VECTORS 3
 #define FV_OUTER_COLUMNS (FV_OUTER_VECTORS * FV_VL)
+
+/* Memory that the next unit of work will read, in two runs. While a kernel computes it asks for some of it, for the
+ * second level cache: that hides most of what reading costs. Kernels advance the runs; lines are of 64 bytes. */
+typedef struct fv_ahead {
+    const char *at[2];
+    int64_t lines[2];
+    int64_t per_tile; /* row_gemm, strip_gemm: lines per register tile. outer_gemm: one per p */
+} fv_ahead;
 
 typedef struct fv_row_gemm {
     const float *x;
@@ -49,11 +58,35 @@ typedef struct fv_row_gemm {
     const float *bias; /* [columns] or NULL; not with accumulate */
     bool accumulate;   /* y += instead of y = */
     bool stream;       /* write past the caches; y rows aligned to the vector, columns full */
+    fv_ahead *ahead;   /* or NULL */
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
 
+/* y[i * y_step + j] = sum over rows r, taps t < 3, depth d of x[r * x_row + (i + t) * x_step + d] * b[r][t][d][j], i <
+ * count. Reads x up to FV_STRIP - 1 pixels too far. */
+#if FV_VL == 16
+#define FV_STRIP 16
+#else
+#define FV_STRIP 8
+#endif
+typedef struct fv_strip_gemm {
+    const float *x;
+    ptrdiff_t x_row, x_step;
+    int64_t rows, depth, count;
+    const float *b; /* FV_VL wide */
+    float *y;
+    ptrdiff_t y_step;
+    int columns; /* 1..FV_VL */
+    const float *bias;
+    bool accumulate;
+    fv_ahead *ahead;
+} fv_strip_gemm;
+void CPU(strip_gemm)(const fv_strip_gemm *g);
+
 /* Columns that a panel holds in memory: zeros behind `columns`. */
-FV_INLINE int fv_panel_width(int64_t columns) { return columns <= FV_VL ? FV_VL : FV_NR; }
+FV_INLINE int fv_panel_width(int64_t columns) {
+    return columns <= FV_VL ? FV_VL : FV_NR;
+}
 /* Floats of `columns` columns and `depth` rows in panels: all but the last are FV_NR wide. */
 FV_INLINE size_t fv_packed_floats(int64_t columns, int64_t depth) {
     int64_t tail = columns % FV_NR;
@@ -61,8 +94,10 @@ FV_INLINE size_t fv_packed_floats(int64_t columns, int64_t depth) {
 }
 /* dst[c * dst_ld + r] = src[r * src_ld + c] */
 void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t columns);
-/* dst[d][j] = src[d * depth_stride + j * column_stride], j < columns; zeros up to the panel's width. One stride is 1. */
-void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride, ptrdiff_t column_stride);
+/* dst[d][j] = src[d * depth_stride + j * column_stride], j < columns; zeros up to the panel's width. One stride is 1.
+ */
+void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride,
+                     ptrdiff_t column_stride);
 
 /* acc[i * ld + j] (+)= sum over p < count of a[p * lda + i] * b[b_off[p] + j], i < FV_OUTER_ROWS, j < vectors * FV_VL.
  * b_off == NULL: p * ldb. vectors is 1, 2 or 3. */
@@ -77,6 +112,7 @@ typedef struct fv_outer_gemm {
     ptrdiff_t ld;
     int vectors;
     bool accumulate;
+    fv_ahead *ahead;
 } fv_outer_gemm;
 void CPU(outer_gemm)(const fv_outer_gemm *g);
 

@@ -1,4 +1,5 @@
-/* linear.c: linear layers, which are 1x1 convolutions over pictures of one pixel: x [rows,in], w [out,in], bias [out]. */
+/* linear.c: linear layers, which are 1x1 convolutions over pictures of one pixel: x [rows,in], w [out,in], bias [out].
+ */
 #include "core/cpu/kernels/conv.h"
 
 void CPU(linear)(const fv_call *c) {

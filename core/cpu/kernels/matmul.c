@@ -1,13 +1,14 @@
-/* matmul.c: matmul: a [...,m,k] or [...,k,m], b [...,k,n] or [...,n,k] -> y [...,m,n]; products over the leading dimensions.
+/* matmul.c: matmul: a [...,m,k] or [...,k,m], b [...,k,n] or [...,n,k] -> y [...,m,n]; products over the leading
+ * dimensions.
  *
  * Many products: each is one tile, b packed by the thread that needs it. Few: b is packed by all threads, then rows and
  * columns are cut into tiles. A transposed a is turned around block by block. */
 #include "core/cpu/kernels/conv.h"
 
 enum {
-    BLOCK_ROWS = 144,   /* a multiple of FV_MR */
+    BLOCK_ROWS = 144, /* a multiple of FV_MR */
     BLOCK_DEPTH = 384,
-    MANY = 16,          /* products that keep all threads busy */
+    MANY = 16, /* products that keep all threads busy */
     CHUNK_PANELS = 8,
 };
 
@@ -65,7 +66,8 @@ static void multiply(const job *j, int64_t product, int64_t row0, int64_t panel0
     static const ptrdiff_t no_tap = 0;
     const float *a = j->a + product * p->m * p->k;
     float *y = j->y + (product * p->m + row0) * p->n;
-    fv_row_gemm g = {.x_off = j->a_off, .y_off = j->y_off, .rows = fv_min64(BLOCK_ROWS, p->m - row0), .tap = &no_tap, .taps = 1};
+    fv_row_gemm g = {
+        .x_off = j->a_off, .y_off = j->y_off, .rows = fv_min64(BLOCK_ROWS, p->m - row0), .tap = &no_tap, .taps = 1};
     for (int64_t k = 0; k == 0 || k < p->k; k += BLOCK_DEPTH) {
         g.depth = fv_min64(BLOCK_DEPTH, p->k - k);
         g.accumulate = k > 0;
@@ -86,7 +88,8 @@ static void multiply(const job *j, int64_t product, int64_t row0, int64_t panel0
 static void product_tile(void *arg, int64_t product, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    float *packed = j->packed + (size_t)thread * p->packed_floats, *turned = j->turned + (size_t)thread * p->turned_floats;
+    float *packed = j->packed + (size_t)thread * p->packed_floats,
+          *turned = j->turned + (size_t)thread * p->turned_floats;
     for (int64_t i = 0; i < p->panels; i++) pack_panel_of(j, product, i, packed);
     for (int64_t i = 0; i < p->m; i += BLOCK_ROWS) multiply(j, product, i, 0, p->panels, packed, turned);
 }

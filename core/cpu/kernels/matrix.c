@@ -42,10 +42,12 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
         return CPU(conv_weight_workspace)(&s, threads);
     case FV_OP_MATMUL: return CPU(matmul_workspace)(operand(g, node, 0), result(g, node, 0), &attr->matmul, threads);
     case FV_OP_ATTENTION:
-        return CPU(attention_workspace)(operand(g, node, 0), given(g, node, 1) ? operand(g, node, 1) : operand(g, node, 0),
+        return CPU(attention_workspace)(operand(g, node, 0),
+                                        given(g, node, 1) ? operand(g, node, 1) : operand(g, node, 0),
                                         !given(g, node, 1), &attr->attention, false, threads);
     case FV_OP_ATTENTION_BWD:
-        return CPU(attention_workspace)(operand(g, node, 3), given(g, node, 4) ? operand(g, node, 4) : operand(g, node, 3),
+        return CPU(attention_workspace)(operand(g, node, 3),
+                                        given(g, node, 4) ? operand(g, node, 4) : operand(g, node, 3),
                                         !given(g, node, 4), &attr->attention, true, threads);
     default: return 0;
     }

@@ -70,21 +70,25 @@ FV_INLINE int64_t place_at(const pool *d, const window *v, int64_t image, int64_
 
 /* The first of the largest wins; NaN wins over numbers. */
 FV_INLINE void max_window(const pool *d, const window *v, int64_t image, int64_t out, bool once) {
+    const float *corner = d->x + place_at(d, v, image, v->r0, v->s0);
+    const int64_t line = d->w * d->c, across = v->s1 - v->s0, down = across > 0 ? v->r1 - v->r0 : 0;
+    const int32_t first = down > 0 ? (int32_t)(v->r0 * d->kw + v->s0) : 0;
     (void)once;
     for (int64_t k = 0; k < d->c; k += FV_VL) {
         const int n = (int)fv_min64(d->c - k, FV_VL);
-        vf best = vf_set1(-INFINITY);
-        vi at = {0};
-        bool first = true;
-        for (int64_t r = v->r0; r < v->r1; r++)
-            for (int64_t s = v->s0; s < v->s1; s++) {
-                vf x = vf_load_n(d->x + place_at(d, v, image, r, s) + k, n);
-                vi here = (vi){0} + (int32_t)(r * d->kw + s);
+        const float *row = corner + k;
+        vf best = down > 0 ? vf_load_n(row, n) : vf_set1(-INFINITY);
+        vi at = (vi){0} + first, line_at = at;
+        for (int64_t r = 0; r < down; r++, row += line, line_at += (int32_t)d->kw) {
+            const float *pixel = row;
+            vi here = line_at;
+            for (int64_t s = 0; s < across; s++, pixel += d->c, here += 1) {
+                vf x = vf_load_n(pixel, n);
                 vm stays = vm_or(vm_ge(best, x), vm_nan(best));
-                best = first ? x : vf_select(stays, best, x);
-                at = first ? here : (vi)vf_select(stays, (vf)at, (vf)here);
-                first = false;
+                best = vf_select(stays, best, x);
+                at = (vi)vf_select(stays, (vf)at, (vf)here);
             }
+        }
         if (d->y) vf_store_n(d->y + out + k, best, n);
         if (d->out_place) vi_store_bytes(d->out_place + out + k, at, n);
     }

@@ -40,6 +40,36 @@ FV_INLINE void philox(uint64_t seed, vu c0, uint32_t row, uint32_t step, uint32_
     out[3] = c3;
 }
 
+/* Four vectors as 4 x 4 matrices, one per group of four lanes, each transposed. */
+FV_INLINE void transpose_groups(vu w[4]) {
+#if FV_VL == 16
+    const __m512i a = _mm512_unpacklo_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i b = _mm512_unpackhi_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i c = _mm512_unpacklo_epi32((__m512i)w[2], (__m512i)w[3]);
+    const __m512i d = _mm512_unpackhi_epi32((__m512i)w[2], (__m512i)w[3]);
+    w[0] = (vu)_mm512_unpacklo_epi64(a, c);
+    w[1] = (vu)_mm512_unpackhi_epi64(a, c);
+    w[2] = (vu)_mm512_unpacklo_epi64(b, d);
+    w[3] = (vu)_mm512_unpackhi_epi64(b, d);
+#elif FV_VL == 8
+    const __m256i a = _mm256_unpacklo_epi32((__m256i)w[0], (__m256i)w[1]);
+    const __m256i b = _mm256_unpackhi_epi32((__m256i)w[0], (__m256i)w[1]);
+    const __m256i c = _mm256_unpacklo_epi32((__m256i)w[2], (__m256i)w[3]);
+    const __m256i d = _mm256_unpackhi_epi32((__m256i)w[2], (__m256i)w[3]);
+    w[0] = (vu)_mm256_unpacklo_epi64(a, c);
+    w[1] = (vu)_mm256_unpackhi_epi64(a, c);
+    w[2] = (vu)_mm256_unpacklo_epi64(b, d);
+    w[3] = (vu)_mm256_unpackhi_epi64(b, d);
+#else
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < i; j++) {
+            const uint32_t t = w[i][j];
+            w[i][j] = w[j][i];
+            w[j][i] = t;
+        }
+#endif
+}
+
 /* ---------------------------------------------------------------- dropout (Srivastava et al. 2014): a draw per element
  */
 
@@ -74,32 +104,27 @@ static dropout_args dropout_of(const fv_call *c) {
     return a;
 }
 
-/* Elements [begin, end) of a row; begin is a multiple of DRAWS. */
+/* Elements [begin, end) of a row; begin is a multiple of DRAWS. Counter i serves elements 4 i to 4 i + 3: it sits in
+ * the lane from which transposing brings its words to their place. */
 static void dropout_row(const dropout_args *a, int64_t row, int64_t begin, int64_t end) {
     const uint32_t key = fv_fold((uint64_t)a->row_key[row]);
-    const vu limit = vu_set1(a->threshold);
+    const vi limit = (vi)vu_set1(a->threshold);
+    const vf factor = vf_set1(a->factor);
     vu lane;
-    for (int i = 0; i < FV_VL; i++) lane[i] = (uint32_t)i;
+    for (int i = 0; i < FV_VL; i++) lane[i] = (uint32_t)(i % 4 * (FV_VL / 4) + i / 4);
     for (int64_t e = begin; e < end; e += DRAWS) {
         const uint64_t first = (uint64_t)e / 4;
         vu counter = lane + vu_set1((uint32_t)first), words[4];
         if ((first + FV_VL) >> 32)
-            for (int i = 0; i < FV_VL; i++) counter[i] = fv_fold(first + (uint64_t)i);
+            for (int i = 0; i < FV_VL; i++) counter[i] = fv_fold(first + lane[i]);
         philox(a->seed, counter, key, a->step, a->stream, words);
-        int32_t keep[4][FV_VL], mask[DRAWS];
-        for (int k = 0; k < 4; k++) {
-            vi kept = (vi)(words[k] >> 8) >= (vi)limit; /* all bits or none */
-            memcpy(keep[k], &kept, sizeof kept);
-        }
-        for (int i = 0; i < FV_VL; i++)
-            for (int k = 0; k < 4; k++) mask[4 * i + k] = keep[k][i];
+        transpose_groups(words);
         const float *x = a->x + row * a->width + e;
         float *y = a->y + row * a->width + e;
-        for (int64_t j = 0; j < fv_min64(DRAWS, end - e); j += FV_VL) {
-            const int n = (int)fv_min64(FV_VL, end - e - j);
-            vi m;
-            memcpy(&m, mask + j, sizeof m);
-            vf_store_n(y + j, (vf)((vi)(vf_load_n(x + j, n) * vf_set1(a->factor)) & m), n);
+        for (int k = 0; k < 4 && e + k * FV_VL < end; k++) {
+            const int n = (int)fv_min64(FV_VL, end - e - k * FV_VL);
+            const vi kept = (vi)(words[k] >> 8) >= limit; /* all bits or none */
+            vf_store_n(y + k * FV_VL, (vf)((vi)(vf_load_n(x + k * FV_VL, n) * factor) & kept), n);
         }
     }
 }

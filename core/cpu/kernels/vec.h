@@ -101,12 +101,14 @@ typedef uint8_t vb __attribute__((vector_size(FV_VL)));
 /* Bytes to 32-bit lanes, and back (the low byte); n lanes. */
 FV_INLINE vi vi_load_bytes(const uint8_t *p, int n) {
     vb b = {0};
-    memcpy(&b, p, (size_t)n);
+    if (n == FV_VL) memcpy(&b, p, sizeof b);
+    else memcpy(&b, p, (size_t)n);
     return __builtin_convertvector(b, vi);
 }
 FV_INLINE void vi_store_bytes(uint8_t *p, vi v, int n) {
     vb b = __builtin_convertvector(v, vb);
-    memcpy(p, &b, (size_t)n);
+    if (n == FV_VL) memcpy(p, &b, sizeof b);
+    else memcpy(p, &b, (size_t)n);
 }
 /* The first n lanes of v, the rest 0. */
 FV_INLINE vf vf_first(vf v, int n) {
@@ -237,22 +239,40 @@ FV_INLINE vf vf_sqrt(vf a) {
     return a;
 #endif
 }
-/* Sum of the lanes as a balanced tree, lane i with lane i + half. */
+#if defined(__SSE2__)
+/* Fold the upper half of the lanes onto the lower one until four are left: lane i with lane i + half. */
+#if FV_VL == 16
+#define FV_FOLD(v, op) \
+    op(op(_mm256_castps256_ps128(_mm512_castps512_ps256(v)), _mm256_castps256_ps128(_mm512_extractf32x8_ps(v, 1))), \
+       op(_mm256_extractf128_ps(_mm512_castps512_ps256(v), 1), \
+          _mm256_extractf128_ps(_mm512_extractf32x8_ps(v, 1), 1)))
+#elif FV_VL == 8
+#define FV_FOLD(v, op) op(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1))
+#else
+#define FV_FOLD(v, op) (v)
+#endif
+/* Sum of the lanes as a balanced tree. */
 FV_INLINE float vf_sum(vf a) {
-    float t[FV_VL];
-    memcpy(t, &a, sizeof t);
-    for (int half = FV_VL / 2; half >= 1; half /= 2)
-        for (int i = 0; i < half; i++) t[i] += t[i + half];
-    return t[0];
+    __m128 v = FV_FOLD(a, _mm_add_ps);
+    v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps(v, v, 1)));
 }
 /* The largest lane; a NaN may or may not win. */
 FV_INLINE float vf_max_lane(vf a) {
-    float t[FV_VL];
-    memcpy(t, &a, sizeof t);
-    for (int half = FV_VL / 2; half >= 1; half /= 2)
-        for (int i = 0; i < half; i++) t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
-    return t[0];
+    __m128 v = FV_FOLD(a, _mm_max_ps);
+    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
 }
+#undef FV_FOLD
+#else
+FV_INLINE float vf_sum(vf a) {
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
+FV_INLINE float vf_max_lane(vf a) {
+    float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];
+    return x > y ? x : y;
+}
+#endif
 
 /* ---------------------------------------------------------------- functions. Polynomials are minimax fits of our own.
  */

@@ -1,0 +1,326 @@
+/* test_data_loader.c: augmentation records and the loader: a batch is a function of (seed, epoch, batch number) and of
+ * nothing else. */
+#include "data/internal.h"
+#include "tests/faults.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+Suite *data_loader_suite(void);
+
+#define EPOCHS 3
+#define MOST_BATCHES 64
+
+static fv_ctx ctx;
+static fvt_memory memory;
+static fv_dataset *set;
+
+static void setup(void) {
+    fv_ctx_init(&ctx);
+    fvt_memory_install(&memory, &ctx);
+    const fv_dataset_opts opts = {.synthetic_count = 203, .img_size = 8, .in_chans = 3, .classes = 5, .seed = 1};
+    ck_assert_int_eq(fv_dataset_open(&ctx, "synthetic", FV_SPLIT_TRAIN, &opts, &set), FV_OK);
+}
+
+static void teardown(void) {
+    fv_dataset_free(set);
+    ck_assert_int_eq(memory.live, 0);
+}
+
+/* ---------------------------------------------------------------- records */
+
+static int compare_records(const void *a, const void *b) {
+    return memcmp(a, b, FV_AUG_FIELDS * sizeof(float));
+}
+
+/* R10: with room for 1e11 different records, 15,000 samples of three epochs and two seeds all differ: no two draws
+ * share a counter. */
+START_TEST(test_records_differ) {
+    const fv_augment_cfg cfg = {.crop_pad = 4000, .flip = 0.5, .cutout = 8};
+    const int64_t n = 5000;
+    float *records = malloc((size_t)(4 * n) * FV_AUG_FIELDS * sizeof *records);
+    for (int64_t i = 0; i < 4 * n; i++)
+        fv_augment_record(&cfg, i < 3 * n ? 7 : 8, i / n % 3, i % n, 256, 256, records + i * FV_AUG_FIELDS);
+    qsort(records, (size_t)(4 * n), FV_AUG_FIELDS * sizeof *records, compare_records);
+    for (int64_t i = 1; i < 4 * n; i++)
+        ck_assert_int_ne(compare_records(records + (i - 1) * FV_AUG_FIELDS, records + i * FV_AUG_FIELDS), 0);
+    free(records);
+}
+END_TEST
+
+START_TEST(test_record_ranges) {
+    const fv_augment_cfg cfg = {.crop_pad = 4, .flip = 0.3, .cutout = 9};
+    const int64_t n = 20000;
+    int64_t tops[9] = {0}, lefts[9] = {0}, flips = 0, full = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float r[FV_AUG_FIELDS], again[FV_AUG_FIELDS];
+        fv_augment_record(&cfg, 3, 2, i, 32, 24, r);
+        fv_augment_record(&cfg, 3, 2, i, 32, 24, again);
+        ck_assert_mem_eq(r, again, sizeof r);
+        int top = (int)r[FV_AUG_TOP], left = (int)r[FV_AUG_LEFT];
+        ck_assert(top >= -4 && top <= 4 && left >= -4 && left <= 4 && (float)top == r[FV_AUG_TOP]);
+        tops[top + 4]++;
+        lefts[left + 4]++;
+        ck_assert(r[FV_AUG_FLIP] == 0.0f || r[FV_AUG_FLIP] == 1.0f);
+        flips += r[FV_AUG_FLIP] == 1.0f;
+        float y = r[FV_AUG_CUT_TOP], x = r[FV_AUG_CUT_LEFT], h = r[FV_AUG_CUT_H], w = r[FV_AUG_CUT_W];
+        ck_assert(y >= 0 && x >= 0 && h >= 5 && h <= 9 && w >= 5 && w <= 9 && y + h <= 32 && x + w <= 24);
+        full += h == 9 && w == 9;
+    }
+    double chi = 0.0, expected = (double)n / 9;
+    for (int k = 0; k < 9; k++)
+        chi += ((double)tops[k] - expected) * ((double)tops[k] - expected) / expected +
+               ((double)lefts[k] - expected) * ((double)lefts[k] - expected) / expected;
+    ck_assert_double_lt(chi, 40.8); /* 16 degrees of freedom: 1 in 1700 */
+    ck_assert_double_lt(fabs((double)flips / (double)n - 0.3), 0.011);
+    ck_assert_double_lt(fabs((double)full / (double)n - 24.0 * 16.0 / (32.0 * 24.0)), 0.012);
+    float r[FV_AUG_FIELDS];
+    fv_augment_record(NULL, 1, 1, 1, 32, 32, r);
+    for (int k = 0; k < FV_AUG_FIELDS; k++) ck_assert_float_eq(r[k], 0.0f);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- batches */
+
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t bytes) {
+    const unsigned char *p = data;
+    for (size_t i = 0; i < bytes; i++) h = (h ^ p[i]) * 1099511628211u;
+    return h;
+}
+
+static uint64_t hash_batch(const fv_batch *b) {
+    size_t n = (size_t)b->size, picture = (size_t)set->h * (size_t)set->w * (size_t)set->c;
+    uint64_t h = hash_bytes(14695981039346656037u, &b->valid, sizeof b->valid);
+    h = hash_bytes(h, b->images, n * picture);
+    h = hash_bytes(h, b->record, n * FV_AUG_FIELDS * sizeof *b->record);
+    h = hash_bytes(h, b->labels, n * sizeof *b->labels);
+    h = hash_bytes(h, b->row_weight, n * sizeof *b->row_weight);
+    h = hash_bytes(h, b->row_key, n * sizeof *b->row_key);
+    return hash_bytes(h, b->index, n * sizeof *b->index);
+}
+
+static const fv_augment_cfg augment = {.crop_pad = 2, .flip = 0.5, .cutout = 3};
+
+static fv_loader *make_loader(bool train, int64_t batch, int workers, int prefetch, const int64_t *index, int64_t n) {
+    fv_augment_cfg borrowed = augment; /* must be copied */
+    fv_loader_cfg cfg = {
+        .batch = batch, .train = train, .augment = &borrowed, .seed = 9, .workers = workers, .prefetch = prefetch};
+    fv_loader *l;
+    ck_assert_msg(fv_loader_create(&ctx, set, index, n, &cfg, &l) == FV_OK, "%s", ctx.error.message);
+    memset(&borrowed, 0xff, sizeof borrowed);
+    return l;
+}
+
+static void short_sleep(void) {
+    const struct timespec t = {.tv_nsec = 200000};
+    nanosleep(&t, NULL);
+}
+
+/* Hashes of the batches first.. of an epoch; how many there were. The reader pauses now and then, so that the ring runs
+ * full. */
+static int64_t run_epoch(fv_loader *l, int64_t epoch, int64_t first, uint64_t *hash) {
+    int64_t n = 0;
+    fv_batch b;
+    ck_assert_int_eq(fv_loader_start(l, epoch, first), FV_OK);
+    for (;;) {
+        ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+        if (b.size == 0) return n;
+        ck_assert_int_lt(n, MOST_BATCHES);
+        if (n % 5 == 3) short_sleep();
+        hash[n++] = hash_batch(&b);
+    }
+}
+
+START_TEST(test_determinism) {
+    static const int workers[] = {0, 1, 2, 4, 4}, prefetch[] = {0, 1, 0, 3, 64};
+    int64_t view[150], n = _i ? 150 : set->count;
+    for (int64_t i = 0; i < 150; i++) view[i] = (7 * i + 3) % set->count;
+    uint64_t expected[EPOCHS][MOST_BATCHES], got[MOST_BATCHES];
+    for (int w = 0; w < 5; w++) {
+        fv_loader *l = make_loader(true, 16, workers[w], prefetch[w], _i ? view : NULL, n);
+        ck_assert_int_eq(fv_loader_batches(l), n / 16);
+        fv_batch none;
+        ck_assert_int_eq(fv_loader_next(l, &none), FV_OK); /* nothing was started */
+        ck_assert_int_eq(none.size, 0);
+        for (int64_t e = 0; e < EPOCHS; e++) {
+            ck_assert_int_eq(run_epoch(l, e, 0, got), n / 16);
+            if (w == 0) memcpy(expected[e], got, sizeof got);
+            ck_assert_mem_eq(got, expected[e], (size_t)(n / 16) * sizeof *got);
+        }
+        ck_assert(memcmp(expected[0], expected[1], (size_t)(n / 16) * sizeof *got) != 0);
+        for (int64_t k = 0; k <= n / 16; k++) { /* in the midst of an epoch, out of the midst of another */
+            fv_batch b;
+            ck_assert_int_eq(fv_loader_start(l, k % EPOCHS, 0), FV_OK);
+            for (int64_t j = 0; j < k % 4; j++) ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+            ck_assert_int_eq(run_epoch(l, 1, k, got), n / 16 - k);
+            ck_assert_mem_eq(got, expected[1] + k, (size_t)(n / 16 - k) * sizeof *got);
+        }
+        ck_assert_double_ge(fv_loader_wait_seconds(l), 0.0);
+        fv_loader_destroy(l);
+    }
+}
+END_TEST
+
+/* What a training epoch is made of: every sample at most once, in another order each time, with the record of (seed,
+ * epoch, index). */
+START_TEST(test_training_epoch) {
+    size_t picture = (size_t)set->h * (size_t)set->w * (size_t)set->c;
+    int64_t first_of[2] = {-1, -1};
+    fv_loader *l = make_loader(true, 16, 2, 0, NULL, 0);
+    for (int64_t epoch = 0; epoch < 2; epoch++) {
+        bool seen[256] = {false};
+        fv_batch b;
+        ck_assert_int_eq(fv_loader_start(l, epoch, 0), FV_OK);
+        for (int64_t k = 0; k < 203 / 16; k++) {
+            ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+            ck_assert(b.size == 16 && b.valid == 16);
+            for (int64_t r = 0; r < 16; r++) {
+                int64_t i = b.index[r];
+                float record[FV_AUG_FIELDS];
+                if (first_of[epoch] < 0) first_of[epoch] = i;
+                ck_assert(i >= 0 && i < set->count && !seen[i]);
+                seen[i] = true;
+                ck_assert_int_eq(b.row_key[r], i);
+                ck_assert_int_eq(b.labels[r], set->labels[i]);
+                ck_assert_float_eq(b.row_weight[r], 1.0f);
+                ck_assert_mem_eq(b.images + (size_t)r * picture, set->images + (size_t)i * picture, picture);
+                fv_augment_record(&augment, 9, epoch, i, set->h, set->w, record);
+                ck_assert_mem_eq(b.record + r * FV_AUG_FIELDS, record, sizeof record);
+            }
+        }
+        ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+        ck_assert_int_eq(b.size, 0);
+        ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+        ck_assert_int_eq(b.size, 0);
+    }
+    ck_assert_int_ne(first_of[0], first_of[1]);
+    fv_loader_destroy(l);
+}
+END_TEST
+
+/* Evaluation: in order, not augmented, the last batch padded with weight 0. */
+START_TEST(test_evaluation_epoch) {
+    static const int64_t sizes[] = {1, 7, 16, 203, 500};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        fv_loader *l = make_loader(false, sizes[s], 2, 0, NULL, 0);
+        fv_batch b;
+        int64_t place = 0;
+        ck_assert_int_eq(fv_loader_batches(l), (203 + sizes[s] - 1) / sizes[s]);
+        ck_assert_int_eq(fv_loader_start(l, 0, 0), FV_OK);
+        for (;;) {
+            ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+            if (b.size == 0) break;
+            ck_assert_int_eq(b.size, sizes[s]);
+            for (int64_t r = 0; r < b.size; r++) {
+                ck_assert_float_eq(b.row_weight[r], r < b.valid ? 1.0f : 0.0f);
+                ck_assert_int_eq(b.index[r], r < b.valid ? place + r : place + b.valid - 1);
+                for (int k = 0; k < FV_AUG_FIELDS; k++) ck_assert_float_eq(b.record[r * FV_AUG_FIELDS + k], 0.0f);
+            }
+            place += b.valid;
+        }
+        ck_assert_int_eq(place, 203);
+        fv_loader_destroy(l);
+    }
+}
+END_TEST
+
+/* The labels are permuted once: the same ones, at other samples, the same way in every epoch. */
+START_TEST(test_shuffled_labels) {
+    const fv_loader_cfg cfg = {.batch = 203, .train = true, .seed = 2, .shuffle_labels = true};
+    int32_t label[2][256], count[5] = {0};
+    int64_t moved = 0;
+    fv_loader *l;
+    fv_batch b;
+    ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &cfg, &l), FV_OK);
+    for (int64_t epoch = 0; epoch < 2; epoch++) {
+        ck_assert_int_eq(fv_loader_start(l, epoch, 0), FV_OK);
+        ck_assert_int_eq(fv_loader_next(l, &b), FV_OK);
+        for (int64_t r = 0; r < 203; r++) label[epoch][b.index[r]] = b.labels[r];
+    }
+    ck_assert_mem_eq(label[0], label[1], 203 * sizeof **label);
+    for (int i = 0; i < 203; i++) {
+        count[label[0][i]]++;
+        count[set->labels[i]]--;
+        moved += label[0][i] != set->labels[i];
+    }
+    for (int k = 0; k < 5; k++) ck_assert_int_eq(count[k], 0);
+    ck_assert_int_gt(moved, 120); /* 4 of 5 are expected to move */
+    fv_loader_destroy(l);
+}
+END_TEST
+
+START_TEST(test_loader_refusals) {
+    static const fv_augment_cfg deep = {.crop_pad = 8, .pad_mode = FV_PAD_REFLECT}, odd = {.flip = 1.5},
+                                minus = {.cutout = -1};
+    static const fv_loader_cfg wrong[] = {{.batch = 0},
+                                          {.batch = -3},
+                                          {.batch = 204, .train = true},
+                                          {.batch = 8, .workers = -1},
+                                          {.batch = 8, .workers = 100000},
+                                          {.batch = 8, .prefetch = -1},
+                                          {.batch = 8, .train = true, .augment = &deep},
+                                          {.batch = 8, .train = true, .augment = &odd},
+                                          {.batch = 8, .train = true, .augment = &minus}};
+    fv_loader *l;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &wrong[i], &l), FV_E_USAGE);
+        ck_assert_ptr_null(l);
+    }
+    const fv_loader_cfg huge = {.batch = INT64_MAX / 2}, good = {.batch = 8, .train = true};
+    ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &huge, &l), FV_E_MEMORY);
+    static const int64_t outside[] = {0, 203}, nothing[1];
+    ck_assert_int_eq(fv_loader_create(&ctx, set, outside, 2, &good, &l), FV_E_USAGE);
+    ck_assert_int_eq(fv_loader_create(&ctx, set, nothing, 0, &good, &l), FV_E_USAGE);
+    ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &good, &l), FV_OK);
+    ck_assert_int_eq(fv_loader_start(l, 0, 26), FV_E_USAGE);
+    ck_assert_int_eq(fv_loader_start(l, -1, 0), FV_E_USAGE);
+    fv_loader_destroy(l);
+    fv_loader_destroy(NULL);
+}
+END_TEST
+
+START_TEST(test_loader_memory) {
+    const fv_loader_cfg cfg = {.batch = 8, .train = true, .augment = &augment, .workers = 2, .shuffle_labels = true};
+    fv_loader *l;
+    int64_t before = memory.live;
+    for (int64_t n = 1;; n++) {
+        memory.calls = 0;
+        memory.fail_at = n;
+        fv_status status = fv_loader_create(&ctx, set, NULL, 0, &cfg, &l);
+        bool reached = memory.calls >= n;
+        memory.fail_at = 0;
+        if (!reached) {
+            ck_assert_int_eq(status, FV_OK);
+            break;
+        }
+        ck_assert_int_eq(status, FV_E_MEMORY);
+        ck_assert_int_eq(memory.live, before);
+    }
+    int64_t calls = memory.calls;
+    uint64_t hash[MOST_BATCHES];
+    run_epoch(l, 0, 0, hash);
+    ck_assert_int_eq(memory.calls, calls); /* an epoch allocates nothing */
+    fv_loader_destroy(l);
+}
+END_TEST
+
+Suite *data_loader_suite(void) {
+    Suite *suite = suite_create("data_loader");
+    TCase *tcase = tcase_create("loader");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_records_differ);
+    tcase_add_test(tcase, test_record_ranges);
+    tcase_add_loop_test(tcase, test_determinism, 0, 2);
+    tcase_add_test(tcase, test_training_epoch);
+    tcase_add_test(tcase, test_evaluation_epoch);
+    tcase_add_test(tcase, test_shuffled_labels);
+    tcase_add_test(tcase, test_loader_refusals);
+    tcase_add_test(tcase, test_loader_memory);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}
