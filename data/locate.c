@@ -117,7 +117,7 @@ static fv_status locate_path(search *s, const char *path) {
         fv_fail_at(s->ctx, FV_E_DATA, path, -1,
                    "this folder holds no dataset that is known: looked for CIFAR-10 and CIFAR-100 (data_batch_1.bin, "
                    "data_batch_1, train.bin, train) and IDX files (train-images-idx3-ubyte, .gz too)");
-        return fv_hint(s->ctx, "'fovea help data' lists the layouts");
+        return fv_hint(s->ctx, "name the folder that holds these files, or the one just above it");
     }
     if (s->out->kind->published[0]) snprintf(s->out->label, sizeof s->out->label, "%s", s->out->kind->name);
     else last_part(folder, s->out->label);

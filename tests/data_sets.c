@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct fvt_set fvt_set;
+struct fvt_sets fvt_sets;
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at) {
     (void)st, (void)type, (void)at;
@@ -16,17 +16,17 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 }
 
 void fvt_sets_setup(void) {
-    fvt_make_folder(fvt_set.folder);
-    fv_ctx_init(&fvt_set.ctx);
-    fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-    fvt_memory_install(&fvt_set.memory, &fvt_set.ctx);
+    fvt_make_folder(fvt_sets.folder);
+    fv_ctx_init(&fvt_sets.ctx);
+    fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+    fvt_memory_install(&fvt_sets.memory, &fvt_sets.ctx);
     unsetenv("FOVEA_DATA");
 }
 
 void fvt_sets_teardown(void) {
-    ck_assert_int_eq(fvt_set.memory.live, 0);
-    ck_assert_int_eq(fvt_set.files.open_files, 0);
-    ck_assert_int_eq(nftw(fvt_set.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    ck_assert_int_eq(fvt_sets.memory.live, 0);
+    ck_assert_int_eq(fvt_sets.files.open_files, 0);
+    ck_assert_int_eq(nftw(fvt_sets.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 /* ---------------------------------------------------------------- small sets: record i has label (7 i) % 10 */
@@ -43,12 +43,12 @@ const char *fvt_in_folder(const char *name) {
     static char path[8][512];
     static int at;
     at = (at + 1) % 8;
-    snprintf(path[at], sizeof path[at], "%s/%s", fvt_set.folder, name);
+    snprintf(path[at], sizeof path[at], "%s/%s", fvt_sets.folder, name);
     return path[at];
 }
 
 void fvt_make_dirs(const char *name) {
-    ck_assert_int_eq(fv_data_mkdirs(&fvt_set.ctx, fvt_in_folder(name)), FV_OK);
+    ck_assert_int_eq(fv_data_mkdirs(&fvt_sets.ctx, fvt_in_folder(name)), FV_OK);
 }
 
 size_t fvt_cifar_bytes(uint8_t *out, int64_t first, int64_t n, int label_bytes) {
@@ -122,18 +122,18 @@ void fvt_put_idx(const char *images, const char *labels, bool packed, uint32_t n
 }
 
 fv_status fvt_open_set(const char *name, fv_split split, fv_dataset **d) {
-    const fv_dataset_opts opts = {.root = fvt_set.folder};
-    return fv_dataset_open(&fvt_set.ctx, name, split, &opts, d);
+    const fv_dataset_opts opts = {.root = fvt_sets.folder};
+    return fv_dataset_open(&fvt_sets.ctx, name, split, &opts, d);
 }
 
 void fvt_ck_refused(fv_status got, fv_status expected, const char *path, const char *message) {
-    ck_assert_msg(got == expected, "status %d (%s: %s), not %d", (int)got, fvt_set.ctx.error.path,
-                  fvt_set.ctx.error.message, (int)expected);
+    ck_assert_msg(got == expected, "status %d (%s: %s), not %d", (int)got, fvt_sets.ctx.error.path,
+                  fvt_sets.ctx.error.message, (int)expected);
     if (path)
-        ck_assert_msg(strstr(fvt_set.ctx.error.path, path) != NULL, "path '%s', not '%s'", fvt_set.ctx.error.path,
+        ck_assert_msg(strstr(fvt_sets.ctx.error.path, path) != NULL, "path '%s', not '%s'", fvt_sets.ctx.error.path,
                       path);
-    ck_assert_msg(strstr(fvt_set.ctx.error.message, message) != NULL, "message '%s' lacks '%s'",
-                  fvt_set.ctx.error.message, message);
+    ck_assert_msg(strstr(fvt_sets.ctx.error.message, message) != NULL, "message '%s' lacks '%s'",
+                  fvt_sets.ctx.error.message, message);
 }
 
 size_t fvt_read_pickle(const char *name, uint8_t *to, size_t room) {

@@ -5,12 +5,12 @@
 #include "data/internal.h"
 #include "tests/faults.h"
 
-extern struct fvt_set { /* of the running test */
+extern struct fvt_sets { /* of the running test */
     char folder[128];
     fv_ctx ctx;
     fvt_files files;
     fvt_memory memory;
-} fvt_set;
+} fvt_sets;
 
 /* Fixtures. Whatever a test did: afterwards no memory and no open file may be left. */
 void fvt_sets_setup(void);

@@ -28,7 +28,7 @@ START_TEST(test_cifar10_binary) {
     ck_assert_int_eq(fvt_open_set("cifar10", FV_SPLIT_TEST, &d), FV_OK);
     fvt_ck_cifar_records(d, 2);
     fv_dataset_free(d);
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, fvt_in_folder(cifar10_places[_i]), FV_SPLIT_TEST, NULL, &d),
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, fvt_in_folder(cifar10_places[_i]), FV_SPLIT_TEST, NULL, &d),
                      FV_OK); /* by path */
     ck_assert_str_eq(d->name, "cifar10");
     fv_dataset_free(d);
@@ -64,7 +64,7 @@ START_TEST(test_cifar100_binary) {
     ck_assert_str_eq(d->class_names[99], "worm");
     fv_dataset_free(d);
     fvt_ck_refused(fvt_open_set("cifar100", FV_SPLIT_TEST, &d), FV_E_DATA, "cifar-100-binary/test.bin", "no such file");
-    ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.hint, "fovea data get"));
+    ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.hint, "fovea data get"));
 }
 END_TEST
 
@@ -75,7 +75,7 @@ START_TEST(test_cifar10_python) {
     fvt_make_dirs("cifar-10-batches-py");
     fvt_put_file(fvt_in_folder("cifar-10-batches-py/test_batch"), bytes, size);
     ck_assert_msg(fvt_open_set("cifar10", FV_SPLIT_TEST, &d) == FV_OK, "%s: %s", fvt_pickles[_i],
-                  fvt_set.ctx.error.message);
+                  fvt_sets.ctx.error.message);
     fvt_ck_cifar_records(d, 2);
     ck_assert_str_eq(d->class_names[0], "airplane");
     fv_dataset_free(d);
@@ -106,8 +106,8 @@ START_TEST(test_idx) {
     fvt_make_dirs(idx_cases[_i].below);
     fvt_put_idx(idx_cases[_i].images, idx_cases[_i].labels, idx_cases[_i].packed, 7);
     const char *name = idx_cases[_i].set ? idx_cases[_i].set : fvt_in_folder(idx_cases[_i].below);
-    ck_assert_msg(fvt_open_set(name, FV_SPLIT_TRAIN, &d) == FV_OK, "%s: %s", fvt_set.ctx.error.path,
-                  fvt_set.ctx.error.message);
+    ck_assert_msg(fvt_open_set(name, FV_SPLIT_TRAIN, &d) == FV_OK, "%s: %s", fvt_sets.ctx.error.path,
+                  fvt_sets.ctx.error.message);
     ck_assert(d->count == 7 && d->h == 5 && d->w == 4 && d->c == 1 && d->classes == 10 - (idx_cases[_i].set == NULL));
     for (int i = 0; i < 7 * 20; i++) ck_assert_uint_eq(d->images[i], (uint8_t)(3 * i));
     for (int i = 0; i < 7; i++) ck_assert_int_eq(d->labels[i], fvt_label_of(i));
@@ -120,11 +120,11 @@ END_TEST
 START_TEST(test_locate) {
     fv_dataset *d;
     fvt_ck_refused(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_E_DATA, NULL, "data_batch_1.bin");
-    ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.message, fvt_set.folder));
-    ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.hint, "fovea data get cifar10"));
+    ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.message, fvt_sets.folder));
+    ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.hint, "fovea data get cifar10"));
     fvt_ck_refused(fvt_open_set("CIFAR-10", FV_SPLIT_TRAIN, &d), FV_E_DATA, NULL, "no dataset is called");
-    ck_assert_str_eq(fvt_set.ctx.error.hint, "did you mean 'cifar10'?");
-    fvt_ck_refused(fvt_open_set(fvt_set.folder, FV_SPLIT_TRAIN, &d), FV_E_DATA, fvt_set.folder, "holds no dataset");
+    ck_assert_str_eq(fvt_sets.ctx.error.hint, "did you mean 'cifar10'?");
+    fvt_ck_refused(fvt_open_set(fvt_sets.folder, FV_SPLIT_TRAIN, &d), FV_E_DATA, fvt_sets.folder, "holds no dataset");
     fvt_put_file(fvt_in_folder("plain"), "x", 1);
     fvt_ck_refused(fvt_open_set(fvt_in_folder("plain"), FV_SPLIT_TRAIN, &d), FV_E_DATA, "plain", "not a folder");
     /* an incomplete folder does not hide a complete one */
@@ -135,8 +135,8 @@ START_TEST(test_locate) {
     ck_assert_int_eq(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_OK);
     ck_assert_int_eq(d->count, 10);
     fv_dataset_free(d);
-    setenv("FOVEA_DATA", fvt_set.folder, 1);
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "cifar10", FV_SPLIT_TEST, NULL, &d), FV_OK);
+    setenv("FOVEA_DATA", fvt_sets.folder, 1);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "cifar10", FV_SPLIT_TEST, NULL, &d), FV_OK);
     fv_dataset_free(d);
 }
 END_TEST
@@ -179,15 +179,15 @@ END_TEST
 
 START_TEST(test_split) {
     int32_t labels[1000];
-    fv_dataset d = {.ctx = &fvt_set.ctx, .count = 1000, .classes = 7, .labels = labels};
+    fv_dataset d = {.ctx = &fvt_sets.ctx, .count = 1000, .classes = 7, .labels = labels};
     int64_t per_class[7] = {0}, *train, *val, *again, n_train, n_val, n;
     for (int i = 0; i < 1000; i++) per_class[labels[i] = i % 3 ? i % 7 : 2]++;
     static const double fractions[] = {0.0, 0.1, 0.1234, 0.5, 0.0001, 0.9994};
     for (size_t f = 0; f < sizeof fractions / sizeof *fractions; f++) {
         fv_arena arena;
-        fv_arena_init(&arena, &fvt_set.ctx);
-        ck_assert_int_eq(fv_split_validation(&fvt_set.ctx, &arena, &d, fractions[f], 5, &train, &n_train, &val, &n_val),
-                         FV_OK);
+        fv_arena_init(&arena, &fvt_sets.ctx);
+        ck_assert_int_eq(
+            fv_split_validation(&fvt_sets.ctx, &arena, &d, fractions[f], 5, &train, &n_train, &val, &n_val), FV_OK);
         ck_assert_int_eq(n_val, (int64_t)floor(fractions[f] * 1000 + 0.5));
         ck_assert_int_eq(n_train + n_val, 1000);
         bool seen[1000] = {false};
@@ -203,11 +203,11 @@ START_TEST(test_split) {
         }
         for (int k = 0; k < 7; k++)
             ck_assert_double_le(fabs((double)held[k] - fractions[f] * (double)per_class[k]), 1.0);
-        ck_assert_int_eq(fv_split_validation(&fvt_set.ctx, &arena, &d, fractions[f], 5, &train, &n_train, &again, &n),
+        ck_assert_int_eq(fv_split_validation(&fvt_sets.ctx, &arena, &d, fractions[f], 5, &train, &n_train, &again, &n),
                          FV_OK);
         ck_assert_mem_eq(val, again, (size_t)n * sizeof *val);
         if (fractions[f] == 0.1) {
-            fv_split_validation(&fvt_set.ctx, &arena, &d, fractions[f], 6, &train, &n_train, &again, &n);
+            fv_split_validation(&fvt_sets.ctx, &arena, &d, fractions[f], 6, &train, &n_train, &again, &n);
             ck_assert(memcmp(val, again, (size_t)n * sizeof *val) != 0);
         }
         fv_arena_free(&arena);
@@ -215,8 +215,8 @@ START_TEST(test_split) {
     static const double wrong[] = {-0.1, 1.0, 2.0, NAN, 0.9999};
     for (size_t f = 0; f < sizeof wrong / sizeof *wrong; f++) {
         fv_arena arena;
-        fv_arena_init(&arena, &fvt_set.ctx);
-        ck_assert_int_eq(fv_split_validation(&fvt_set.ctx, &arena, &d, wrong[f], 5, &train, &n_train, &val, &n_val),
+        fv_arena_init(&arena, &fvt_sets.ctx);
+        ck_assert_int_eq(fv_split_validation(&fvt_sets.ctx, &arena, &d, wrong[f], 5, &train, &n_train, &val, &n_val),
                          FV_E_USAGE);
         fv_arena_free(&arena);
     }
@@ -227,15 +227,15 @@ END_TEST
 START_TEST(test_synthetic) {
     fv_dataset *train, *test, *again;
     const fv_dataset_opts opts = {.seed = 3};
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TRAIN, &opts, &train), FV_OK);
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TEST, &opts, &test), FV_OK);
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TEST, &opts, &again), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TRAIN, &opts, &train), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TEST, &opts, &test), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TEST, &opts, &again), FV_OK);
     ck_assert(train->count == 4096 && test->count == 1024 && train->classes == 10 && train->c == 3);
     ck_assert_uint_eq(test->fingerprint, again->fingerprint);
     ck_assert_uint_ne(test->fingerprint, train->fingerprint);
     fv_dataset_free(again);
     const fv_dataset_opts other = {.seed = 4};
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TEST, &other, &again), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TEST, &other, &again), FV_OK);
     ck_assert_uint_ne(test->fingerprint, again->fingerprint);
     fv_dataset_free(again);
     double *mean = calloc(10 * 3072, sizeof *mean);
@@ -263,13 +263,13 @@ START_TEST(test_synthetic) {
     fv_dataset_free(train);
     fv_dataset_free(test);
     const fv_dataset_opts shaped = {.synthetic_count = 9, .img_size = 17, .in_chans = 5, .classes = 4};
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TRAIN, &shaped, &train), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TRAIN, &shaped, &train), FV_OK);
     ck_assert(train->count == 9 && train->h == 17 && train->w == 17 && train->c == 5 && train->classes == 4);
     fv_dataset_free(train);
     static const fv_dataset_opts wrong[] = {
         {.synthetic_count = -1}, {.img_size = -1}, {.in_chans = 99}, {.classes = -2}};
     for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "synthetic", FV_SPLIT_TRAIN, &wrong[i], &train), FV_E_USAGE);
+        ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "synthetic", FV_SPLIT_TRAIN, &wrong[i], &train), FV_E_USAGE);
 }
 END_TEST
 
@@ -285,29 +285,29 @@ START_TEST(test_real_sets) {
     if (!root || access(path, R_OK) != 0) {
         fprintf(stderr, "test_real_sets: SKIPPED: no cifar10 in $FOVEA_DATA\n");
     } else {
-        ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "cifar10", FV_SPLIT_TRAIN, &opts, &d), FV_OK);
+        ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "cifar10", FV_SPLIT_TRAIN, &opts, &d), FV_OK);
         ck_assert_int_eq(d->count, 50000);
         fv_dataset_stats(d, NULL, 0, mean,
                          std); /* published: .4914 .4822 .4465, .2470 .2435 .2616; JPEG copies: near */
         ck_assert(fabs(mean[0] - 0.4914) < 1e-3 && fabs(mean[1] - 0.4822) < 1e-3 && fabs(mean[2] - 0.4465) < 1e-3);
         ck_assert(fabs(std[0] - 0.2470) < 3e-3 && fabs(std[1] - 0.2435) < 3e-3 && fabs(std[2] - 0.2616) < 3e-3);
         fv_dataset_free(d);
-        ck_assert_int_eq(fv_data_check(&fvt_set.ctx, "cifar10", root), FV_OK);
+        ck_assert_int_eq(fv_data_check(&fvt_sets.ctx, "cifar10", root), FV_OK);
         /* what is there and in order is not fetched: no server listens at this address */
         const fv_get_opts get = {.root = root, .mirrors = (const char *const[]){"http://127.0.0.1:9/", NULL}};
-        ck_assert_int_eq(fv_data_get(&fvt_set.ctx, "cifar10", &get), FV_OK);
+        ck_assert_int_eq(fv_data_get(&fvt_sets.ctx, "cifar10", &get), FV_OK);
     }
     snprintf(path, sizeof path, "%s/mnist", root ? root : "");
     if (!root || access(path, R_OK) != 0) {
         fprintf(stderr, "test_real_sets: SKIPPED: no mnist in $FOVEA_DATA\n");
         return;
     }
-    ck_assert_int_eq(fv_dataset_open(&fvt_set.ctx, "mnist", FV_SPLIT_TRAIN, &opts, &d), FV_OK);
+    ck_assert_int_eq(fv_dataset_open(&fvt_sets.ctx, "mnist", FV_SPLIT_TRAIN, &opts, &d), FV_OK);
     ck_assert(d->count == 60000 && d->h == 28 && d->c == 1 && d->labels[0] == 5);
     fv_dataset_stats(d, NULL, 0, mean, std);
     ck_assert(fabs(mean[0] - 0.1307) < 1e-4 && fabs(std[0] - 0.3081) < 1e-4); /* as published */
     fv_dataset_free(d);
-    ck_assert_int_eq(fv_data_check(&fvt_set.ctx, "mnist", root), FV_OK);
+    ck_assert_int_eq(fv_data_check(&fvt_sets.ctx, "mnist", root), FV_OK);
 }
 END_TEST
 

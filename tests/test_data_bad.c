@@ -24,13 +24,13 @@ START_TEST(test_bad_cifar) {
     fvt_put_file(fvt_in_folder("data_batch_3.bin"), bytes, size - 1);
     fvt_ck_refused(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_E_DATA, "data_batch_3.bin",
                    "no multiple of a record of 3073");
-    ck_assert_int_eq(fvt_set.ctx.error.offset, 3073);
+    ck_assert_int_eq(fvt_sets.ctx.error.offset, 3073);
     fvt_put_file(fvt_in_folder("data_batch_3.bin"), bytes, 0);
     fvt_ck_refused(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_E_DATA, "data_batch_3.bin", "is empty");
     bytes[3073] = 10;
     fvt_put_file(fvt_in_folder("data_batch_3.bin"), bytes, size);
     fvt_ck_refused(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_E_DATA, "data_batch_3.bin", "record 1 has label 10");
-    ck_assert_int_eq(fvt_set.ctx.error.offset, 3073);
+    ck_assert_int_eq(fvt_sets.ctx.error.offset, 3073);
     unlink(fvt_in_folder("data_batch_3.bin"));
     ck_assert_int_eq(mkfifo(fvt_in_folder("data_batch_3.bin"), 0600), 0);
     ck_assert_int_ne(fvt_open_set("cifar10", FV_SPLIT_TRAIN, &d), FV_OK); /* at once */
@@ -75,13 +75,13 @@ START_TEST(test_bad_idx) {
     labels[8 + 4] = 10;
     fvt_put_file(fvt_in_folder("mnist/t10k-labels-idx1-ubyte"), labels, n_labels);
     fvt_ck_refused(fvt_open_set("mnist", FV_SPLIT_TEST, &d), FV_E_DATA, "t10k-labels", "record 4 has label 10");
-    ck_assert_int_eq(fvt_set.ctx.error.offset, 12);
+    ck_assert_int_eq(fvt_sets.ctx.error.offset, 12);
     fvt_idx_labels(labels, 7);
     fvt_put_file(fvt_in_folder("mnist/t10k-labels-idx1-ubyte"), labels, n_labels);
     size_t n_gz = fvt_gzip(images, n_images, gz, sizeof gz);
     fvt_put_file(image_path, gz, n_gz - 9);
     fvt_ck_refused(fvt_open_set("mnist", FV_SPLIT_TEST, &d), FV_E_DATA, "t10k-images", "truncated gzip");
-    ck_assert_int_eq(fvt_set.ctx.error.offset, (int64_t)n_gz - 9);
+    ck_assert_int_eq(fvt_sets.ctx.error.offset, (int64_t)n_gz - 9);
     gz[n_gz - 6] ^= 1; /* checksum */
     fvt_put_file(image_path, gz, n_gz);
     fvt_ck_refused(fvt_open_set("mnist", FV_SPLIT_TEST, &d), FV_E_DATA, "t10k-images", "damaged gzip");
@@ -93,18 +93,18 @@ START_TEST(test_bad_idx) {
     fvt_put_number(bomb + 12, 60);
     n_gz = fvt_gzip(bomb, sizeof bomb, gz, sizeof gz);
     fvt_put_file(image_path, gz, n_gz);
-    fvt_set.memory.peak = 0;
+    fvt_sets.memory.peak = 0;
     fvt_ck_refused(fvt_open_set("mnist", FV_SPLIT_TEST, &d), FV_E_DATA, "t10k-images", "more than the file can hold");
-    ck_assert_uint_lt(fvt_set.memory.peak, 8 << 20);
+    ck_assert_uint_lt(fvt_sets.memory.peak, 8 << 20);
 }
 END_TEST
 
 static void ck_pickle(const char *bytes, size_t size, const char *message) {
     fv_arena arena;
     fv_pickle *value;
-    fv_arena_init(&arena, &fvt_set.ctx);
-    fvt_ck_refused(fv_pickle_read(&fvt_set.ctx, &arena, "sample", bytes, size, &value), FV_E_DATA, "sample", message);
-    ck_assert_int_ge(fvt_set.ctx.error.offset, 0);
+    fv_arena_init(&arena, &fvt_sets.ctx);
+    fvt_ck_refused(fv_pickle_read(&fvt_sets.ctx, &arena, "sample", bytes, size, &value), FV_E_DATA, "sample", message);
+    ck_assert_int_ge(fvt_sets.ctx.error.offset, 0);
     fv_arena_free(&arena);
 }
 
@@ -174,12 +174,12 @@ START_TEST(test_pickle_bombs) {
     n += 4 + text;
     n += (size_t)sprintf(bomb + n, "p1\n0Vlatin1\np2\n0");
     while (n + 16 < size) n += (size_t)sprintf(bomb + n, "g0\n(g1\ng2\ntR0");
-    fvt_set.memory.peak = 0;
+    fvt_sets.memory.peak = 0;
     ck_pickle(bomb, n, "too much text to decode");
-    ck_assert_uint_lt(fvt_set.memory.peak, 16 << 20);
+    ck_assert_uint_lt(fvt_sets.memory.peak, 16 << 20);
     memset(bomb, ']', size);
     ck_pickle(bomb, size, "truncated");
-    ck_assert_uint_lt(fvt_set.memory.peak, 256 << 20);
+    ck_assert_uint_lt(fvt_sets.memory.peak, 256 << 20);
     free(bomb);
 }
 END_TEST
@@ -227,9 +227,9 @@ static void try_open(const char *set) {
         return;
     }
     refused++;
-    ck_assert_msg(status == FV_E_DATA, "status %d: %s", (int)status, fvt_set.ctx.error.message);
-    ck_assert(fvt_set.ctx.error.message[0] && fvt_set.ctx.error.path[0]);
-    ck_assert_int_eq(fvt_set.memory.live, 0);
+    ck_assert_msg(status == FV_E_DATA, "status %d: %s", (int)status, fvt_sets.ctx.error.message);
+    ck_assert(fvt_sets.ctx.error.message[0] && fvt_sets.ctx.error.path[0]);
+    ck_assert_int_eq(fvt_sets.memory.live, 0);
 }
 
 /* Every truncation; in the first and last `edge` bytes every flip of a bit, between them one of each byte at distance
@@ -237,7 +237,7 @@ static void try_open(const char *set) {
 static void damage(const char *path, const char *set, const uint8_t *bytes, size_t size, size_t edge, size_t step) {
     uint8_t copy[16384];
     opened = refused = 0;
-    fvt_set.memory.peak = 0;
+    fvt_sets.memory.peak = 0;
     for (size_t n = 0; n<size; n += size> 1024 && n > edge && n + edge < size ? step : 1) {
         fvt_put_file(path, bytes, n);
         try_open(set);
@@ -253,7 +253,7 @@ static void damage(const char *path, const char *set, const uint8_t *bytes, size
         i += whole ? 1 : step;
     }
     ck_assert_int_gt(refused, 0);
-    ck_assert_uint_lt(fvt_set.memory.peak, 64 << 20);
+    ck_assert_uint_lt(fvt_sets.memory.peak, 64 << 20);
 }
 
 START_TEST(test_damaged_cifar) {
@@ -294,19 +294,19 @@ END_TEST
 static void fail_each_allocation(const char *set) {
     fv_dataset *d;
     for (int64_t n = 1;; n++) {
-        fvt_set.memory.calls = 0;
-        fvt_set.memory.fail_at = n;
+        fvt_sets.memory.calls = 0;
+        fvt_sets.memory.fail_at = n;
         fv_status status = fvt_open_set(set, FV_SPLIT_TEST, &d);
-        bool reached = fvt_set.memory.calls >= n;
-        fvt_set.memory.fail_at = 0;
+        bool reached = fvt_sets.memory.calls >= n;
+        fvt_sets.memory.fail_at = 0;
         if (!reached) {
             ck_assert_int_eq(status, FV_OK);
             fv_dataset_free(d);
             return;
         }
         ck_assert_msg(status == FV_E_MEMORY, "allocation %lld: status %d: %s", (long long)n, (int)status,
-                      fvt_set.ctx.error.message);
-        ck_assert_int_eq(fvt_set.memory.live, 0);
+                      fvt_sets.ctx.error.message);
+        ck_assert_int_eq(fvt_sets.memory.live, 0);
         ck_assert_int_lt(n, 10000);
     }
 }
@@ -317,26 +317,26 @@ static void fail_each_call(const char *set) {
     static const fvt_call calls[] = {FVT_OPEN, FVT_READ, FVT_SIZE};
     for (int c = 0; c < 3; c++)
         for (int64_t n = 1; n < 100; n++) {
-            fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-            fvt_set.files.fail = calls[c];
-            fvt_set.files.fail_at = n;
+            fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+            fvt_sets.files.fail = calls[c];
+            fvt_sets.files.fail_at = n;
             fv_status status = fvt_open_set(set, FV_SPLIT_TEST, &d);
-            bool reached = fvt_set.files.calls[calls[c]] >= n;
+            bool reached = fvt_sets.files.calls[calls[c]] >= n;
             /* a probe that fails may lead to another name or to "not found" */
             if (status == FV_OK) fv_dataset_free(d);
             else
                 ck_assert_msg(status == FV_E_IO || status == FV_E_DATA, "status %d: %s", (int)status,
-                              fvt_set.ctx.error.message);
+                              fvt_sets.ctx.error.message);
             if (calls[c] == FVT_READ && reached) ck_assert_int_eq(status, FV_E_IO);
-            ck_assert_int_eq(fvt_set.files.open_files, 0);
+            ck_assert_int_eq(fvt_sets.files.open_files, 0);
             if (!reached) break;
         }
-    fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-    fvt_set.files.short_by = 1000;
+    fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+    fvt_sets.files.short_by = 1000;
     ck_assert_int_eq(fvt_open_set(set, FV_SPLIT_TEST, &d), FV_OK);
     fv_dataset_free(d);
-    fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-    fvt_set.files.fail = FVT_READ, fvt_set.files.fail_at = 1, fvt_set.files.times = 3, fvt_set.files.error = EINTR;
+    fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+    fvt_sets.files.fail = FVT_READ, fvt_sets.files.fail_at = 1, fvt_sets.files.times = 3, fvt_sets.files.error = EINTR;
     ck_assert_int_eq(fvt_open_set(set, FV_SPLIT_TEST, &d), FV_OK);
     fv_dataset_free(d);
 }

@@ -28,9 +28,9 @@ static void keep_log(void *user, fv_log_level level, const char *line) {
 
 static void setup(void) {
     fvt_sets_setup();
-    snprintf(served, sizeof served, "%s/served", fvt_set.folder);
+    snprintf(served, sizeof served, "%s/served", fvt_sets.folder);
     ck_assert_int_eq(mkdir(served, 0777), 0);
-    fvt_set.ctx.log = keep_log;
+    fvt_sets.ctx.log = keep_log;
     log_lines[0] = 0;
     setenv("no_proxy", "127.0.0.1", 1);
 }
@@ -175,34 +175,34 @@ static const char *const wanted[] = {"set/one.bin", "set/two.bin", NULL};
 
 static fv_status unpack_bytes(const uint8_t *bytes, size_t size) {
     char archive[256], out[256];
-    snprintf(archive, sizeof archive, "%s/a.tar.gz", fvt_set.folder);
-    snprintf(out, sizeof out, "%s/out", fvt_set.folder);
+    snprintf(archive, sizeof archive, "%s/a.tar.gz", fvt_sets.folder);
+    snprintf(out, sizeof out, "%s/out", fvt_sets.folder);
     fvt_put_file(archive, bytes, size);
     mkdir(out, 0777);
-    return fv_archive_unpack(&fvt_set.ctx, archive, wanted, out);
+    return fv_archive_unpack(&fvt_sets.ctx, archive, wanted, out);
 }
 
 static void ck_file_is(const char *name, const char *text) {
     char path[256];
     void *data;
     size_t size;
-    snprintf(path, sizeof path, "%s/%s", fvt_set.folder, name);
-    ck_assert_msg(fv_read_file(&fvt_set.ctx, path, 1 << 20, &data, &size) == FV_OK, "%s: %s", path,
-                  fvt_set.ctx.error.message);
+    snprintf(path, sizeof path, "%s/%s", fvt_sets.folder, name);
+    ck_assert_msg(fv_read_file(&fvt_sets.ctx, path, 1 << 20, &data, &size) == FV_OK, "%s: %s", path,
+                  fvt_sets.ctx.error.message);
     ck_assert_str_eq(data, text);
-    fv_free(&fvt_set.ctx, data, size + 1, 1);
+    fv_free(&fvt_sets.ctx, data, size + 1, 1);
 }
 
 START_TEST(test_archive) {
     uint8_t plain[16384], gz[16384];
     size_t size = tar(plain, good, 6), gz_size = fvt_gzip(plain, size, gz, sizeof gz);
-    ck_assert_msg(unpack_bytes(gz, gz_size) == FV_OK, "%s", fvt_set.ctx.error.message);
+    ck_assert_msg(unpack_bytes(gz, gz_size) == FV_OK, "%s", fvt_sets.ctx.error.message);
     ck_file_is("out/one.bin", "first");
     ck_file_is("out/two.bin", "the second member");
     char path[256];
-    snprintf(path, sizeof path, "%s/out", fvt_set.folder);
+    snprintf(path, sizeof path, "%s/out", fvt_sets.folder);
     ck_assert_int_eq(fvt_count_files(path), 2);
-    snprintf(path, sizeof path, "%s/evil", fvt_set.folder);
+    snprintf(path, sizeof path, "%s/evil", fvt_sets.folder);
     ck_assert_int_eq(size_of(path), -1);
     ck_assert_int_eq(unpack_bytes(plain, size), FV_OK); /* not packed: the same */
 
@@ -215,11 +215,11 @@ START_TEST(test_archive) {
     for (int i = 0; i < 3; i++) {
         size = tar(plain, bad[i].members, 2);
         ck_assert_int_eq(unpack_bytes(plain, size), FV_E_DATA);
-        ck_assert_msg(strstr(fvt_set.ctx.error.message, bad[i].message) != NULL, "%s", fvt_set.ctx.error.message);
+        ck_assert_msg(strstr(fvt_sets.ctx.error.message, bad[i].message) != NULL, "%s", fvt_sets.ctx.error.message);
     }
     size = tar_member(plain, &good[2], (size_t)6 << 30);
     ck_assert_int_eq(unpack_bytes(plain, size), FV_E_DATA);
-    ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.message, "larger than can be right"));
+    ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.message, "larger than can be right"));
 }
 END_TEST
 
@@ -250,30 +250,30 @@ START_TEST(test_archive_faults) {
     uint8_t plain[16384], gz[16384];
     size_t size = tar(plain, good, 6), gz_size = fvt_gzip(plain, size, gz, sizeof gz);
     for (int64_t n = 1;; n++) {
-        fvt_set.memory.calls = 0;
-        fvt_set.memory.fail_at = n;
+        fvt_sets.memory.calls = 0;
+        fvt_sets.memory.fail_at = n;
         fv_status status = unpack_bytes(gz, gz_size);
-        bool reached = fvt_set.memory.calls >= n;
-        fvt_set.memory.fail_at = 0;
+        bool reached = fvt_sets.memory.calls >= n;
+        fvt_sets.memory.fail_at = 0;
         ck_assert_int_eq(status, reached ? FV_E_MEMORY : FV_OK);
-        ck_assert_int_eq(fvt_set.memory.live, 0);
+        ck_assert_int_eq(fvt_sets.memory.live, 0);
         if (!reached) break;
     }
     static const fvt_call calls[] = {FVT_OPEN, FVT_READ, FVT_WRITE, FVT_FSYNC, FVT_CLOSE, FVT_RENAME};
     char out[256];
-    snprintf(out, sizeof out, "%s/out", fvt_set.folder);
+    snprintf(out, sizeof out, "%s/out", fvt_sets.folder);
     for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
         for (int64_t n = 1; n < 20; n++) {
             fvt_remove_folder(out);
-            fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-            fvt_set.files.fail = calls[c], fvt_set.files.fail_at = n, fvt_set.files.error = ENOSPC;
+            fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+            fvt_sets.files.fail = calls[c], fvt_sets.files.fail_at = n, fvt_sets.files.error = ENOSPC;
             fv_status status = unpack_bytes(gz, gz_size);
-            bool reached = fvt_set.files.calls[calls[c]] >= n;
+            bool reached = fvt_sets.files.calls[calls[c]] >= n;
             if (!reached) {
                 ck_assert_int_eq(status, FV_OK);
                 break;
             }
-            ck_assert_int_eq(fvt_set.files.open_files, 0);
+            ck_assert_int_eq(fvt_sets.files.open_files, 0);
             ck_assert_msg(status == FV_E_IO || (calls[c] == FVT_CLOSE && status == FV_OK), "call %d %lld: %d",
                           (int)calls[c], (long long)n, (int)status);
         }
@@ -302,7 +302,7 @@ static fv_status fetch(const char *const *modes, int n, bool sized, int *which) 
     md5_of(body, sizeof body, body_md5);
     snprintf(path, sizeof path, "%s/file", served);
     fvt_put_file(path, body, sizeof body);
-    snprintf(target, sizeof target, "%s/got", fvt_set.folder);
+    snprintf(target, sizeof target, "%s/got", fvt_sets.folder);
     snprintf(part, sizeof part, "%s.part", target);
     for (int i = 0; i < n; i++) {
         snprintf(urls[i], sizeof urls[i], "http://127.0.0.1:%d/%s/file", strcmp(modes[i], "down") == 0 ? 9 : port,
@@ -312,16 +312,16 @@ static fv_status fetch(const char *const *modes, int n, bool sized, int *which) 
     }
     const fv_get_opts opts = {.low_speed_bytes = 1000, .low_speed_seconds = 1, .progress = see_progress};
     last_done = last_total = -1;
-    return fv_fetch_any(&fvt_set.ctx, choices, n, &opts, which, &fetched);
+    return fv_fetch_any(&fvt_sets.ctx, choices, n, &opts, which, &fetched);
 }
 
 static void ck_fetched(void) {
     void *data;
     size_t size;
-    ck_assert_int_eq(fv_read_file(&fvt_set.ctx, target, 1 << 20, &data, &size), FV_OK);
+    ck_assert_int_eq(fv_read_file(&fvt_sets.ctx, target, 1 << 20, &data, &size), FV_OK);
     ck_assert_uint_eq(size, BODY);
     ck_assert_mem_eq(data, body, BODY);
-    fv_free(&fvt_set.ctx, data, size + 1, 1);
+    fv_free(&fvt_sets.ctx, data, size + 1, 1);
     ck_assert_int_eq(size_of(part), -1);
 }
 
@@ -354,10 +354,10 @@ START_TEST(test_fetch) {
         ck_assert_msg(strstr(log_lines, plans[_i].log) != NULL, "log: %s", log_lines);
         if (plans[_i].right < 0) {
             ck_assert_int_eq(status, FV_E_IO);
-            ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.message, "could not be fetched"));
+            ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.message, "could not be fetched"));
             ck_assert_int_eq(size_of(target), -1);
         } else {
-            ck_assert_msg(status == FV_OK, "%s", fvt_set.ctx.error.message);
+            ck_assert_msg(status == FV_OK, "%s", fvt_sets.ctx.error.message);
             ck_assert_int_eq(which, plans[_i].right);
             ck_assert_int_eq(last_done, BODY);
             ck_assert_int_eq(last_total, BODY);
@@ -382,16 +382,16 @@ START_TEST(test_fetch_patience) {
     fvt_put_file(path, small, sizeof small);
     md5_of(small, sizeof small, md5);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/slow/slow", port);
-    snprintf(target, sizeof target, "%s/got", fvt_set.folder);
+    snprintf(target, sizeof target, "%s/got", fvt_sets.folder);
     const fv_fetch_choice choice = {.url = url, .name = "slow", .md5 = md5, .bytes = sizeof small, .path = target};
     bool fetched;
-    ck_assert_msg(fv_fetch_any(&fvt_set.ctx, &choice, 1, &opts, &which, &fetched) == FV_OK, "%s",
-                  fvt_set.ctx.error.message);
+    ck_assert_msg(fv_fetch_any(&fvt_sets.ctx, &choice, 1, &opts, &which, &fetched) == FV_OK, "%s",
+                  fvt_sets.ctx.error.message);
     ck_assert(fetched);
     ck_assert_int_eq(size_of(target), sizeof small);
     ck_assert_int_eq(requests("/slow/slow"), 2);
     ck_assert_int_eq(requests("bytes="), 1);
-    ck_assert_int_eq(fv_fetch_any(&fvt_set.ctx, &choice, 1, &opts, &which, &fetched),
+    ck_assert_int_eq(fv_fetch_any(&fvt_sets.ctx, &choice, 1, &opts, &which, &fetched),
                      FV_OK); /* there already: no request */
     ck_assert(!fetched);
     ck_assert_int_eq(requests("/slow/slow"), 2);
@@ -444,17 +444,17 @@ START_TEST(test_fetch_faults) {
     unlink(target);
     for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
         for (int64_t n = 1; n < 20; n++) {
-            fvt_files_install(&fvt_set.files, &fvt_set.ctx);
-            fvt_set.files.fail = calls[c], fvt_set.files.fail_at = n, fvt_set.files.error = ENOSPC;
+            fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
+            fvt_sets.files.fail = calls[c], fvt_sets.files.fail_at = n, fvt_sets.files.error = ENOSPC;
             fv_status status = fetch(range, 1, true, &which);
-            bool reached = fvt_set.files.calls[calls[c]] >= n;
-            ck_assert_int_eq(fvt_set.files.open_files, 0);
-            fvt_set.files.fail_at = 0;
+            bool reached = fvt_sets.files.calls[calls[c]] >= n;
+            ck_assert_int_eq(fvt_sets.files.open_files, 0);
+            fvt_sets.files.fail_at = 0;
             if (status == FV_OK) ck_fetched();
             else ck_assert_msg(status == FV_E_IO, "call %d %lld: status %d", (int)calls[c], (long long)n, (int)status);
             if (status != FV_OK && calls[c] == FVT_WRITE)
-                ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.hint, "free some space"));
-            fvt_files_install(&fvt_set.files, &fvt_set.ctx);
+                ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.hint, "free some space"));
+            fvt_files_install(&fvt_sets.files, &fvt_sets.ctx);
             ck_assert_int_eq(fetch(range, 1, true, &which), FV_OK); /* nothing is lost: the next run completes it */
             ck_fetched();
             unlink(target);
@@ -464,13 +464,13 @@ START_TEST(test_fetch_faults) {
     int fd = open(part, O_RDWR);
     ck_assert_int_eq(flock(fd, LOCK_EX), 0);
     ck_assert_int_eq(fetch(range, 1, true, &which), FV_E_IO);
-    ck_assert_ptr_nonnull(strstr(fvt_set.ctx.error.message, "another program"));
+    ck_assert_ptr_nonnull(strstr(fvt_sets.ctx.error.message, "another program"));
     ck_assert_int_eq(size_of(part), 10);
     close(fd);
     static const fv_fetch_choice file_url = {.url = "file:///etc/passwd", .name = "x", .md5 = "", .path = "/nowhere/x"};
     const fv_get_opts none = {0};
     bool fetched;
-    ck_assert_int_eq(fv_fetch_any(&fvt_set.ctx, &file_url, 1, &none, &which, &fetched), FV_E_USAGE);
+    ck_assert_int_eq(fv_fetch_any(&fvt_sets.ctx, &file_url, 1, &none, &which, &fetched), FV_E_USAGE);
 }
 END_TEST
 
@@ -494,21 +494,21 @@ START_TEST(test_source_get) {
     const fv_source single = {.name = "mnist", .files = {{.name = "single", .md5 = md5[1], .bytes = 11}}};
     snprintf(mirror[0], sizeof mirror[0], "http://127.0.0.1:%d/403", port);
     snprintf(mirror[1], sizeof mirror[1], "http://127.0.0.1:%d/range/", port);
-    const fv_get_opts opts = {.root = fvt_set.folder, .mirrors = (const char *const[]){mirror[0], mirror[1], NULL}};
-    ck_assert_msg(fv_source_get(&fvt_set.ctx, &archive, &opts) == FV_OK, "%s", fvt_set.ctx.error.message);
+    const fv_get_opts opts = {.root = fvt_sets.folder, .mirrors = (const char *const[]){mirror[0], mirror[1], NULL}};
+    ck_assert_msg(fv_source_get(&fvt_sets.ctx, &archive, &opts) == FV_OK, "%s", fvt_sets.ctx.error.message);
     ck_file_is("cifar10/set/one.bin", "first");
     ck_file_is("cifar10/set/two.bin", "the second member");
-    snprintf(path, sizeof path, "%s/cifar10/set.tar.gz", fvt_set.folder);
+    snprintf(path, sizeof path, "%s/cifar10/set.tar.gz", fvt_sets.folder);
     ck_assert_int_eq(size_of(path), -1); /* it was ours to remove */
     fvt_put_file(path, gz, gz_size);     /* one that the user fetched stays, and saves the network */
     int before = requests("set.tar.gz");
-    ck_assert_int_eq(fv_source_get(&fvt_set.ctx, &archive, &opts), FV_OK);
+    ck_assert_int_eq(fv_source_get(&fvt_sets.ctx, &archive, &opts), FV_OK);
     ck_assert_int_eq(requests("set.tar.gz"), before);
     ck_assert_int_eq(size_of(path), (int64_t)gz_size);
-    ck_assert_int_eq(fv_source_get(&fvt_set.ctx, &single, &opts), FV_OK);
+    ck_assert_int_eq(fv_source_get(&fvt_sets.ctx, &single, &opts), FV_OK);
     ck_file_is("mnist/single", "single file");
-    ck_assert_int_eq(fv_data_get(&fvt_set.ctx, "cifar-10", &opts), FV_E_USAGE);
-    ck_assert_str_eq(fvt_set.ctx.error.hint, "did you mean 'cifar10'?");
+    ck_assert_int_eq(fv_data_get(&fvt_sets.ctx, "cifar-10", &opts), FV_E_USAGE);
+    ck_assert_str_eq(fvt_sets.ctx.error.hint, "did you mean 'cifar10'?");
 }
 END_TEST
 
@@ -535,16 +535,16 @@ END_TEST
 /* Sets that are there but are not the published ones. */
 START_TEST(test_check) {
     uint8_t bytes[16384];
-    const char *root = fvt_set.folder;
+    const char *root = fvt_sets.folder;
     const fv_get_opts opts = {.root = root, .mirrors = (const char *const[]){"http://127.0.0.1:9", NULL}};
-    ck_assert_int_eq(fv_data_check(&fvt_set.ctx, "synthetic", root), FV_OK);
-    fvt_ck_refused(fv_data_check(&fvt_set.ctx, "cifar10", root), FV_E_DATA, NULL, "was not found");
+    ck_assert_int_eq(fv_data_check(&fvt_sets.ctx, "synthetic", root), FV_OK);
+    fvt_ck_refused(fv_data_check(&fvt_sets.ctx, "cifar10", root), FV_E_DATA, NULL, "was not found");
     fvt_make_dirs("cifar10");
     fvt_put_cifar10("cifar10");
-    fvt_ck_refused(fv_data_check(&fvt_set.ctx, "cifar10", root), FV_E_DATA, "cifar10",
+    fvt_ck_refused(fv_data_check(&fvt_sets.ctx, "cifar10", root), FV_E_DATA, "cifar10",
                    "train has 10 images, the published");
-    ck_assert_int_eq(fv_data_check(&fvt_set.ctx, fvt_in_folder("cifar10"), NULL), FV_OK); /* a set of the user's own */
-    fvt_ck_refused(fv_data_get(&fvt_set.ctx, "cifar10", &opts), FV_E_IO, NULL, "could not be fetched");
+    ck_assert_int_eq(fv_data_check(&fvt_sets.ctx, fvt_in_folder("cifar10"), NULL), FV_OK); /* a set of the user's own */
+    fvt_ck_refused(fv_data_get(&fvt_sets.ctx, "cifar10", &opts), FV_E_IO, NULL, "could not be fetched");
     ck_assert_ptr_nonnull(strstr(log_lines, "is not in order"));
     fvt_make_dirs("cifar100/cifar-100-python");
     size_t size = fvt_read_pickle("python2.pkl", bytes, sizeof bytes);
@@ -556,11 +556,11 @@ START_TEST(test_check) {
            "fine_labels",
            12);
     fvt_put_file(fvt_in_folder("cifar100/cifar-100-python/train"), bytes, size + 5);
-    fvt_ck_refused(fv_data_check(&fvt_set.ctx, "cifar100", root), FV_E_DATA, "cifar-100-python/train",
+    fvt_ck_refused(fv_data_check(&fvt_sets.ctx, "cifar100", root), FV_E_DATA, "cifar-100-python/train",
                    "published is 16019d7e");
     fvt_make_dirs("mnist");
     fvt_put_idx("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz", true, 7);
-    fvt_ck_refused(fv_data_check(&fvt_set.ctx, "mnist", root), FV_E_DATA, "mnist", "train has 7 images");
+    fvt_ck_refused(fv_data_check(&fvt_sets.ctx, "mnist", root), FV_E_DATA, "mnist", "train has 7 images");
     ck_assert_ptr_nonnull(strstr(log_lines, "was packed anew"));
 }
 END_TEST

@@ -40,7 +40,7 @@ static fv_status open_split(fv_session *s, const char *split, const fv_dataset *
     if (*n) return FV_OK;
     fv_fail(s->ctx, FV_E_USAGE, "the %s split is empty", split);
     return fv_hint(s->ctx,
-                   val ? "--val-split says how much of the training set is held out; the run used %s"
+                   val ? "--val-split says how much of the training set is held out; it is %s here"
                        : "--val-split is %s",
                    fv_cli_text(s->cli, OPT_VAL_SPLIT));
 }

@@ -9,13 +9,15 @@
 
 enum {
     BLOCK_ROWS = 144, /* queries at a time; a multiple of FV_MR */
-    MIN_TILES = 16,   /* forward: blocks of queries become tiles when there are fewer (picture, head) pairs */
+    AHEAD_BYTES = 384 << 10,
+    MIN_TILES = 16, /* forward: blocks of queries become tiles when there are fewer (picture, head) pairs */
 };
 
 typedef struct plan {
     int64_t n, heads, d, sq, sk;
     int64_t q_row, kv_row, width; /* floats from one position to the next: q and dq, k and v, y and dy */
     int64_t score_row, d_row;     /* rows of scores and of padded heads in scratch */
+    bool whole;                   /* a tile is a picture with all its heads, else a pair or some of its blocks */
     int64_t blocks, tile_blocks;  /* of queries */
     float scale;
     size_t table_at, scratch_at, total; /* bytes */
@@ -37,9 +39,10 @@ static plan make_plan(fv_type q, fv_type k, bool packed, const fv_attention_attr
     p.score_row = round_up(p.sk, 16);
     p.d_row = round_up(p.d, FV_OUTER_COLUMNS);
     p.blocks = fv_ceil_div(p.sq, BLOCK_ROWS);
+    p.whole = p.n >= MIN_TILES;
     const int64_t pairs = fv_max64(1, p.n * p.heads),
                   tiles = backward ? 1 : fv_min64(p.blocks, fv_ceil_div(MIN_TILES, pairs));
-    p.tile_blocks = fv_ceil_div(p.blocks, fv_max64(1, tiles));
+    p.tile_blocks = fv_ceil_div(p.blocks, fv_max64(1, p.whole ? 1 : tiles));
     const int64_t rows = fv_min64(p.sq, BLOCK_ROWS);
     const size_t by_key = fv_packed_floats(p.sk, p.d), by_head = fv_packed_floats(p.d, p.sk);
     p.scratch_floats = by_key + by_head + (size_t)(rows * p.score_row);
@@ -65,20 +68,49 @@ typedef struct job {
     float *dq, *dk, *dv;                          /* backward; may be NULL */
     ptrdiff_t *q_off, *score_off, *y_off, *d_off; /* [BLOCK_ROWS] */
     float *scratch;
+    bool packed;
+    int threads;
 } job;
 
 static const ptrdiff_t no_tap = 0;
 
 /* y rows = x rows times the packed [depth, columns] matrix b. */
 static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64_t depth, const float *b,
-                     int64_t columns, float *y, const ptrdiff_t *y_off) {
-    fv_row_gemm g = {.x = x, .x_off = x_off, .y_off = y_off, .rows = rows, .tap = &no_tap, .taps = 1, .depth = depth};
+                     int64_t columns, float *y, const ptrdiff_t *y_off, fv_ahead *ahead) {
+    fv_row_gemm g = {.x = x,
+                     .x_off = x_off,
+                     .y_off = y_off,
+                     .rows = rows,
+                     .tap = &no_tap,
+                     .taps = 1,
+                     .depth = depth,
+                     .ahead = ahead};
     for (int64_t c = 0; c < columns; c += FV_NR) {
         g.columns = (int)fv_min64(FV_NR, columns - c);
         g.b = b + c * depth;
         g.y = y + c;
         CPU(row_gemm)(&g);
     }
+}
+
+/* The operands of the picture that this thread will probably work on next. Only packed ones: they lie in one run. */
+static fv_ahead look_ahead(const job *j, int64_t picture, bool backward) {
+    const plan *p = &j->p;
+    const int64_t next = picture + j->threads, qkv = p->sq * p->q_row, y = p->sq * p->width;
+    fv_ahead ahead = {0};
+    if (!j->packed || next >= p->n || (qkv + 2 * y) * (int64_t)sizeof(float) > AHEAD_BYTES) return ahead;
+    const int64_t columns = fv_ceil_div(p->sk, FV_NR) + fv_ceil_div(p->d, FV_NR);
+    const int64_t tiles = p->heads * fv_ceil_div(p->sq, FV_MR) * columns * (backward ? 2 : 1);
+    const float *at[FV_AHEAD_RUNS] = {j->q + next * qkv, backward ? j->y + next * y : NULL,
+                                      backward ? j->dy + next * y : NULL};
+    for (int i = 0; i < FV_AHEAD_RUNS; i++) {
+        if (!at[i]) continue;
+        ahead.run[i].at = (const char *)at[i];
+        ahead.run[i].step = 64;
+        ahead.run[i].lines = (i ? y : qkv) * (int64_t)sizeof(float) / 64;
+        ahead.run[i].per_tile = fv_ceil_div(ahead.run[i].lines, fv_max64(1, tiles));
+    }
+    return ahead;
 }
 
 /* Pack rows [positions, d] as a [positions, d] matrix, or transposed as [d, positions]. Returns what follows dst. */
@@ -135,13 +167,9 @@ static void scale_row(float *y, int64_t n, float factor) {
     }
 }
 
-static void forward_tile(void *arg, int64_t tile, int thread) {
-    const job *j = arg;
+static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, float *keys, fv_ahead *ahead) {
     const plan *p = &j->p;
-    const int64_t tiles = fv_ceil_div(p->blocks, p->tile_blocks), pair = tile / tiles,
-                  first = tile % tiles * p->tile_blocks;
-    const int64_t n = pair / p->heads, head = pair % p->heads, kv = n * p->sk * p->kv_row + head * p->d;
-    float *keys = j->scratch + (size_t)thread * p->scratch_floats;
+    const int64_t pair = n * p->heads + head, kv = n * p->sk * p->kv_row + head * p->d;
     float *values = pack_turned(keys, j->k + kv, p->sk, p->d, p->kv_row);
     float *scores = pack_rows(values, j->v + kv, p->sk, p->d, p->kv_row);
     for (int64_t b = first; b < fv_min64(p->blocks, first + p->tile_blocks); b++) {
@@ -149,20 +177,36 @@ static void forward_tile(void *arg, int64_t tile, int thread) {
         float *y = j->out ? j->out + (n * p->sq + row) * p->width + head * p->d : NULL;
         float sum[BLOCK_ROWS];
         multiply(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, p->sk, scores,
-                 j->score_off);
+                 j->score_off, ahead);
         for (int64_t i = 0; i < rows; i++) {
             float top;
             sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, &top);
             if (j->out_lse) j->out_lse[pair * p->sq + row + i] = top + logf(sum[i]);
         }
         if (!y) continue;
-        multiply(scores, j->score_off, rows, p->sk, values, p->d, y, j->y_off);
+        multiply(scores, j->score_off, rows, p->sk, values, p->d, y, j->y_off, ahead);
         for (int64_t i = 0; i < rows; i++) scale_row(y + i * p->width, p->d, 1.0f / sum[i]);
     }
 }
 
-static void fill_tables(job *j, char *work) {
+static void forward_tile(void *arg, int64_t tile, int thread) {
+    const job *j = arg;
     const plan *p = &j->p;
+    float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
+    if (p->whole) {
+        fv_ahead ahead = look_ahead(j, tile, false);
+        for (int64_t head = 0; head < p->heads; head++) forward_pair(j, tile, head, 0, scratch, &ahead);
+        return;
+    }
+    const int64_t tiles = fv_ceil_div(p->blocks, p->tile_blocks), pair = tile / tiles;
+    forward_pair(j, pair / p->heads, pair % p->heads, tile % tiles * p->tile_blocks, scratch, NULL);
+}
+
+static void fill_tables(job *j, const fv_call *c, bool packed) {
+    const plan *p = &j->p;
+    char *work = c->workspace;
+    j->threads = fv_pool_threads(c->pool);
+    j->packed = packed;
     j->q_off = (ptrdiff_t *)(work + p->table_at);
     j->score_off = j->q_off + BLOCK_ROWS;
     j->y_off = j->score_off + BLOCK_ROWS;
@@ -187,8 +231,9 @@ void CPU(attention)(const fv_call *c) {
     j.out = fv_result_of(c, 0);
     j.out_lse = fv_result_of(c, 1);
     if (p->blocks == 0) return;
-    fill_tables(&j, c->workspace);
-    fv_pool_run(c->pool, p->n * p->heads * fv_ceil_div(p->blocks, p->tile_blocks), forward_tile, &j);
+    fill_tables(&j, c, packed);
+    const int64_t tiles = p->whole ? p->n : p->n * p->heads * fv_ceil_div(p->blocks, p->tile_blocks);
+    fv_pool_run(c->pool, tiles, forward_tile, &j);
 }
 
 /* ---------------------------------------------------------------- backward */
@@ -236,12 +281,10 @@ static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src
         }
 }
 
-static void backward_tile(void *arg, int64_t pair, int thread) {
-    const job *j = arg;
+static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_turned, fv_ahead *ahead) {
     const plan *p = &j->p;
-    const int64_t n = pair / p->heads, head = pair % p->heads, kv = n * p->sk * p->kv_row + head * p->d;
+    const int64_t pair = n * p->heads + head, kv = n * p->sk * p->kv_row + head * p->d;
     const int64_t block_rows = fv_min64(p->sq, BLOCK_ROWS), padded_keys = round_up(p->sk, FV_OUTER_ROWS);
-    float *keys_turned = j->scratch + (size_t)thread * p->scratch_floats;
     float *values_turned = pack_turned(keys_turned, j->k + kv, p->sk, p->d, p->kv_row);
     float *keys = pack_turned(values_turned, j->v + kv, p->sk, p->d, p->kv_row);
     float *scores = pack_rows(keys, j->k + kv, p->sk, p->d, p->kv_row);
@@ -253,8 +296,8 @@ static void backward_tile(void *arg, int64_t pair, int thread) {
         const int64_t q_at = (n * p->sq + row) * p->q_row + head * p->d;
         copy_rows(q, p->d_row, j->q + q_at, p->q_row, rows, p->d, 1.0f);
         copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d, 1.0f);
-        multiply(q, j->d_off, rows, p->d, keys_turned, p->sk, scores, j->score_off);
-        multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off);
+        multiply(q, j->d_off, rows, p->d, keys_turned, p->sk, scores, j->score_off, ahead);
+        multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off, ahead);
         for (int64_t i = 0; i < rows; i++) {
             const float delta = dot(dy + i * p->d_row, j->y + at + i * p->width, p->d);
             score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale,
@@ -263,12 +306,24 @@ static void backward_tile(void *arg, int64_t pair, int thread) {
         if (j->dk) sum_outer(p, ds, q, rows, dk, row > 0);
         if (j->dv) sum_outer(p, scores, dy, rows, dv, row > 0);
         if (j->dq) {
-            multiply(ds, j->score_off, rows, p->sk, keys, p->d, j->dq + q_at, j->q_off);
+            multiply(ds, j->score_off, rows, p->sk, keys, p->d, j->dq + q_at, j->q_off, ahead);
             copy_rows(j->dq + q_at, p->q_row, j->dq + q_at, p->q_row, rows, p->d, p->scale);
         }
     }
     if (j->dk) copy_rows(j->dk + kv, p->kv_row, dk, p->d_row, p->sk, p->d, p->scale);
     if (j->dv) copy_rows(j->dv + kv, p->kv_row, dv, p->d_row, p->sk, p->d, 1.0f);
+}
+
+static void backward_tile(void *arg, int64_t tile, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
+    if (p->whole) {
+        fv_ahead ahead = look_ahead(j, tile, true);
+        for (int64_t head = 0; head < p->heads; head++) backward_pair(j, tile, head, scratch, &ahead);
+        return;
+    }
+    backward_pair(j, tile / p->heads, tile % p->heads, scratch, NULL);
 }
 
 void CPU(attention_bwd)(const fv_call *c) {
@@ -290,6 +345,6 @@ void CPU(attention_bwd)(const fv_call *c) {
         if (j.dv) memset(j.dv, 0, fv_bytes(c->out[2].type));
         return;
     }
-    fill_tables(&j, c->workspace);
-    fv_pool_run(c->pool, p->n * p->heads, backward_tile, &j);
+    fill_tables(&j, c, packed);
+    fv_pool_run(c->pool, p->whole ? p->n : p->n * p->heads, backward_tile, &j);
 }

@@ -109,6 +109,7 @@ fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_
         int64_t fit = budget / fv_max64(1, whole * row_floats), wish = rows / positions;
         int64_t spread = fv_max64(n / units, fv_ceil_div(128, positions));
         u.images = fv_max64(1, fv_min64(fv_min64(fit, wish), fv_min64(spread, n)));
+        u.images = fv_ceil_div(n, fv_max64(1, fv_ceil_div(n, u.images))); /* even units */
         u.band = fv_max64(1, h->count);
     } else {
         int64_t fit = (budget / row_floats - extent_h) / h->source_step + 1;

@@ -203,15 +203,18 @@ static const float *dy_of(const job *j, const unit *u) {
     return j->dy + (u->image * s->oh + u->row) * s->ow * s->k;
 }
 
-/* What the next unit will read. Of dy only when it is all of it: then it lies in one run. */
-static void look_ahead(const job *j, unit *u, int64_t next) {
+/* What the next unit will read: its rows of x, and its rows of dy from `channel` on. */
+static void look_ahead(const job *j, unit *u, int64_t next, int64_t channel, int64_t channels) {
     const plan *p = &j->p;
     const unit n = unit_of(j, next);
-    u->ahead.lines[0] = CPU(conv_window_lines)(&n.window, &u->ahead.at[0]);
-    u->ahead.at[1] = (const char *)dy_of(j, &n);
-    if (p->ranges == 1)
-        u->ahead.lines[1] = n.images * n.rows * p->shape->ow * p->shape->k * (int64_t)sizeof(float) / 64;
-    if (u->ahead.lines[0] + u->ahead.lines[1] > AHEAD_LINES) u->ahead = (fv_ahead){0};
+    const int64_t rows = n.images * n.rows * p->shape->ow, row_bytes = p->shape->k * (int64_t)sizeof(float);
+    const bool all = channels == p->shape->k;
+    u->ahead.run[0].step = 64;
+    u->ahead.run[0].lines = CPU(conv_window_lines)(&n.window, &u->ahead.run[0].at);
+    u->ahead.run[1].at = (const char *)(dy_of(j, &n) + channel);
+    u->ahead.run[1].step = all ? 64 : row_bytes;
+    u->ahead.run[1].lines = all ? rows * row_bytes / 64 : rows * channels * (int64_t)sizeof(float) / 64;
+    if (u->ahead.run[0].lines + u->ahead.run[1].lines > AHEAD_LINES) u->ahead = (fv_ahead){0};
 }
 
 static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t tiles, float *sums, bool accumulate,
@@ -252,7 +255,9 @@ static void sum_item(void *arg, int64_t item, int thread) {
     float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
     for (int64_t i = unit0; i < unit1; i++) {
         unit u = unit_of(j, i);
-        if (i + 1 < unit1) look_ahead(j, &u, i + 1);
+        if (i + 1 < unit1 && p->shape->groups == 1)
+            look_ahead(j, &u, i + 1, tile0 * FV_OUTER_ROWS,
+                       fv_min64(p->shape->k, tile1 * FV_OUTER_ROWS) - tile0 * FV_OUTER_ROWS);
         for (int64_t tile = tile0; tile < tile1;) {
             const int64_t group = tile / p->tiles, end = fv_min64(tile1, (group + 1) * p->tiles);
             float *sums = j->sums + (part * p->all_tiles + tile) * FV_OUTER_ROWS * p->columns;

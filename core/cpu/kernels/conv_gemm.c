@@ -6,7 +6,10 @@ enum {
         640, /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
     WINDOW_FLOATS = 64 << 10, /* scratch of a thread: a quarter of a 1 MB second level cache */
     UNIT_ROWS = 512,
-    AHEAD_LINES = 6 << 10,   /* 384 KB */
+    AHEAD_LINES = 6 << 10, /* 384 KB */
+    L2_FLOATS = 128 << 10,
+    LARGE_UNITS = 4,
+    LARGE_PANELS = 8,
     MIN_TILES = 16,          /* cut columns as well when there are fewer units */
     PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
     STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
@@ -57,12 +60,17 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
         p.blocks = fv_ceil_div(p.depth, p.block);
     }
     p.merged = s->groups == 1 && p.blocks == 1 && s->dilation[1] == 1;
-    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, MIN_TILES, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    /* Weights that do not stay in the second-level cache are read again for every unit: fewer and larger units, and few
+     * enough columns at a time that their results stay. */
+    const bool large = p.depth * p.columns * s->r * s->s > L2_FLOATS;
+    const int64_t min_units = large ? LARGE_UNITS : MIN_TILES;
+    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, min_units, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    const int64_t units = fv_max64(1, p.units.image_units * p.units.bands);
     p.panels = fv_ceil_div(p.columns, FV_NR);
-    int64_t units = p.units.image_units * p.units.bands;
-    p.chunks = units >= MIN_TILES ? 1 : fv_max64(1, fv_min64(p.panels, fv_ceil_div(MIN_TILES, fv_max64(1, units))));
-    p.chunk_panels = fv_ceil_div(p.panels, p.chunks);
-    p.chunks = fv_ceil_div(p.panels, p.chunk_panels);
+    p.chunks = units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
+    if (large) p.chunks = fv_max64(p.chunks, fv_ceil_div(p.panels, LARGE_PANELS));
+    p.chunk_panels = fv_ceil_div(p.panels, fv_max64(1, p.chunks));
+    p.chunks = fv_ceil_div(p.panels, fv_max64(1, p.chunk_panels));
 
     p.table_rows = p.units.images * p.units.band * p.all[1].count;
     size_t weight = fv_packed_floats(p.columns, p.depth * s->r * s->s) * (size_t)s->groups;
@@ -274,11 +282,12 @@ static void look_ahead(const job *j, unit *u, int64_t tile) {
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
     unit_of(j, next, &win);
-    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.at[0]);
+    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
     if (lines > AHEAD_LINES) return;
     const int64_t tiles = fv_ceil_div(p->table_rows, FV_MR) * p->panels * p->blocks * p->phases[0] * p->phases[1];
-    u->ahead.lines[0] = lines;
-    u->ahead.per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
+    u->ahead.run[0].step = 64;
+    u->ahead.run[0].lines = lines;
+    u->ahead.run[0].per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
 }
 
 static void unit_tile(void *arg, int64_t tile, int thread) {

@@ -2,10 +2,13 @@
 #include "core/cpu/kernels/gemm.h"
 
 static void read_ahead(fv_ahead *ahead) {
-    const int run = ahead->lines[0] > 0 ? 0 : 1;
-    int64_t n = fv_min64(ahead->per_tile, ahead->lines[run]);
-    ahead->lines[run] -= n;
-    for (; n > 0; n--, ahead->at[run] += 64) __builtin_prefetch(ahead->at[run], 0, 2);
+    for (int i = 0; i < FV_AHEAD_RUNS; i++) {
+        int64_t n = fv_min64(ahead->run[i].per_tile, ahead->run[i].lines);
+        const char *at = ahead->run[i].at;
+        ahead->run[i].lines -= n;
+        for (; n > 0; n--, at += ahead->run[i].step) __builtin_prefetch(at, 0, 2);
+        ahead->run[i].at = at;
+    }
 }
 
 /* ---------------------------------------------------------------- row_gemm */
@@ -169,20 +172,20 @@ FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
     }
     const float *a = g->a, *b = g->b;
     const ptrdiff_t *b_off = g->b_off, lda = g->lda;
-    const char *ahead = (const char *)a;
-    ptrdiff_t line = 0;
-    const int run = g->ahead && g->ahead->lines[0] <= 0;
-    if (g->ahead && g->ahead->lines[run] > 0) {
-        ahead = g->ahead->at[run];
-        line = 64;
-        g->ahead->at[run] += g->count * line;
-        g->ahead->lines[run] -= g->count;
+    const char *ahead = (const char *)a; /* nothing left to ask for: the same line again and again */
+    ptrdiff_t step = 0;
+    const int run = g->ahead && g->ahead->run[0].lines <= 0;
+    if (g->ahead && g->ahead->run[run].lines > 0) {
+        ahead = g->ahead->run[run].at;
+        step = g->ahead->run[run].step;
+        g->ahead->run[run].at += step == 64 ? g->count * 64 : 64;
+        g->ahead->run[run].lines -= g->count;
     }
     for (int64_t p = 0; p < g->count; p++) {
         const float *column = b_off ? b + b_off[p] : b + p * g->ldb;
         vf w[FV_OUTER_VECTORS];
         __builtin_prefetch(ahead, 0, 2);
-        ahead += line;
+        ahead += step;
         FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(column + v * FV_VL);
         FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
             vf x = vf_set1(a[i]);

@@ -37,12 +37,17 @@
 #define FV_OUTER_VECTORS 3
 #define FV_OUTER_COLUMNS (FV_OUTER_VECTORS * FV_VL)
 
-/* Memory that the next unit of work will read, in two runs. While a kernel computes it asks for some of it, for the
- * second level cache: that hides most of what reading costs. Kernels advance the runs; lines are of 64 bytes. */
+/* Memory that will be read next, in up to three runs of 64-byte lines, `step` bytes apart. While a kernel computes it
+ * asks for some of them, for the second-level cache, and moves on in the run: that hides most of what reading costs.
+ * row_gemm, strip_gemm: per_tile lines of each run per register tile. outer_gemm: one line per p, of the first two
+ * runs; a run with another step than 64 is a matrix that is walked column by column. */
+#define FV_AHEAD_RUNS 3
 typedef struct fv_ahead {
-    const char *at[2];
-    int64_t lines[2];
-    int64_t per_tile; /* row_gemm, strip_gemm: lines per register tile. outer_gemm: one per p */
+    struct {
+        const char *at;
+        ptrdiff_t step;
+        int64_t lines, per_tile;
+    } run[FV_AHEAD_RUNS];
 } fv_ahead;
 
 typedef struct fv_row_gemm {
