@@ -8,8 +8,9 @@
  *     outputs  [ "logits" -> v, ... ]      named
  *     error                                the first one: the builder is sticky, so model code reads like mathematics
  *
- * Nodes are in program order: an operand is defined before it is used. Only state operations (assign and its kin, *_update)
- * change memory, and only that of PARAM and STATE values; a reader placed before them sees the old contents. */
+ * Nodes are in program order: an operand is defined before it is used. Only state operations (assign and its kin,
+ * *_update) change memory, and only that of PARAM and STATE values; a reader placed before them sees the old contents.
+ */
 #ifndef FV_CORE_GRAPH_H
 #define FV_CORE_GRAPH_H
 
@@ -23,7 +24,9 @@ typedef enum fv_op {
     FV_OP_COUNT
 } fv_op;
 
-typedef struct fv_value { int32_t id; } fv_value; /* id 0: no value */
+typedef struct fv_value {
+    int32_t id;
+} fv_value; /* id 0: no value */
 #define FV_NONE ((fv_value){0})
 
 /* ---------------------------------------------------------------- attributes: a typed struct per operation */
@@ -53,7 +56,9 @@ typedef struct fv_conv2d_bwd_attr {
     fv_conv2d_attr conv;
     int64_t dim[4]; /* shape of the result: x or w */
 } fv_conv2d_bwd_attr;
-typedef struct fv_matmul_attr { bool transpose_a, transpose_b; } fv_matmul_attr; /* of the last two dimensions */
+typedef struct fv_matmul_attr {
+    bool transpose_a, transpose_b;
+} fv_matmul_attr; /* of the last two dimensions */
 typedef struct fv_batch_norm_attr {
     double eps;
     fv_act_kind act; /* NONE or RELU: fused after the (optional) residual */
@@ -66,7 +71,9 @@ typedef struct fv_activation_attr {
     fv_act_kind kind;
     double alpha;
 } fv_activation_attr;
-typedef struct fv_scale_attr { double mul, add; } fv_scale_attr;
+typedef struct fv_scale_attr {
+    double mul, add;
+} fv_scale_attr;
 typedef struct fv_pool_attr {
     int32_t kernel[2], stride[2], pad[4]; /* stride 0 means kernel; pad: top, left, bottom, right */
     bool ceil_mode;
@@ -90,11 +97,15 @@ typedef struct fv_shape_attr {
     int32_t rank;
     int64_t dim[FV_MAX_RANK]; /* reshape: one -1 is inferred */
 } fv_shape_attr;
-typedef struct fv_transpose_attr { int32_t perm[FV_MAX_RANK]; } fv_transpose_attr; /* result dim i = operand dim perm[i] */
-typedef struct fv_concat_attr { int32_t axis; } fv_concat_attr;
+typedef struct fv_transpose_attr {
+    int32_t perm[FV_MAX_RANK];
+} fv_transpose_attr; /* result dim i = operand dim perm[i] */
+typedef struct fv_concat_attr {
+    int32_t axis;
+} fv_concat_attr;
 typedef struct fv_slice_attr {
     int64_t start[FV_MAX_RANK], size[FV_MAX_RANK], step[FV_MAX_RANK]; /* size = result dims; step >= 1 */
-    int64_t full[FV_MAX_RANK];                                       /* slice_bwd: dims of the result */
+    int64_t full[FV_MAX_RANK];                                        /* slice_bwd: dims of the result */
 } fv_slice_attr;
 typedef struct fv_pad_attr {
     int64_t before[FV_MAX_RANK], after[FV_MAX_RANK];
@@ -104,29 +115,45 @@ typedef struct fv_attention_attr {
     int32_t heads;
     double scale; /* 0 means 1/sqrt(head dimension) */
 } fv_attention_attr;
-typedef struct fv_dropout_attr { double p; } fv_dropout_attr;
+typedef struct fv_dropout_attr {
+    double p;
+} fv_dropout_attr;
 typedef enum fv_reduction { FV_REDUCE_MEAN, FV_REDUCE_SUM } fv_reduction;
 typedef struct fv_loss_attr {
     double label_smoothing;
     fv_reduction reduction; /* mean: as PyTorch, divided by the sum of the weights in use */
 } fv_loss_attr;
-typedef struct fv_topk_attr { int32_t k; } fv_topk_attr;
+typedef struct fv_topk_attr {
+    int32_t k;
+} fv_topk_attr;
 typedef enum fv_pad_mode { FV_PAD_ZERO, FV_PAD_REFLECT } fv_pad_mode;
 typedef struct fv_augment_attr {
     int64_t out_h, out_w;
     fv_pad_mode pad_mode; /* outside the picture: raw value 0, or mirrored without repeating the edge */
 } fv_augment_attr;
-typedef struct fv_lerp_attr { double weight, scale; } fv_lerp_attr;
+typedef struct fv_lerp_attr {
+    double weight, scale;
+} fv_lerp_attr;
 typedef struct fv_update_attr {
-    int32_t count;                        /* tensors in each list */
-    int32_t group;                        /* which of step.lr[], step.weight_decay[] */
-    double momentum, beta1, beta2, eps;   /* by kind */
-    double clip;                          /* > 0: gradients times min(1, clip / (norm + 1e-6)), norm from stats */
-    bool nesterov, decoupled;             /* decoupled: AdamW's weight decay */
+    int32_t count;                      /* tensors in each list */
+    int32_t group;                      /* which of step.lr[], step.weight_decay[] */
+    double momentum, beta1, beta2, eps; /* by kind */
+    double clip;                        /* > 0: gradients times min(1, clip / (norm + 1e-6)), norm from stats */
+    bool nesterov, decoupled;           /* decoupled: AdamW's weight decay */
 } fv_update_attr;
 
 /* Fields of one row of augment's record. Crop: source row of output row 0 and column 0 (may be negative). */
-enum { FV_AUG_TOP, FV_AUG_LEFT, FV_AUG_FLIP, FV_AUG_CUT_TOP, FV_AUG_CUT_LEFT, FV_AUG_CUT_H, FV_AUG_CUT_W, FV_AUG_RESERVED, FV_AUG_FIELDS };
+enum {
+    FV_AUG_TOP,
+    FV_AUG_LEFT,
+    FV_AUG_FLIP,
+    FV_AUG_CUT_TOP,
+    FV_AUG_CUT_LEFT,
+    FV_AUG_CUT_H,
+    FV_AUG_CUT_W,
+    FV_AUG_RESERVED,
+    FV_AUG_FIELDS
+};
 
 typedef union fv_attr {
     int none;
@@ -157,13 +184,22 @@ typedef union fv_attr {
 
 /* ---------------------------------------------------------------- parameters and state */
 
-typedef enum fv_role { FV_ROLE_WEIGHT, FV_ROLE_BUFFER, FV_ROLE_GRAD, FV_ROLE_MOMENT, FV_ROLE_EMA, FV_ROLE_DERIVED, FV_ROLE_COUNT } fv_role;
+typedef enum fv_role {
+    FV_ROLE_WEIGHT,
+    FV_ROLE_BUFFER,
+    FV_ROLE_GRAD,
+    FV_ROLE_MOMENT,
+    FV_ROLE_EMA,
+    FV_ROLE_DERIVED,
+    FV_ROLE_COUNT
+} fv_role;
 
 /* How a tensor lies in files, relative to memory. */
 typedef enum fv_layout_kind {
     FV_LAYOUT_PLAIN,      /* as in memory */
     FV_LAYOUT_OIHW,       /* memory [k,r,s,c], file [k,c,r,s] */
-    FV_LAYOUT_LINEAR_CHW, /* memory [out,h,w,c] flattened to [out,h*w*c], file [out,c*h*w]: a linear layer behind a flatten */
+    FV_LAYOUT_LINEAR_CHW, /* memory [out,h,w,c] flattened to [out,h*w*c], file [out,c*h*w]: a linear layer behind a
+                             flatten */
 } fv_layout_kind;
 typedef struct fv_layout {
     fv_layout_kind kind;
@@ -172,7 +208,13 @@ typedef struct fv_layout {
 #define FV_PLAIN ((fv_layout){FV_LAYOUT_PLAIN, 0, 0, 0})
 #define FV_OIHW ((fv_layout){FV_LAYOUT_OIHW, 0, 0, 0})
 
-typedef enum fv_init_kind { FV_INIT_CONSTANT, FV_INIT_UNIFORM, FV_INIT_NORMAL, FV_INIT_TRUNC_NORMAL, FV_INIT_DATA } fv_init_kind;
+typedef enum fv_init_kind {
+    FV_INIT_CONSTANT,
+    FV_INIT_UNIFORM,
+    FV_INIT_NORMAL,
+    FV_INIT_TRUNC_NORMAL,
+    FV_INIT_DATA
+} fv_init_kind;
 /* CONSTANT: a. UNIFORM: [a, b). NORMAL: mean a, deviation b. TRUNC_NORMAL: the same, redrawn outside [a - 2b, a + 2b].
  * DATA: from `data`, one double per element in memory order (sin-cos positions), alive as long as the graph. */
 typedef struct fv_init {
@@ -184,20 +226,28 @@ typedef struct fv_init {
 #define FV_ONES ((fv_init){FV_INIT_CONSTANT, 1, 0, NULL})
 
 typedef struct fv_decl {
-    const char *name; /* "layer1.0.conv1.weight"; moments "opt.<slot>.<param>", averages "ema.<param>", gradients "grad.<param>" */
+    const char *name; /* "layer1.0.conv1.weight"; moments "opt.<slot>.<param>", averages "ema.<param>", gradients
+                         "grad.<param>" */
     fv_type type;
     fv_role role;
     fv_layout layout;
     fv_init init;
-    bool no_decay;     /* norms, biases, tokens, positions: no weight decay */
-    bool frozen;       /* no gradient, no moment */
-    fv_value value;    /* its value in this graph */
-    fv_value of;       /* GRAD, MOMENT, EMA: the parameter it belongs to */
+    bool no_decay;  /* norms, biases, tokens, positions: no weight decay */
+    bool frozen;    /* no gradient, no moment */
+    fv_value value; /* its value in this graph */
+    fv_value of;    /* GRAD, MOMENT, EMA: the parameter it belongs to */
 } fv_decl;
 
 /* ---------------------------------------------------------------- the graph */
 
-typedef enum fv_val_kind { FV_VAL_NONE, FV_VAL_INPUT, FV_VAL_PARAM, FV_VAL_STATE, FV_VAL_CONST, FV_VAL_RESULT } fv_val_kind;
+typedef enum fv_val_kind {
+    FV_VAL_NONE,
+    FV_VAL_INPUT,
+    FV_VAL_PARAM,
+    FV_VAL_STATE,
+    FV_VAL_CONST,
+    FV_VAL_RESULT
+} fv_val_kind;
 
 typedef struct fv_val {
     fv_type type;
@@ -209,7 +259,13 @@ typedef struct fv_val {
     const double *data; /* CONST: one double per element */
 } fv_val;
 
-typedef enum fv_segment { FV_SEG_FORWARD_BACKWARD, FV_SEG_REDUCE, FV_SEG_CHECK, FV_SEG_UPDATE, FV_SEG_COUNT } fv_segment;
+typedef enum fv_segment {
+    FV_SEG_FORWARD_BACKWARD,
+    FV_SEG_REDUCE,
+    FV_SEG_CHECK,
+    FV_SEG_UPDATE,
+    FV_SEG_COUNT
+} fv_segment;
 
 typedef struct fv_node {
     fv_op op;
@@ -218,7 +274,7 @@ typedef struct fv_node {
     const char *scope;             /* "layer1.0": for messages, dumps and random streams */
     uint32_t stream;               /* random stream: fv_hash_name of the scope (dropout, drop_path) */
     fv_segment segment;
-    bool backward;                 /* made by autodiff */
+    bool backward; /* made by autodiff */
     fv_attr attr;
 } fv_node;
 
@@ -237,10 +293,10 @@ typedef struct fv_graph {
     fv_output *outputs;
     int32_t n_values, n_nodes, n_operands, n_decls, n_outputs;
     int32_t cap_values, cap_nodes, cap_operands, cap_decls, cap_outputs;
-    bool training;       /* layers build batch norm, dropout accordingly */
-    fv_segment segment;  /* of nodes made from now on */
-    bool in_backward;    /* nodes made from now on belong to the backward pass */
-    fv_status error;     /* first error; its text is in error_text */
+    bool training;      /* layers build batch norm, dropout accordingly */
+    fv_segment segment; /* of nodes made from now on */
+    bool in_backward;   /* nodes made from now on belong to the backward pass */
+    fv_status error;    /* first error; its text is in error_text */
     char error_text[512];
 } fv_graph;
 
@@ -266,11 +322,12 @@ fv_value fv_input(fv_scope s, const char *name, fv_type type);
 /* Values given now, one double per element; copied. */
 fv_value fv_const(fv_scope s, fv_type type, const double *data);
 fv_value fv_const_fill(fv_scope s, fv_type type, double value);
-/* A trainable parameter / a buffer (running statistics). The name is prefix + "." + name. The same name twice is an error. */
+/* A trainable parameter / a buffer (running statistics). The name is prefix + "." + name. The same name twice is an
+ * error. */
 fv_value fv_param(fv_scope s, const char *name, fv_type type, fv_layout layout, fv_init init, bool no_decay);
 fv_value fv_buffer(fv_scope s, const char *name, fv_type type, fv_init init);
-/* State that belongs to a parameter: GRAD ("grad.<param>"), EMA ("ema.<param>"), MOMENT ("opt.<slot>.<param>"). Type and
- * layout are the parameter's. `slot` only for MOMENT. */
+/* State that belongs to a parameter: GRAD ("grad.<param>"), EMA ("ema.<param>"), MOMENT ("opt.<slot>.<param>"). Type
+ * and layout are the parameter's. `slot` only for MOMENT. */
 fv_value fv_state_of(fv_graph *g, fv_value param, fv_role role, const char *slot);
 /* int64 [n], the key of each row of the batch: input "row_key", made on first use. */
 fv_value fv_row_key(fv_scope s, int64_t rows);
@@ -281,15 +338,20 @@ fv_value fv_find_value(const fv_graph *g, const char *name);  /* INPUT, PARAM or
 /* The type of a value; a null value or a failed graph gives rank 0 and dims of 0. */
 fv_type fv_typeof(const fv_graph *g, fv_value v);
 int64_t fv_dim(const fv_graph *g, fv_value v, int axis); /* axis < 0 counts from the end */
-static inline bool fv_is_none(fv_value v) { return v.id == 0; }
+static inline bool fv_is_none(fv_value v) {
+    return v.id == 0;
+}
 const fv_decl *fv_decl_of(const fv_graph *g, fv_value v); /* NULL unless PARAM or STATE */
 
-/* The one way a node comes to be: checks operands, infers result types (core/ops/), appends. Returns result 0 (FV_NONE for
- * ops without results or after an error). Result i is fv_result(v, i). For importers; model code uses core/ops.h. */
+/* The one way a node comes to be: checks operands, infers result types (core/ops/), appends. Returns result 0 (FV_NONE
+ * for ops without results or after an error). Result i is fv_result(v, i). For importers; model code uses core/ops.h.
+ */
 fv_value fv_op_node(fv_scope s, fv_op op, const fv_value *operands, int n, const fv_attr *attr);
 /* Give operand k of a node another value; operands that were not there before it become null. For passes. */
 bool fv_node_set_operand(fv_graph *g, int32_t node, int k, fv_value v);
-static inline fv_value fv_result(fv_value first, int i) { return (fv_value){first.id ? first.id + i : 0}; }
+static inline fv_value fv_result(fv_value first, int i) {
+    return (fv_value){first.id ? first.id + i : 0};
+}
 
 /* What ops.def and core/ops/ say of an operation. */
 typedef struct fv_infer {
@@ -302,7 +364,9 @@ typedef struct fv_infer {
     char why[256];     /* reason of failure */
 } fv_infer;
 bool fv_infer_fail(fv_infer *i, const char *fmt, ...) FV_PRINTF(2, 3); /* returns false */
-static inline bool fv_has(const fv_infer *i, int k) { return k < i->n_in && i->in[k].rank >= 0; }
+static inline bool fv_has(const fv_infer *i, int k) {
+    return k < i->n_in && i->in[k].rank >= 0;
+}
 
 /* Gradient rule: given the gradients of the results (FV_NONE where none flows), fill din[i] where want[i]. */
 typedef struct fv_grad_args {
@@ -322,8 +386,8 @@ typedef struct fv_op_info {
     bool mutates;                                    /* changes its state operands in place */
 } fv_op_info;
 const fv_op_info *fv_op_get(fv_op op);
-/* Whether the node changes the contents of its operand k in place (the state of a state op; parameters, moments and averages of
- * an update op). */
+/* Whether the node changes the contents of its operand k in place (the state of a state op; parameters, moments and
+ * averages of an update op). */
 bool fv_op_mutates_operand(const fv_node *node, int k);
 
 /* What a node costs: floating-point operations, and bytes. */
@@ -332,11 +396,13 @@ double fv_node_bytes(const fv_graph *g, const fv_node *node); /* operands read +
 
 /* Readable text, one line per node; lives in the graph's arena. NULL and ctx->error on memory shortage. */
 const char *fv_graph_dump(fv_graph *g);
-/* Invariants: order, arity, types as the rules infer them, state changed only by state ops. FV_E_INTERNAL with the node. */
+/* Invariants: order, arity, types as the rules infer them, state changed only by state ops. FV_E_INTERNAL with the
+ * node. */
 fv_status fv_graph_verify(fv_graph *g);
 /* Precision pass: every float32 value and declaration becomes `to` (FV_F64 for the reference backend). */
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to);
-/* Fusion pass, before differentiation: batch_norm (+ add) + relu become one node. Dead nodes are dropped. Returns how many. */
+/* Fusion pass, before differentiation: batch_norm (+ add) + relu become one node. Dead nodes are dropped. Returns how
+ * many. */
 int fv_graph_fuse(fv_graph *g);
 
 /* ---------------------------------------------------------------- autodiff: graph to graph */

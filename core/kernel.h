@@ -2,9 +2,9 @@
  *
  *   static void cpu_linear(const fv_call *c) { const float *x = c->in[0].data; ... c->out[0].data ... }
  *
- * In place: for activation, activation_bwd, add, sub, mul, scale, dropout, drop_path, batch_norm_infer and batch_norm_bwd the planner may
- * let result 0 share the memory of an operand of the same shape (batch_norm_*: operand 0). Read an element before you write it, and
- * promise the compiler no `restrict` between them.
+ * In place: for activation, activation_bwd, add, sub, mul, scale, dropout, drop_path, batch_norm_infer and
+ * batch_norm_bwd the planner may let result 0 share the memory of an operand of the same shape (batch_norm_*: operand
+ * 0). Read an element before you write it, and promise the compiler no `restrict` between them.
  *
  * Shapes were checked when the graph was built; kernels validate nothing but data (labels), through fv_kernel_fault. */
 #ifndef FV_CORE_KERNEL_H
@@ -26,9 +26,9 @@ typedef struct fv_call {
     const fv_tensor *in;  /* absent operands have data NULL. State ops write through in[...].data */
     const fv_tensor *out; /* results nobody reads may have data NULL: do not compute them */
     const fv_step *step;
-    void *workspace;      /* 64-byte aligned, `workspace_bytes` as the backend asked for; contents undefined */
+    void *workspace; /* 64-byte aligned, `workspace_bytes` as the backend asked for; contents undefined */
     size_t workspace_bytes;
-    fv_pool *pool;        /* ref: NULL */
+    fv_pool *pool; /* ref: NULL */
     fv_device *device;
     fv_fault *fault;
 } fv_call;
@@ -38,8 +38,10 @@ typedef void (*fv_kernel)(const fv_call *c);
 /* Record a fault (the first wins; thread-safe). The program reports it after the step. */
 void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 
-/* Shared by ref and cpu: compile a plan to an array of calls. kernels[op][0] takes float32, [1] float64; NULL: not supported. */
-fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2], fv_exec **out);
+/* Shared by ref and cpu: compile a plan to an array of calls. kernels[op][0] takes float32, [1] float64; NULL: not
+ * supported. */
+fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
+                          fv_exec **out);
 fv_status fv_host_enqueue(fv_exec *exec, fv_segment segment);
 fv_status fv_host_set_step(fv_exec *exec, const fv_step *step);
 fv_status fv_host_fault(fv_exec *exec);
@@ -49,8 +51,8 @@ void fv_host_free(fv_device *dev, void *ptr, size_t bytes);
 fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);
 fv_status fv_host_wait(fv_device *dev);
 
-/* Seconds per node since the exec was made, for `fovea bench --profile`: fills seconds[node] (n_nodes of them). Timing is
- * off until the first call with on = true. */
+/* Seconds per node since the exec was made, for `fovea bench --profile`: fills seconds[node] (n_nodes of them). Timing
+ * is off until the first call with on = true. */
 void fv_host_profile(fv_exec *exec, bool on);
 const double *fv_host_node_seconds(const fv_exec *exec);
 

@@ -1,6 +1,6 @@
-/* ops.h: the typed builders, one per operation that a model writes. Each appends a node and returns its first result; shapes
- * are checked when the node is built and the first error sticks to the graph (graph.h). See ops.def for operands and
- * results, core/ops/ for shape and gradient rules, core/ref/ for what each computes. */
+/* ops.h: the typed builders, one per operation that a model writes. Each appends a node and returns its first result;
+ * shapes are checked when the node is built and the first error sticks to the graph (graph.h). See ops.def for operands
+ * and results, core/ops/ for shape and gradient rules, core/ref/ for what each computes. */
 #ifndef FV_CORE_OPS_H
 #define FV_CORE_OPS_H
 
@@ -16,7 +16,8 @@ fv_value fv_matmul(fv_scope s, fv_value a, fv_value b, fv_matmul_attr attr);
 /* Batch norm with the batch's own statistics. Results: y, mean [c], biased variance [c] (fv_result(y, 1), (y, 2)). */
 fv_value fv_batch_norm(fv_scope s, fv_value x, fv_value gamma, fv_value beta, double eps);
 /* With given statistics (evaluation, frozen batch norm). */
-fv_value fv_batch_norm_infer(fv_scope s, fv_value x, fv_value mean, fv_value var, fv_value gamma, fv_value beta, double eps);
+fv_value fv_batch_norm_infer(fv_scope s, fv_value x, fv_value mean, fv_value var, fv_value gamma, fv_value beta,
+                             double eps);
 /* Over the last dimension; gamma, beta [c] or FV_NONE. */
 fv_value fv_layer_norm(fv_scope s, fv_value x, fv_value gamma, fv_value beta, double eps);
 fv_value fv_group_norm(fv_scope s, fv_value x, fv_value gamma, fv_value beta, int groups, double eps);
@@ -41,7 +42,8 @@ fv_value fv_sub(fv_scope s, fv_value a, fv_value b);
 fv_value fv_mul(fv_scope s, fv_value a, fv_value b);
 fv_value fv_scale(fv_scope s, fv_value x, double mul, double add); /* mul * x + add */
 
-fv_value fv_max_pool2d(fv_scope s, fv_value x, fv_pool_attr attr); /* windows of at most 255 places; padding never wins */
+fv_value fv_max_pool2d(fv_scope s, fv_value x,
+                       fv_pool_attr attr); /* windows of at most 255 places; padding never wins */
 fv_value fv_avg_pool2d(fv_scope s, fv_value x, fv_pool_attr attr);
 fv_value fv_global_avg_pool(fv_scope s, fv_value x); /* [n,h,w,c] -> [n,c] */
 fv_value fv_resize(fv_scope s, fv_value x, fv_resize_attr attr);
@@ -53,7 +55,7 @@ fv_value fv_mean(fv_scope s, fv_value x, uint32_t axes, bool keepdim);
 fv_value fv_broadcast(fv_scope s, fv_value x, int rank, const int64_t *dim);
 /* The same elements in another shape; one dimension may be -1. fv_reshape_to(s, x, 2, -1) */
 fv_value fv_reshape(fv_scope s, fv_value x, int rank, const int64_t *dim);
-#define fv_reshape_to(s, x, ...)                                                                                       \
+#define fv_reshape_to(s, x, ...) \
     fv_reshape((s), (x), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
 fv_value fv_flatten(fv_scope s, fv_value x); /* [n,...] -> [n, rest] */
 fv_value fv_transpose(fv_scope s, fv_value x, const int32_t *perm);
@@ -67,19 +69,24 @@ fv_value fv_softmax(fv_scope s, fv_value x);
 /* Scaled dot-product attention; k and v FV_NONE: x is qkv [n,s,3*heads*d]. scale 0 means 1/sqrt(d). */
 fv_value fv_attention(fv_scope s, fv_value q, fv_value k, fv_value v, int heads, double scale);
 
-/* In a graph that is not training, or with p = 0, these return x. The stream comes from the scope's name: give each its own. */
+/* In a graph that is not training, or with p = 0, these return x. The stream comes from the scope's name: give each its
+ * own. */
 fv_value fv_dropout(fv_scope s, fv_value x, double p);
 fv_value fv_drop_path(fv_scope s, fv_value x, double p);
 
 /* -> loss []; row_loss [n] is fv_result(loss, 1). */
-fv_value fv_softmax_cross_entropy(fv_scope s, fv_value logits, fv_value target, fv_value row_weight, fv_value class_weight, fv_loss_attr attr);
-fv_value fv_bce_with_logits(fv_scope s, fv_value logits, fv_value target, fv_value row_weight, fv_value pos_weight, fv_loss_attr attr);
+fv_value fv_softmax_cross_entropy(fv_scope s, fv_value logits, fv_value target, fv_value row_weight,
+                                  fv_value class_weight, fv_loss_attr attr);
+fv_value fv_bce_with_logits(fv_scope s, fv_value logits, fv_value target, fv_value row_weight, fv_value pos_weight,
+                            fv_loss_attr attr);
 fv_value fv_topk_correct(fv_scope s, fv_value logits, fv_value labels, fv_value row_weight, int k);
 
-/* (images / 255 - mean) / std after crop, flip and cutout by the record (FV_AUG_*); cut pixels become 0 after normalising. */
+/* (images / 255 - mean) / std after crop, flip and cutout by the record (FV_AUG_*); cut pixels become 0 after
+ * normalising. */
 fv_value fv_augment(fv_scope s, fv_value images, fv_value record, fv_value mean, fv_value std, fv_augment_attr attr);
 
-/* Changes of state (a parameter or buffer): = value, += value, += weight * (scale * value - state), = constant, += 1 (int64). */
+/* Changes of state (a parameter or buffer): = value, += value, += weight * (scale * value - state), = constant, += 1
+ * (int64). */
 void fv_assign(fv_scope s, fv_value state, fv_value value);
 void fv_accumulate(fv_scope s, fv_value state, fv_value value);
 void fv_lerp_assign(fv_scope s, fv_value state, fv_value value, double weight, double scale);

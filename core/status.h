@@ -24,17 +24,17 @@
 #endif
 
 /* X(name, code, text). The codes are the exit codes of the program. */
-#define FV_STATUS_TABLE(X)                                                                                             \
-    X(FV_OK, 0, "ok")                                                                                                  \
-    X(FV_E_INTERNAL, 1, "internal error")                                                                              \
-    X(FV_E_USAGE, 2, "usage")                                                                                          \
-    X(FV_E_DATA, 3, "data")                                                                                            \
-    X(FV_E_MODEL, 4, "model or checkpoint")                                                                            \
-    X(FV_E_IO, 5, "input/output")                                                                                      \
-    X(FV_E_MEMORY, 6, "memory or device")                                                                              \
-    X(FV_E_NUMERIC, 7, "numerics: non-finite or diverged")                                                             \
-    X(FV_E_BUSY, 8, "run folder in use")                                                                               \
-    X(FV_E_RANK, 9, "a rank was lost")                                                                                 \
+#define FV_STATUS_TABLE(X) \
+    X(FV_OK, 0, "ok") \
+    X(FV_E_INTERNAL, 1, "internal error") \
+    X(FV_E_USAGE, 2, "usage") \
+    X(FV_E_DATA, 3, "data") \
+    X(FV_E_MODEL, 4, "model or checkpoint") \
+    X(FV_E_IO, 5, "input/output") \
+    X(FV_E_MEMORY, 6, "memory or device") \
+    X(FV_E_NUMERIC, 7, "numerics: non-finite or diverged") \
+    X(FV_E_BUSY, 8, "run folder in use") \
+    X(FV_E_RANK, 9, "a rank was lost") \
     X(FV_E_GATE, 10, "a gate was not met")
 
 typedef enum fv_status {
@@ -86,13 +86,16 @@ typedef struct fv_ctx {
     fv_error error;
 } fv_ctx;
 
-/* A context with malloc, POSIX files and no log. It owns nothing: there is no destroy call. Give each thread its own copy. */
+/* A context with malloc, POSIX files and no log. It owns nothing: there is no destroy call. Give each thread its own
+ * copy. */
 void fv_ctx_init(fv_ctx *ctx);
 
-/* Record an error and return `code`, so that `return fv_fail(ctx, FV_E_DATA, "...")` reads well. Clears hint, path, offset. */
+/* Record an error and return `code`, so that `return fv_fail(ctx, FV_E_DATA, "...")` reads well. Clears hint, path,
+ * offset. */
 fv_status fv_fail(fv_ctx *ctx, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 /* The same with the path (and byte offset, or -1) that the message is about; the message should not repeat the path. */
-fv_status fv_fail_at(fv_ctx *ctx, fv_status code, const char *path, int64_t offset, const char *fmt, ...) FV_PRINTF(5, 6);
+fv_status fv_fail_at(fv_ctx *ctx, fv_status code, const char *path, int64_t offset, const char *fmt, ...)
+    FV_PRINTF(5, 6);
 /* Say how to mend it; returns the code of the recorded error. */
 fv_status fv_hint(fv_ctx *ctx, const char *fmt, ...) FV_PRINTF(2, 3);
 /* Record that `bytes` could not be had for `what`: FV_E_MEMORY. */
@@ -113,10 +116,10 @@ bool fv_size_mul(size_t a, size_t b, size_t *out);
 bool fv_size_add(size_t a, size_t b, size_t *out);
 
 /* FV_TRY(expr): leave the function with the status when it is not FV_OK. */
-#define FV_TRY(expr)                                                                                                   \
-    do {                                                                                                               \
-        fv_status fv_try_ = (expr);                                                                                    \
-        if (fv_try_ != FV_OK) return fv_try_;                                                                          \
+#define FV_TRY(expr) \
+    do { \
+        fv_status fv_try_ = (expr); \
+        if (fv_try_ != FV_OK) return fv_try_; \
     } while (0)
 
 #endif

@@ -1,9 +1,9 @@
-/* store.h: one place for each parameter and its companions, in flat memory per role on a device. A store outlives programs and
- * is shared by the train and eval programs of a model.
+/* store.h: one place for each parameter and its companions, in flat memory per role on a device. A store outlives
+ * programs and is shared by the train and eval programs of a model.
  *
- *   slots   "conv1.weight" WEIGHT ─┐     "bn1.running_mean" BUFFER     "grad.conv1.weight" GRAD     "opt.momentum.conv1.weight" MOMENT
- *                                  ▼
- *   WEIGHT [ conv1.weight | bn1.weight | ... ]   (offsets are multiples of 64 bytes; GRAD, MOMENT, EMA in the same order)
+ *   slots   "conv1.weight" WEIGHT ─┐     "bn1.running_mean" BUFFER     "grad.conv1.weight" GRAD
+ * "opt.momentum.conv1.weight" MOMENT ▼ WEIGHT [ conv1.weight | bn1.weight | ... ]   (offsets are multiples of 64 bytes;
+ * GRAD, MOMENT, EMA in the same order)
  */
 #ifndef FV_CORE_STORE_H
 #define FV_CORE_STORE_H
@@ -15,10 +15,10 @@ typedef struct fv_slot {
     fv_type type; /* in memory */
     fv_role role;
     fv_layout layout;
-    fv_init init;      /* init.data is copied */
+    fv_init init; /* init.data is copied */
     bool no_decay, frozen;
-    int32_t of;        /* GRAD, MOMENT, EMA: index of the parameter's slot; else -1 */
-    void *data;        /* device pointer, NULL before fv_store_commit */
+    int32_t of; /* GRAD, MOMENT, EMA: index of the parameter's slot; else -1 */
+    void *data; /* device pointer, NULL before fv_store_commit */
 } fv_slot;
 
 typedef struct fv_store fv_store;
@@ -29,7 +29,8 @@ void fv_store_destroy(fv_store *store);
 
 /* Add the declarations of a graph that the store lacks; those it has must agree in type and role (FV_E_MODEL). */
 fv_status fv_store_bind(fv_store *store, const fv_graph *g);
-/* Allocate memory for slots that have none and give them their initial values: draws depend on (seed, slot name) only. */
+/* Allocate memory for slots that have none and give them their initial values: draws depend on (seed, slot name) only.
+ */
 fv_status fv_store_commit(fv_store *store, uint64_t seed);
 
 /* Slots by number, in the order in which they were bound. */
@@ -38,7 +39,8 @@ const fv_slot *fv_store_slot(const fv_store *store, int32_t i);
 int32_t fv_store_find(const fv_store *store, const char *name); /* -1: none */
 size_t fv_store_role_bytes(const fv_store *store, fv_role role);
 
-/* Copy a slot to or from host memory in *file* order (OIHW etc.); `bytes` must be fv_bytes(type). Types as in the slot. */
+/* Copy a slot to or from host memory in *file* order (OIHW etc.); `bytes` must be fv_bytes(type). Types as in the slot.
+ */
 fv_status fv_store_read(fv_store *store, int32_t slot, void *host, size_t bytes);
 fv_status fv_store_write(fv_store *store, int32_t slot, const void *host, size_t bytes);
 /* Shape as files have it. */

@@ -8,13 +8,13 @@
 #define FV_MAX_RANK 6
 
 /* X(name, text, bytes, safetensors name) */
-#define FV_DTYPE_TABLE(X)                                                                                              \
-    X(FV_F32, "f32", 4, "F32")                                                                                         \
-    X(FV_F64, "f64", 8, "F64")                                                                                         \
-    X(FV_BF16, "bf16", 2, "BF16")                                                                                      \
-    X(FV_F16, "f16", 2, "F16")                                                                                         \
-    X(FV_I64, "i64", 8, "I64")                                                                                         \
-    X(FV_I32, "i32", 4, "I32")                                                                                         \
+#define FV_DTYPE_TABLE(X) \
+    X(FV_F32, "f32", 4, "F32") \
+    X(FV_F64, "f64", 8, "F64") \
+    X(FV_BF16, "bf16", 2, "BF16") \
+    X(FV_F16, "f16", 2, "F16") \
+    X(FV_I64, "i64", 8, "I64") \
+    X(FV_I32, "i32", 4, "I32") \
     X(FV_U8, "u8", 1, "U8")
 
 typedef enum fv_dtype {
@@ -35,7 +35,7 @@ typedef struct fv_type {
 } fv_type;
 
 /* fv_shape(FV_F32, n, h, w, c) */
-#define fv_shape(dtype, ...)                                                                                           \
+#define fv_shape(dtype, ...) \
     fv_type_make((dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
 fv_type fv_type_make(fv_dtype dtype, int rank, const int64_t *dim);
 fv_type fv_scalar(fv_dtype dtype);

@@ -42,8 +42,8 @@ fv_value fv_layer_norm_layer(fv_scope s, fv_value x, double eps);
 fv_value fv_conv_bn_act(fv_scope s, const char *conv, const char *bn, fv_value x, fv_conv_cfg cfg, fv_bn_cfg bn_cfg,
                         fv_act_kind act);
 
-/* Pictures as the loader gives them: inputs "images" u8 [n,h,w,c] and "record", cropped, flipped, cut and normalised by mean and
- * std (c of each, of pixels in [0,1]) -> [n,h,w,c]. */
+/* Pictures as the loader gives them: inputs "images" u8 [n,h,w,c] and "record", cropped, flipped, cut and normalised by
+ * mean and std (c of each, of pixels in [0,1]) -> [n,h,w,c]. */
 fv_value fv_picture_input(fv_scope s, int64_t n, int64_t h, int64_t w, int64_t c, const double *mean, const double *std,
                           fv_pad_mode pad_mode);
 
@@ -78,11 +78,12 @@ fv_value fv_model_build(fv_graph *g, const char *name, fv_value x, const fv_mode
 
 /* ---- a trained model, ready to classify pictures one by one */
 typedef struct fv_classifier fv_classifier;
-/* From a folder with model.safetensors and config.json, as training writes it and timm reads it. The device is borrowed. */
+/* From a folder with model.safetensors and config.json, as training writes it and timm reads it. The device is
+ * borrowed. */
 fv_status fv_classifier_open(fv_ctx *ctx, fv_device *dev, const char *folder, fv_classifier **out);
 void fv_classifier_close(fv_classifier *c);
-/* pixels: u8 [height,width,channels] of the model's input size (fv_classifier_config). Gives the class of the highest probability;
- * probability, if not NULL, takes all of them. */
+/* pixels: u8 [height,width,channels] of the model's input size (fv_classifier_config). Gives the class of the highest
+ * probability; probability, if not NULL, takes all of them. */
 fv_status fv_classify(fv_classifier *c, const uint8_t *pixels, int64_t *class_index, float *probability);
 const fv_model_config *fv_classifier_config(const fv_classifier *c);
 /* Name of a class; "class 7" where the model has no names. Valid until the next call. */

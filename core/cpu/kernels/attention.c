@@ -127,37 +127,35 @@ static float *pack_turned(float *dst, const float *src, int64_t positions, int64
 
 /* ---------------------------------------------------------------- forward */
 
-/* Scores of one query become exponentials; returns their sum, and the largest score in *top. */
-static float exponentials(float *s, int64_t n, float scale, float *top) {
+/* Scores of one query become exponentials; returns their sum, and the largest score in *top. The row is padded to whole
+ * vectors; `mask` is 0 in the lanes of its last vector that are scores and -inf in the others. */
+static float exponentials(float *s, int64_t n, float scale, vf mask, float *top) {
     const vf factor = vf_set1(scale);
-    const int64_t whole = n - n % FV_VL;
-    const int tail = (int)(n - whole);
-    vf most = vf_set1(-INFINITY);
-    for (int64_t i = 0; i < whole; i += FV_VL) {
-        vf t = factor * vf_load(s + i);
+    const int64_t last = (n - 1) / FV_VL * FV_VL;
+    const vf tail = vf_fma(vf_load_n(s + last, (int)(n - last)), factor, mask);
+    vf most = tail;
+    for (int64_t i = 0; i < last; i += FV_VL) {
+        const vf t = factor * vf_load(s + i);
         vf_store(s + i, t);
         most = vf_max(t, most);
     }
-    float largest = n >= FV_VL ? vf_max_lane(most) : -INFINITY;
-    for (int64_t i = whole; i < n; i++) {
-        s[i] *= scale;
-        largest = s[i] > largest ? s[i] : largest;
-    }
-    vf sum = vf_zero();
-    for (int64_t i = 0; i < whole; i += FV_VL) {
-        vf e = vf_exp(vf_load(s + i) - vf_set1(largest));
+    *top = vf_max_lane(most);
+    const vf largest = vf_set1(*top);
+    vf sum = vf_exp(tail - largest);
+    vf_store(s + last, sum);
+    for (int64_t i = 0; i < last; i += FV_VL) {
+        const vf e = vf_exp(vf_load(s + i) - largest);
         vf_store(s + i, e);
         sum += e;
     }
-    if (tail) {
-        float last[FV_VL] = {0};
-        vf_store(last, vf_exp(vf_load_n(s + whole, tail) - vf_set1(largest)));
-        for (int i = tail; i < FV_VL; i++) last[i] = 0.0f;
-        sum += vf_load(last);
-        vf_store_n(s + whole, vf_load(last), tail);
-    }
-    *top = largest;
     return vf_sum(sum);
+}
+
+/* 0 in the first lanes of the last vector of n, -inf in those behind them. */
+static vf last_mask(int64_t n) {
+    float lanes[FV_VL];
+    for (int i = 0; i < FV_VL; i++) lanes[i] = i <= (n - 1) % FV_VL ? 0.0f : -INFINITY;
+    return vf_load(lanes);
 }
 
 static void scale_row(float *y, int64_t n, float factor) {
@@ -170,6 +168,7 @@ static void scale_row(float *y, int64_t n, float factor) {
 static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, float *keys, fv_ahead *ahead) {
     const plan *p = &j->p;
     const int64_t pair = n * p->heads + head, kv = n * p->sk * p->kv_row + head * p->d;
+    const vf mask = last_mask(p->sk);
     float *values = pack_turned(keys, j->k + kv, p->sk, p->d, p->kv_row);
     float *scores = pack_rows(values, j->v + kv, p->sk, p->d, p->kv_row);
     for (int64_t b = first; b < fv_min64(p->blocks, first + p->tile_blocks); b++) {
@@ -180,7 +179,7 @@ static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, f
                  j->score_off, ahead);
         for (int64_t i = 0; i < rows; i++) {
             float top;
-            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, &top);
+            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, mask, &top);
             if (j->out_lse) j->out_lse[pair * p->sq + row + i] = top + logf(sum[i]);
         }
         if (!y) continue;
@@ -230,7 +229,12 @@ void CPU(attention)(const fv_call *c) {
     j.v = packed ? j.q + 2 * p->width : fv_operand(c, 2);
     j.out = fv_result_of(c, 0);
     j.out_lse = fv_result_of(c, 1);
-    if (p->blocks == 0) return;
+    if (p->blocks == 0 || p->sk == 0) {
+        /* sums over nothing */
+        if (j.out) memset(j.out, 0, fv_bytes(c->out[0].type));
+        for (int64_t i = 0; j.out_lse && i < fv_count(c->out[1].type); i++) j.out_lse[i] = -INFINITY;
+        return;
+    }
     fill_tables(&j, c, packed);
     const int64_t tiles = p->whole ? p->n : p->n * p->heads * fv_ceil_div(p->blocks, p->tile_blocks);
     fv_pool_run(c->pool, tiles, forward_tile, &j);

@@ -125,7 +125,7 @@ STRIP(6)
 STRIP(7)
 STRIP(8)
 
-    static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y, int64_t x_step) {
+static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y, int64_t x_step) {
     static void (*const run[])(const strip *) = {strip_1, strip_2, strip_3, strip_4,
                                                  strip_5, strip_6, strip_7, strip_8};
     const plan *p = &j->p;
@@ -246,9 +246,10 @@ TAP_SUMS(4)
 TAP_SUMS(5)
 TAP_SUMS(6)
 TAP_SUMS(7)
-TAP_SUMS(8) TAP_SUMS(9)
+TAP_SUMS(8)
+TAP_SUMS(9)
 
-    static void sum_unit(const job *j, const unit *u, const float *window, float *sums) {
+static void sum_unit(const job *j, const unit *u, const float *window, float *sums) {
     static void (*const run[])(const tap_sums *) = {tap_sums_1, tap_sums_2, tap_sums_3, tap_sums_4, tap_sums_5,
                                                     tap_sums_6, tap_sums_7, tap_sums_8, tap_sums_9};
     const plan *p = &j->p;

@@ -110,7 +110,7 @@ static void dropout_row(const dropout_args *a, int64_t row, int64_t begin, int64
     const uint32_t key = fv_fold((uint64_t)a->row_key[row]);
     const vi limit = (vi)vu_set1(a->threshold);
     const vf factor = vf_set1(a->factor);
-    vu lane;
+    vu lane = {0};
     for (int i = 0; i < FV_VL; i++) lane[i] = (uint32_t)(i % 4 * (FV_VL / 4) + i / 4);
     for (int64_t e = begin; e < end; e += DRAWS) {
         const uint64_t first = (uint64_t)e / 4;

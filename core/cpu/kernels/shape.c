@@ -42,7 +42,7 @@ static transpose_args transpose_of(const fv_call *c) {
     const fv_type *x = &c->in[0].type;
     const int32_t *perm = c->attr->transpose.perm;
     transpose_args a = {.x = c->in[0].data, .y = c->out[0].data};
-    int64_t x_stride[FV_MAX_RANK], s = 1;
+    int64_t x_stride[FV_MAX_RANK] = {0}, s = 1;
     for (int i = x->rank - 1; i >= 0; s *= x->dim[i--]) x_stride[i] = s;
     for (int i = 0; i < x->rank; i++) {
         const int64_t dim = x->dim[perm[i]], from = x_stride[perm[i]];
