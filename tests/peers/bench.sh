@@ -24,8 +24,8 @@ unset OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS OPENBLAS_L2_SIZE # either side choo
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 
-field() { # field NAME: that member of each line of JSON on standard input
-    sed -nE "s/.*\"$1\": ?\"?([^,\"}]*)[\",}].*/\1/p"
+field() { # field NAME: that member, a number or a text, of each line of JSON on standard input
+    sed -nE "s/.*\"$1\": ?(\"([^\"]*)\"|([^,}]*)).*/\2\3/p"
 }
 median() { # of the numbers on standard input, one per line
     sort -g | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
@@ -45,6 +45,9 @@ theirs() { # theirs MODEL MODE LAYOUT SECONDS
 peer=$("$python" -c 'import timm, torch; print("PyTorch", torch.__version__)' 2>/dev/null) || peer=
 if [ -z "$peer" ]; then
     echo "bench: $python has no torch and timm (tests/peers/requirements.txt; FOVEA_PEER_PYTHON names another): only ours is measured" >&2
+fi
+if [[ $peer == *+cu* ]]; then
+    echo "bench: this PyTorch is a CUDA build, which loads large libraries that it does not use here: compare memory with a CPU build" >&2
 fi
 awk '$1 > 0.5 { print "bench: the load is " $1 ": other programs are running, and the figures will show it" }' /proc/loadavg >&2
 
@@ -80,7 +83,7 @@ Measured on $(date -u +%F) with \`make bench\` ($("$program" version)): batch $b
 
 - processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 - ours: $(ours resnet20 infer | field device)
-- peer: ${peer:-not measured}
+- peer: ${peer:-not measured}${peer:+, of whose memory $(theirs resnet20 infer nhwc 0 | field import_mb | xargs printf %.0f) MB are there after importing it}
 
 | model | mode | Fovea images/s | Fovea MB | PyTorch images/s | PyTorch MB | its layout | speed ÷ PyTorch's | memory ÷ PyTorch's |
 |---|---|---|---|---|---|---|---|---|

@@ -5,7 +5,8 @@
 
 train: zero_grad, forward, cross-entropy, backward, step of SGD (Nesterov momentum 0.9, weight decay 5e-4 on weights of rank > 1).
 infer: forward in evaluation mode under inference_mode. Float32; one synthetic batch, already float and normalised, is used for every
-step (`fovea bench` starts each step from uint8 pixels). img_s and ms_step are of the median step after a warm-up.
+step (`fovea bench` starts each step from uint8 pixels). img_s and ms_step are of the median step after a warm-up; rss_mb is the peak
+resident memory of the process, import_mb what of it was there after importing torch.
 """
 import argparse
 import json
@@ -57,8 +58,12 @@ def make_step(args, classes):
     return train
 
 
+def peak_mb():
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
 def main():
-    args = parse()
+    args, import_mb = parse(), peak_mb()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
@@ -74,7 +79,7 @@ def main():
     print(json.dumps({
         "model": args.model, "mode": args.mode, "batch": args.batch, "layout": args.layout, "threads": args.threads,
         "img_s": round(args.batch / median, 2), "ms_step": round(1e3 * median, 3), "steps": len(times),
-        "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1), "torch": torch.__version__}))
+        "rss_mb": peak_mb(), "import_mb": import_mb, "torch": torch.__version__}))
 
 
 if __name__ == "__main__":
