@@ -19,6 +19,10 @@ loss_falls() { # the training loop's last loss is below its first
     (cd "$temp" && "$build/example-train" synthetic 2) >"$temp/train.txt" || return 1
     awk '/^epoch/ { if (!n++) first = $4; last = $4 } END { exit !(n == 2 && last < first) }' "$temp/train.txt"
 }
+classifies() { # a saved model names a class for a picture
+    (cd "$temp" && "$build/fovea" train --data synthetic --fraction 0.05 --model mlp --epochs 1 -b 32 -q --name tiny) >/dev/null 2>&1 &&
+        head -c 3072 /dev/zero | "$build/example-classify" "$temp/runs/tiny/weights/best" | grep -q .
+}
 only_fv_symbols() { ! nm -D --defined-only "$build/libfovea.so" | awk '{print $3}' | grep -vE '^fv_' | grep -q .; }
 installs() {
     make --no-print-directory NO_DEPS=1 install DESTDIR="$temp/root" PREFIX=/usr >/dev/null &&
@@ -35,6 +39,7 @@ is_small() { # the stripped program is at most 3 MB
 }
 
 check "training loop" loss_falls
+check "image to label" classifies
 check "libfovea.so exports only fv_*" only_fv_symbols
 if [ "$build" = "$(pwd)/build" ]; then
     check "install, use, uninstall" installs

@@ -11,7 +11,7 @@ evaluated after the last epoch, no averaging.
 
 The same with Fovea:
   fovea train --data cifar10 --model vit_tiny_patch4_32_d6 --epochs 10 -b 128 --opt adamw --lr 1e-3 --weight-decay 0.05
-              --sched cosine --warmup-epochs 1 --crop-pad 4 --hflip 0.5 --val-split 0 --seed SEED
+              --clip-grad 0 --sched cosine --warmup-epochs 1 --crop-pad 4 --hflip 0.5 --val-split 0 --seed SEED
 """
 import json
 import math

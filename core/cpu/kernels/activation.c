@@ -164,7 +164,11 @@ FV_INLINE vf identity_bwd(vf dy, vf s, vf alpha) {
 FV_INLINE void map2(const act_args *a, fv_range r, vf (*f)(vf dy, vf saved, vf alpha)) {
     const vf alpha = vf_set1(a->alpha);
     int64_t i = r.begin;
-    for (; i + FV_VL <= r.end; i += FV_VL) vf_store(a->y + i, f(vf_load(a->a + i), vf_load(a->b + i), alpha));
+    for (; i + FV_VL <= r.end; i += FV_VL) {
+        fv_prefetch(a->a + i);
+        fv_prefetch(a->b + i);
+        vf_store(a->y + i, f(vf_load(a->a + i), vf_load(a->b + i), alpha));
+    }
     int n = (int)(r.end - i);
     if (n) vf_store_n(a->y + i, f(vf_load_n(a->a + i, n), vf_load_n(a->b + i, n), alpha), n);
 }

@@ -73,7 +73,11 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
         vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
-        if (residual) v += vf_load(r + j);
+        if (residual) {
+            fv_prefetch(x + j);
+            fv_prefetch(r + j);
+            v += vf_load(r + j);
+        }
         v = vf_max(low, v);
         if (stream) vf_stream(y + j, v);
         else vf_store(y + j, v);
@@ -271,6 +275,8 @@ typedef struct backward_args {
 } backward_args;
 
 FV_INLINE vf masked(const backward_args *a, int64_t at, bool relu) {
+    fv_prefetch(a->dy + at);
+    if (relu) fv_prefetch(a->y + at);
     vf g = vf_load(a->dy + at);
     return relu ? vf_keep(vm_gt(vf_load(a->y + at), vf_zero()), g) : g;
 }
@@ -287,6 +293,7 @@ FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t
         for (int v = 0; v < vectors; v++) {
             const int64_t k = at + i * w + j + v * FV_VL;
             vf g = masked(a, k, relu);
+            fv_prefetch(a->x + k);
             s0[v] += g;
             s1[v] = vf_fma(g, vf_load(a->x + k) - mean[v], s1[v]);
             if (keep) vf_store(a->dresidual + k, g);
@@ -338,6 +345,7 @@ FV_INLINE void gradient_row(const backward_args *a, int64_t at, int64_t n, bool 
     for (; j + FV_VL <= n; j += FV_VL) {
         vf g = masked(a, at + j, relu), v = vf_load(a->a + j) * g;
         if (centre) {
+            fv_prefetch(a->x + at + j);
             vf d = vf_load(a->x + at + j) - vf_load(a->mean + j);
             v = vf_fma(vf_load(a->a + j), g, vf_fma(vf_load(a->b + j), d, vf_load(a->d + j)));
         }

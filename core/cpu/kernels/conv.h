@@ -78,6 +78,12 @@ size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int t
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result);
 
+/* Forward without packing the weights, for few positions and many weights. */
+bool CPU(conv_few_fits)(const fv_conv_shape *s);
+size_t CPU(conv_few_workspace)(const fv_conv_shape *s);
+void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, const float *weight, const float *bias,
+                   float *y);
+
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 

@@ -87,6 +87,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
 }
 
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    if (kind == FV_CONV_FORWARD && CPU(conv_few_fits)(s)) return CPU(conv_few_workspace)(s);
     return make_plan(s, kind, threads).total;
 }
 
@@ -321,6 +322,10 @@ static bool may_stream(const job *j) {
 
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result) {
+    if (kind == FV_CONV_FORWARD && CPU(conv_few_fits)(s)) {
+        CPU(conv_few)(c, s, source, weight, bias, result);
+        return;
+    }
     job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)),
              .source = source,
              .weight = weight,
