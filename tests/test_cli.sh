@@ -242,6 +242,14 @@ for signal in INT TERM; do
         [ -s "runs/sig$signal/results.csv" ] && break
         sleep 0.1
     done
+    rm -f "runs/sig$signal/weights/last/model.safetensors"
+    kill -s USR1 $pid
+    for _ in $(seq 100); do
+        [ -s "runs/sig$signal/weights/last/model.safetensors" ] && break
+        sleep 0.1
+    done
+    check "SIGUSR1 saves and training goes on" kill -s 0 $pid
+    check "SIGUSR1 saves" test -s "runs/sig$signal/weights/last/model.safetensors"
     kill -s $signal $pid
     wait $pid
     got=$?

@@ -142,11 +142,11 @@ static void man_option(FILE *to, const fv_cli_option *o) {
     roff(to, text);
     fputs(".\n", to);
     if (fv_cli_env_name((fv_cli_id)(o - fv_cli_options), env, sizeof env)) {
-        fputs("Environment: ", to);
+        fputs(".br\nEnvironment: ", to);
         roff(to, env);
         fputs(".\n", to);
     }
-    fputs("Commands:", to);
+    fputs(".br\nCommands:", to);
     for (int c = 0; c < FV_CMD_COUNT; c++)
         if ((o->commands >> c) & 1) fprintf(to, " %s", fv_cli_commands[c].name);
     fputs(".\n", to);

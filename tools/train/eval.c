@@ -1,7 +1,6 @@
 /* eval.c: the command `eval`. */
 #include "tools/report/report.h"
 #include "tools/train/run_folder.h"
-#include "tools/train/signals.h"
 #include "tools/train/source.h"
 
 #include <string.h>
@@ -39,10 +38,9 @@ static fv_status open_split(fv_session *s, const char *split, const fv_dataset *
     *n = test ? s->test->count : val ? s->n_val : s->n_train;
     if (*n) return FV_OK;
     fv_fail(s->ctx, FV_E_USAGE, "the %s split is empty", split);
-    return fv_hint(s->ctx,
-                   val ? "--val-split says how much of the training set is held out; it is %s here"
-                       : "--val-split is %s",
-                   fv_cli_text(s->cli, OPT_VAL_SPLIT));
+    return fv_hint(
+        s->ctx, val ? "--val-split says how much of the training set is held out; it is %s here" : "--val-split is %s",
+        fv_cli_text(s->cli, OPT_VAL_SPLIT));
 }
 
 static json_t *result_json(const fv_session *s, const fv_evaluation *e, const char *split) {
@@ -100,9 +98,8 @@ static fv_status evaluate(fv_session *s) {
     fv_console_detail(s->con, "input  %s, %s split, %lldx%lld, mean %s, std %s", d->name, split,
                       (long long)s->net.img_size, (long long)s->net.img_size, fv_cli_text(s->cli, OPT_MEAN),
                       fv_cli_text(s->cli, OPT_STD));
-    fv_signal_watch();
     FV_TRY(fv_evaluate(s, s->eval_program, d, index, n, &e));
-    fv_status status = e.interrupted ? FV_OK : show(s, &e, split);
+    fv_status status = show(s, &e, split);
     fv_evaluation_free(&e);
     return status;
 }

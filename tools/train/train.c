@@ -50,7 +50,8 @@ static fv_status send_run_event(fv_session *s, const fv_run_folder *run, double 
     if (!s->con->json) return FV_OK;
     json_t *args = json_object();
     for (int i = 0; args && i < OPT_COUNT; i++)
-        if (fv_cli_applies(s->cli, (fv_cli_id)i) && fv_cli_has(s->cli, (fv_cli_id)i) && i != OPT_HELP && i != OPT_CONFIG)
+        if (fv_cli_applies(s->cli, (fv_cli_id)i) && fv_cli_has(s->cli, (fv_cli_id)i) && i != OPT_HELP &&
+            i != OPT_CONFIG)
             json_object_set_new(args, fv_cli_options[i].name, json_string(fv_cli_text(s->cli, (fv_cli_id)i)));
     json_t *event = json_pack("{s:s, s:s, s:s?, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o?}", "event", "run",
                               "version", FV_VERSION, "folder", run ? run->path : NULL, "model", s->net.model->name,
@@ -132,7 +133,9 @@ static fv_status dry_run(fv_loop *loop) {
         s->con, "dry run: everything fits. One step and one evaluated batch; nothing was written (peak memory %.2f GB)",
         fv_tool_peak_mb() / 1024);
     fv_evaluation_free(&e);
-    return FV_OK;
+    return fv_console_json(s->con, s->ctx,
+                           json_pack("{s:s, s:b, s:o}", "event", "done", "dry_run", 1, "peak_mem_gb",
+                                     fv_json_number(fv_tool_peak_mb() / 1024, 4)));
 }
 
 /* Everything up to the end of the first step; the test set is opened after it, so that what is wrong with it shows now.

@@ -73,11 +73,7 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
         vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
-        if (residual) {
-            fv_prefetch(x + j);
-            fv_prefetch(r + j);
-            v += vf_load(r + j);
-        }
+        if (residual) v += vf_load(r + j);
         v = vf_max(low, v);
         if (stream) vf_stream(y + j, v);
         else vf_store(y + j, v);

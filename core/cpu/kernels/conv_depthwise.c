@@ -9,6 +9,8 @@ enum {
     MAX_COLUMNS = 8, /* positions of a row that are computed together */
     MAX_TAPS = 9,    /* taps summed together in the gradient of the weights */
     MAX_PARTS = 8,
+    GROUP_POSITIONS = 64,
+    MAX_AHEAD = 48,          /* lines asked for at once; a copy alone streams better than that */
     STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
 };
 
@@ -20,7 +22,7 @@ typedef struct plan {
     fv_conv_units units;
     int64_t source_c, source[2], result[2], padded_c;
     int64_t parts; /* gradient of the weights */
-    size_t weight_at, scratch_at, total, window_floats;
+    size_t weight_at, places_at, scratch_at, total, window_floats;
 } plan;
 
 static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, bool gradient, int threads) {
@@ -35,8 +37,11 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, bool gradient, 
     p.result[1] = kind == FV_CONV_FORWARD ? s->ow : s->w;
     p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, MIN_UNITS, p.padded_c, WINDOW_FLOATS, UNIT_ROWS);
     p.parts = gradient ? fv_max64(1, fv_min64(MAX_PARTS, p.units.image_units * p.units.bands)) : 1;
-    p.window_floats = (size_t)(p.units.images * p.units.window[0] * p.units.window[1] * p.padded_c);
+    /* Behind the window: what strips read beyond the last position of a row. */
+    const int64_t pixels = p.units.images * p.units.window[0] * p.units.window[1] + MAX_COLUMNS * p.all[1].source_step;
+    p.window_floats = (size_t)(pixels * p.padded_c);
     p.weight_at = fv_workspace_add(&p.total, (size_t)(p.parts * s->r * s->s * p.padded_c) * sizeof(float));
+    p.places_at = fv_workspace_add(&p.total, gradient ? (size_t)(s->r * s->s) * sizeof(ptrdiff_t) : 0);
     p.scratch_at = fv_workspace_add(&p.total, p.window_floats * (size_t)threads * sizeof(float));
     return p;
 }
@@ -50,22 +55,25 @@ typedef struct job {
     plan p;
     const float *source, *bias, *dy;
     float *result;
-    float *taps; /* [r * s][padded_c]: weights; gradient: [parts][r * s][padded_c], sums */
+    float *taps;           /* [r * s][padded_c]: weights; gradient: [parts][r * s][padded_c], sums */
+    ptrdiff_t *tap_places; /* gradient: [r * s], in the window */
     float *scratch;
     bool stream;
+    int threads;
 } job;
 
 typedef struct unit {
     int64_t image, images, row, rows;
+    fv_conv_window window;
+    fv_ahead ahead;
 } unit;
 
-/* Unit `index` with its window copied into the thread's scratch. */
-static unit open_unit(const job *j, int64_t index, float *window) {
+static unit unit_of(const job *j, int64_t index) {
     const plan *p = &j->p;
     unit u = {.image = index / p->units.bands * p->units.images, .row = index % p->units.bands * p->units.band};
     u.images = fv_min64(p->units.images, p->shape->n - u.image);
     u.rows = fv_min64(p->units.band, p->all[0].count - u.row);
-    const fv_conv_window win = {
+    u.window = (fv_conv_window){
         .x = j->source,
         .h = p->source[0],
         .w = p->source[1],
@@ -78,7 +86,19 @@ static unit open_unit(const job *j, int64_t index, float *window) {
         .channels = p->shape->c,
         .pitch = p->padded_c,
     };
-    CPU(conv_copy_window)(&win, window);
+    return u;
+}
+
+/* Unit `index`, its window copied; while it is worked on, unit `next` is asked for, a bit in each of `tiles` places. */
+static unit open_unit(const job *j, int64_t index, int64_t next, int64_t tiles, float *window) {
+    unit u = unit_of(j, index);
+    CPU(conv_copy_window)(&u.window, window);
+    if (next >= j->p.units.image_units * j->p.units.bands) return u;
+    const unit n = unit_of(j, next);
+    u.ahead.run[0].lines = CPU(conv_window_lines)(&n.window, &u.ahead.run[0].at);
+    u.ahead.run[0].step = 64;
+    u.ahead.run[0].per_tile = fv_ceil_div(u.ahead.run[0].lines, fv_max64(1, tiles));
+    if (u.ahead.run[0].per_tile > MAX_AHEAD) u.ahead.run[0].lines = 0;
     return u;
 }
 
@@ -91,13 +111,26 @@ typedef struct strip {  /* some positions of one row, FV_VL channels */
     float *y;
     ptrdiff_t y_step;
     vf bias;
+    int count;    /* positions; those computed beyond are dropped */
     int channels; /* of the vector; FV_VL or the rest */
     bool stream;
+    fv_ahead *ahead;
 } strip;
+
+FV_INLINE void strip_store(const strip *s, const vf *acc, const int columns) {
+    FV_UNROLL_ALL for (int i = 0; i < columns; i++) {
+        float *y = s->y + i * s->y_step;
+        if (i >= s->count) break;
+        if (s->stream) vf_stream(y, acc[i]);
+        else if (s->channels == FV_VL) vf_store(y, acc[i]);
+        else vf_store_n(y, acc[i], s->channels);
+    }
+}
 
 FV_INLINE void strip_run(const strip *s, const int columns) {
     vf acc[MAX_COLUMNS];
     FV_UNROLL_ALL for (int i = 0; i < columns; i++) acc[i] = s->bias;
+    fv_read_ahead(s->ahead);
     for (int64_t r = 0; r < s->taps[0]; r++) {
         const float *x = s->x + r * s->x_tap[0], *w = s->w + r * s->w_tap[0];
         for (int64_t q = 0; q < s->taps[1]; q++, x += s->x_tap[1], w += s->w_tap[1]) {
@@ -105,46 +138,70 @@ FV_INLINE void strip_run(const strip *s, const int columns) {
             FV_UNROLL_ALL for (int i = 0; i < columns; i++) acc[i] = vf_fma(vf_load(x + i * s->x_step), weight, acc[i]);
         }
     }
-    FV_UNROLL_ALL for (int i = 0; i < columns; i++) {
-        float *y = s->y + i * s->y_step;
-        if (s->stream) vf_stream(y, acc[i]);
-        else if (s->channels == FV_VL) vf_store(y, acc[i]);
-        else vf_store_n(y, acc[i], s->channels);
+    strip_store(s, acc, columns);
+}
+
+/* Neighbouring positions and `taps` neighbouring taps: each value of x is loaded once per kernel row. */
+FV_INLINE void strip_slide(const strip *s, const int columns, const int taps) {
+    vf acc[MAX_COLUMNS], weight[7];
+    FV_UNROLL_ALL for (int i = 0; i < columns; i++) acc[i] = s->bias;
+    fv_read_ahead(s->ahead);
+    for (int64_t r = 0; r < s->taps[0]; r++) {
+        const float *x = s->x + r * s->x_tap[0], *w = s->w + r * s->w_tap[0];
+        FV_UNROLL_ALL for (int q = 0; q < taps; q++) weight[q] = vf_load(w + q * s->w_tap[1]);
+        FV_UNROLL_ALL for (int i = 0; i < columns + taps - 1; i++, x += s->x_step) {
+            const vf v = vf_load(x);
+            FV_UNROLL_ALL for (int q = 0; q < taps; q++) {
+                if (i - q >= 0 && i - q < columns) acc[i - q] = vf_fma(v, weight[q], acc[i - q]);
+            }
+        }
+    }
+    strip_store(s, acc, columns);
+}
+
+#define STRIP(name, call) \
+    static __attribute__((noinline)) void name(const strip *s) { \
+        call; \
+    }
+STRIP(strip_long, strip_run(s, MAX_COLUMNS))
+STRIP(strip_short, strip_run(s, MAX_COLUMNS / 2))
+STRIP(strip_long_3, strip_slide(s, MAX_COLUMNS, 3))
+STRIP(strip_short_3, strip_slide(s, MAX_COLUMNS / 2, 3))
+STRIP(strip_long_5, strip_slide(s, MAX_COLUMNS, 5))
+STRIP(strip_short_5, strip_slide(s, MAX_COLUMNS / 2, 5))
+STRIP(strip_long_7, strip_slide(s, MAX_COLUMNS, 7))
+STRIP(strip_short_7, strip_slide(s, MAX_COLUMNS / 2, 7))
+
+typedef void (*strip_fn)(const strip *s);
+
+static strip_fn choose_strip(const strip *s, bool is_long) {
+    if (s->x_step != s->x_tap[1]) return is_long ? strip_long : strip_short;
+    switch (s->taps[1]) {
+    case 3: return is_long ? strip_long_3 : strip_short_3;
+    case 5: return is_long ? strip_long_5 : strip_short_5;
+    case 7: return is_long ? strip_long_7 : strip_short_7;
+    default: return is_long ? strip_long : strip_short;
     }
 }
-#define STRIP(n) \
-    static __attribute__((noinline)) void strip_##n(const strip *s) { \
-        strip_run(s, n); \
-    }
-STRIP(1)
-STRIP(2)
-STRIP(3)
-STRIP(4)
-STRIP(5)
-STRIP(6)
-STRIP(7)
-STRIP(8)
 
-static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y, int64_t x_step) {
-    static void (*const run[])(const strip *) = {strip_1, strip_2, strip_3, strip_4,
-                                                 strip_5, strip_6, strip_7, strip_8};
+static void run_row(const job *j, const fv_conv_axis *w, strip s, float *y) {
     const plan *p = &j->p;
     const float *x = s.x, *weight = s.w;
-    const int64_t pieces = fv_ceil_div(w->count, MAX_COLUMNS);
+    const strip_fn run_long = choose_strip(&s, true), run_short = choose_strip(&s, false);
     for (int64_t c = 0; c < p->shape->c; c += FV_VL) {
         s.channels = (int)fv_min64(FV_VL, p->shape->c - c);
         s.bias = j->bias ? vf_load_n(j->bias + c, s.channels) : vf_zero();
         s.w = weight + c;
-        for (int64_t i = 0; i < pieces; i++) { /* strips of nearly equal length */
-            const int64_t first = i * w->count / pieces, end = (i + 1) * w->count / pieces;
-            s.x = x + first * x_step + c;
-            s.y = y + first * s.y_step + c;
-            run[end - first - 1](&s);
+        for (int64_t i = 0; i < w->count; i += MAX_COLUMNS) {
+            s.count = (int)fv_min64(MAX_COLUMNS, w->count - i);
+            s.x = x + i * s.x_step + c;
+            s.y = y + i * s.y_step + c;
+            (s.count > MAX_COLUMNS / 2 ? run_long : run_short)(&s);
         }
     }
 }
 
-static void run_phase(const job *j, const unit *u, const fv_conv_axis *h, const fv_conv_axis *w, const float *window) {
+static void run_phase(const job *j, unit *u, const fv_conv_axis *h, const fv_conv_axis *w, const float *window) {
     const plan *p = &j->p;
     const int64_t pixel = p->padded_c, row = p->units.window[1] * pixel, rows = fv_min64(u->rows, h->count - u->row);
     strip s = {
@@ -154,6 +211,7 @@ static void run_phase(const job *j, const unit *u, const fv_conv_axis *h, const 
         .x_step = w->source_step * pixel,
         .y_step = w->result_step * p->shape->c,
         .stream = j->stream,
+        .ahead = &u->ahead,
     };
     for (int64_t i = 0; i < u->images; i++) {
         for (int64_t a = 0; a < rows; a++) {
@@ -161,7 +219,7 @@ static void run_phase(const job *j, const unit *u, const fv_conv_axis *h, const 
             const int64_t y_row = (u->image + i) * p->result[0] + (u->row + a) * h->result_step + h->result_first;
             s.x = window + x_row * row + (w->tap_first - p->units.first[1]) * pixel;
             s.w = j->taps + (h->weight_first * p->shape->s + w->weight_first) * pixel;
-            run_row(j, w, s, j->result + (y_row * p->result[1] + w->result_first) * p->shape->c, s.x_step);
+            run_row(j, w, s, j->result + (y_row * p->result[1] + w->result_first) * p->shape->c);
         }
     }
 }
@@ -170,7 +228,9 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     float *window = j->scratch + (size_t)thread * p->window_floats;
-    const unit u = open_unit(j, tile, window);
+    const int64_t positions = p->units.images * p->units.band * p->all[1].count * p->phases[0] * p->phases[1];
+    const int64_t strips = fv_ceil_div(positions, MAX_COLUMNS) * fv_ceil_div(p->shape->c, FV_VL);
+    unit u = open_unit(j, tile, tile + j->threads, strips, window);
     for (int64_t a = 0; a < p->phases[0]; a++) {
         const fv_conv_axis h = fv_conv_phase(p->shape, p->kind, 0, a);
         for (int64_t b = 0; b < p->phases[1]; b++) {
@@ -182,8 +242,9 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
 }
 
 static job open_job(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, bool gradient) {
-    job j = {.p = make_plan(s, kind, gradient, fv_pool_threads(c->pool))};
+    job j = {.p = make_plan(s, kind, gradient, fv_pool_threads(c->pool)), .threads = fv_pool_threads(c->pool)};
     j.taps = (float *)((char *)c->workspace + j.p.weight_at);
+    j.tap_places = (ptrdiff_t *)((char *)c->workspace + j.p.places_at);
     j.scratch = (float *)((char *)c->workspace + j.p.scratch_at);
     return j;
 }
@@ -208,11 +269,13 @@ void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
 typedef struct tap_sums {
     const float *x, *dy;
     const ptrdiff_t *tap;
-    int64_t images, rows, columns;
-    ptrdiff_t x_image, x_row, x_step, dy_step; /* dy rows and images follow each other */
+    int64_t rows, columns;
+    ptrdiff_t x_row;                     /* rows of dy follow each other */
+    ptrdiff_t x_step, dy_step, dy_ahead; /* dy_ahead: floats from this unit to the next */
     float *sums;
     ptrdiff_t sums_step;
     int channels;
+    fv_ahead *ahead;
 } tap_sums;
 
 FV_INLINE void tap_sums_run(const tap_sums *s, const int taps, const bool full) {
@@ -223,15 +286,15 @@ FV_INLINE void tap_sums_run(const tap_sums *s, const int taps, const bool full) 
         tap[t] = s->tap[t];
     }
     const float *dy = s->dy;
-    for (int64_t i = 0; i < s->images; i++) {
-        for (int64_t r = 0; r < s->rows; r++) {
-            const float *x = s->x + i * s->x_image + r * s->x_row;
-            for (int64_t q = 0; q < s->columns; q++, x += s->x_step, dy += s->dy_step) {
-                const vf g = full ? vf_load(dy) : vf_load_n(dy, s->channels);
-                FV_UNROLL_ALL for (int t = 0; t < taps; t++) acc[t] = vf_fma(vf_load(x + tap[t]), g, acc[t]);
-            }
+    for (int64_t r = 0; r < s->rows; r++) {
+        const float *x = s->x + r * s->x_row;
+        for (int64_t q = 0; q < s->columns; q++, x += s->x_step, dy += s->dy_step) {
+            const vf g = full ? vf_load(dy) : vf_load_n(dy, s->channels);
+            __builtin_prefetch(dy + s->dy_ahead, 0, 2);
+            FV_UNROLL_ALL for (int t = 0; t < taps; t++) acc[t] = vf_fma(vf_load(x + tap[t]), g, acc[t]);
         }
     }
+    fv_read_ahead(s->ahead);
     FV_UNROLL_ALL for (int t = 0; t < taps; t++) vf_store(s->sums + t * s->sums_step, acc[t]);
 }
 #define TAP_SUMS(n) \
@@ -249,33 +312,29 @@ TAP_SUMS(7)
 TAP_SUMS(8)
 TAP_SUMS(9)
 
-static void sum_unit(const job *j, const unit *u, const float *window, float *sums) {
+static void sum_rows(const job *j, const float *x, const float *dy, int64_t rows, float *sums, fv_ahead *ahead) {
     static void (*const run[])(const tap_sums *) = {tap_sums_1, tap_sums_2, tap_sums_3, tap_sums_4, tap_sums_5,
                                                     tap_sums_6, tap_sums_7, tap_sums_8, tap_sums_9};
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t pixel = p->padded_c, row = p->units.window[1] * pixel, taps = s->r * s->s;
-    const int64_t pieces = fv_ceil_div(taps, MAX_TAPS);
-    for (int64_t c = 0; c < s->c; c += FV_VL) {
-        for (int64_t i = 0; i < pieces; i++) {
-            const int64_t first = i * taps / pieces, end = (i + 1) * taps / pieces;
-            ptrdiff_t tap[MAX_TAPS];
-            for (int64_t t = first; t < end; t++)
-                tap[t - first] = t / s->s * s->dilation[0] * row + t % s->s * s->dilation[1] * pixel;
+    const int64_t taps = s->r * s->s, pieces = fv_ceil_div(taps, MAX_TAPS);
+    for (int64_t i = 0; i < pieces; i++) {
+        const int64_t first = i * taps / pieces, end = (i + 1) * taps / pieces;
+        for (int64_t c = 0; c < s->c; c += FV_VL) {
             const tap_sums call = {
-                .x = window + c,
-                .dy = j->dy + (u->image * s->oh + u->row) * s->ow * s->c + c,
-                .tap = tap,
-                .images = u->images,
-                .rows = u->rows,
+                .x = x + c,
+                .dy = dy + c,
+                .tap = j->tap_places + first,
+                .rows = rows,
                 .columns = s->ow,
-                .x_image = p->units.window[0] * row,
-                .x_row = s->stride[0] * row,
-                .x_step = s->stride[1] * pixel,
+                .x_row = s->stride[0] * p->units.window[1] * p->padded_c,
+                .x_step = s->stride[1] * p->padded_c,
                 .dy_step = s->c,
-                .sums = sums + first * pixel + c,
-                .sums_step = pixel,
+                .dy_ahead = i == 0 ? p->units.images * p->units.band * s->ow * s->c : 0,
+                .sums = sums + first * p->padded_c + c,
+                .sums_step = p->padded_c,
                 .channels = (int)fv_min64(FV_VL, s->c - c),
+                .ahead = ahead,
             };
             run[end - first - 1](&call);
         }
@@ -285,12 +344,25 @@ static void sum_unit(const job *j, const unit *u, const float *window, float *su
 static void sum_part(void *arg, int64_t part, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t units = p->units.image_units * p->units.bands, floats = p->shape->r * p->shape->s * p->padded_c;
+    const fv_conv_shape *s = p->shape;
+    const int64_t units = p->units.image_units * p->units.bands, floats = s->r * s->s * p->padded_c;
+    const int64_t first = part * units / p->parts, end = (part + 1) * units / p->parts;
+    /* Rows that one call sums: memory is walked in order, but short rows alone are too little for a call. */
+    const int64_t group = fv_min64(p->units.band, fv_ceil_div(GROUP_POSITIONS, s->ow));
+    const int64_t calls = p->units.images * fv_ceil_div(p->units.band, group) * fv_ceil_div(s->c, FV_VL) *
+                          fv_ceil_div(s->r * s->s, MAX_TAPS);
     float *sums = j->taps + part * floats, *window = j->scratch + (size_t)thread * p->window_floats;
     memset(sums, 0, (size_t)floats * sizeof *sums);
-    for (int64_t i = part * units / p->parts; i < (part + 1) * units / p->parts; i++) {
-        const unit u = open_unit(j, i, window);
-        sum_unit(j, &u, window, sums);
+    for (int64_t i = first; i < end; i++) {
+        unit u = open_unit(j, i, i + 1 < end ? i + 1 : units, calls, window);
+        const float *dy = j->dy + (u.image * s->oh + u.row) * s->ow * s->c;
+        for (int64_t image = 0; image < u.images; image++) {
+            for (int64_t r = 0; r < u.rows; r += group) {
+                const int64_t x_row = image * p->units.window[0] + r * s->stride[0];
+                sum_rows(j, window + x_row * p->units.window[1] * p->padded_c, dy + (image * u.rows + r) * s->ow * s->c,
+                         fv_min64(group, u.rows - r), sums, &u.ahead);
+            }
+        }
     }
 }
 
@@ -299,6 +371,8 @@ void CPU(depthwise_weight)(const fv_call *c, const fv_conv_shape *s, const float
     const plan *p = &j.p;
     j.source = x;
     j.dy = dy;
+    for (int64_t t = 0; t < s->r * s->s; t++)
+        j.tap_places[t] = (t / s->s * s->dilation[0] * p->units.window[1] + t % s->s * s->dilation[1]) * p->padded_c;
     fv_pool_run(c->pool, p->parts, sum_part, &j);
     const int64_t taps = s->r * s->s, floats = taps * p->padded_c;
     for (int64_t part = 1; part < p->parts; part++)

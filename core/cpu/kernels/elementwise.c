@@ -94,11 +94,8 @@ FV_INLINE vf op_mul(vf a, vf b) {
 FV_INLINE void binary_row(float *y, const float *a, bool a_one, const float *b, bool b_one, int64_t cols, binary_fn f) {
     const vf first = vf_set1(*a), second = vf_set1(*b);
     int64_t j = 0;
-    for (; j + FV_VL <= cols; j += FV_VL) {
-        if (!a_one && !b_one && y != a) fv_prefetch(a + j);
-        if (!a_one && !b_one && y != a) fv_prefetch(b + j);
+    for (; j + FV_VL <= cols; j += FV_VL)
         vf_store(y + j, f(a_one ? first : vf_load(a + j), b_one ? second : vf_load(b + j)));
-    }
     int n = (int)(cols - j);
     if (n) vf_store_n(y + j, f(a_one ? first : vf_load_n(a + j, n), b_one ? second : vf_load_n(b + j, n)), n);
 }

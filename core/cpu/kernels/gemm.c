@@ -1,21 +1,11 @@
 /* gemm.c: micro-kernels and packing (gemm.h). */
 #include "core/cpu/kernels/gemm.h"
 
-static void read_ahead(fv_ahead *ahead) {
-    for (int i = 0; i < FV_AHEAD_RUNS; i++) {
-        int64_t n = fv_min64(ahead->run[i].per_tile, ahead->run[i].lines);
-        const char *at = ahead->run[i].at;
-        ahead->run[i].lines -= n;
-        for (; n > 0; n--, at += ahead->run[i].step) __builtin_prefetch(at, 0, 2);
-        ahead->run[i].at = at;
-    }
-}
-
 /* ---------------------------------------------------------------- row_gemm */
 
 typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
     const fv_row_gemm *g;
-    const ptrdiff_t *x_off, *y_off;
+    const ptrdiff_t *x_off, *y_off, *y_next;
     vf bias[2];
 } row_tile;
 
@@ -36,12 +26,13 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
             if (nv == 2) acc[i][0] = vf_load(y);
             acc[i][nv - 1] = full ? vf_load(y + (nv - 1) * FV_VL) : vf_load_n(y + (nv - 1) * FV_VL, last);
         }
-    } else if (!g->stream) { /* fetch the lines of the results while they are being computed */
+    }
+    if (!g->stream) { /* fetch the lines of the next tile's results while these are being computed */
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
-            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(g->y + t->y_off[i] + v * FV_VL, 1);
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(g->y + t->y_next[i] + v * FV_VL, 1);
         }
     }
-    if (g->ahead) read_ahead(g->ahead);
+    fv_read_ahead(g->ahead);
     const float *b = g->b;
     for (int64_t tap = 0; tap < g->taps; tap++) {
         const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
@@ -99,6 +90,7 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
     for (; i + FV_MR <= g->rows; i += FV_MR) {
         t.x_off = g->x_off + i;
         t.y_off = g->y_off + i;
+        t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
         fn[2](&t);
     }
     if (i == g->rows) return;
@@ -111,7 +103,7 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         y_off[j] = g->y_off[row];
     }
     t.x_off = x_off;
-    t.y_off = y_off;
+    t.y_off = t.y_next = y_off;
     fn[third](&t);
 }
 
@@ -129,7 +121,7 @@ FV_INLINE void strip_run(const fv_strip_gemm *g, int64_t first, const int length
         acc[i] = load ? vf_load_n(y + i * g->y_step, g->columns) : bias;
         if (i < left) __builtin_prefetch(y + i * g->y_step, 1);
     }
-    if (g->ahead) read_ahead(g->ahead);
+    fv_read_ahead(g->ahead);
     for (int64_t r = 0; r < g->rows; r++, x += g->x_row, b += 3 * g->depth * FV_VL) {
         for (int64_t d = 0; d < g->depth; d++) {
             const float *w = b + d * FV_VL;

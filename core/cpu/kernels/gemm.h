@@ -49,6 +49,16 @@ typedef struct fv_ahead {
         int64_t lines, per_tile;
     } run[FV_AHEAD_RUNS];
 } fv_ahead;
+/* per_tile lines of each run; NULL is fine. */
+FV_INLINE void fv_read_ahead(fv_ahead *ahead) {
+    for (int i = 0; ahead && i < FV_AHEAD_RUNS; i++) {
+        int64_t n = fv_min64(ahead->run[i].per_tile, ahead->run[i].lines);
+        const char *at = ahead->run[i].at;
+        ahead->run[i].lines -= n;
+        for (; n > 0; n--, at += ahead->run[i].step) __builtin_prefetch(at, 0, 2);
+        ahead->run[i].at = at;
+    }
+}
 
 typedef struct fv_row_gemm {
     const float *x;

@@ -84,6 +84,7 @@ FV_INLINE void max_window(const pool *d, const window *v, int64_t image, int64_t
             vi here = line_at;
             for (int64_t s = 0; s < across; s++, pixel += d->c, here += 1) {
                 vf x = vf_load_n(pixel, n);
+                fv_prefetch(pixel);
                 vm stays = vm_or(vm_ge(best, x), vm_nan(best));
                 best = vf_select(stays, best, x);
                 at = (vi)vf_select(stays, (vf)at, (vf)here);

@@ -123,6 +123,7 @@ static void dropout_row(const dropout_args *a, int64_t row, int64_t begin, int64
         float *y = a->y + row * a->width + e;
         for (int k = 0; k < 4 && e + k * FV_VL < end; k++) {
             const int n = (int)fv_min64(FV_VL, end - e - k * FV_VL);
+            fv_prefetch(x + k * FV_VL);
             const vi kept = (vi)(words[k] >> 8) >= limit; /* all bits or none */
             vf_store_n(y + k * FV_VL, (vf)((vi)(vf_load_n(x + k * FV_VL, n) * factor) & kept), n);
         }

@@ -9,10 +9,13 @@
 #define FV_TILE 16384      /* elements of an element-wise tile: 64 KiB of floats, so that a few operands fit in L2 */
 #define FV_MAX_PARTIALS 64 /* tiles that leave partial sums */
 
-/* Loops over three or more arrays outrun the processor's own prefetcher. They ask for what lies 4 KiB ahead (batch norm's
- * backward pass: 7.5 to 5.0 ms for [128,32,32,64] on a Zen 5). */
+/* Loops that read three or more arrays, or compute much between loads, outrun the processor's own prefetcher: they ask
+ * for what lies 4 KiB ahead. On a Zen 5, [128,32,32,64]: batch norm's backward pass 7.5 to 4.5 ms, dropout 7.1 to 3.2.
+ */
 #define FV_AHEAD 1024
-FV_INLINE void fv_prefetch(const float *p) { __builtin_prefetch((const void *)((uintptr_t)p + FV_AHEAD * sizeof *p)); }
+FV_INLINE void fv_prefetch(const float *p) {
+    __builtin_prefetch((const void *)((uintptr_t)p + FV_AHEAD * sizeof *p));
+}
 
 typedef struct fv_range {
     int64_t begin, end;
