@@ -32,7 +32,8 @@ fv_status fv_host_alloc(fv_device *dev, size_t bytes, void **out) {
     fv_allocator *a = &dev->ctx->alloc;
     *out = a->alloc(a->user, bytes ? bytes : 1, 64);
     if (!*out) return fv_fail_memory(dev->ctx, bytes, "device memory");
-    memset(*out, 0, bytes);
+    /* Fresh pages are zero already: writing to them here would fault all of them in on one thread. */
+    if (a->zeroed_from == 0 || bytes < a->zeroed_from) memset(*out, 0, bytes);
     return FV_OK;
 }
 

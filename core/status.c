@@ -103,7 +103,7 @@ static int posix_unlink(void *user, const char *path) {
 
 void fv_ctx_init(fv_ctx *ctx) {
     memset(ctx, 0, sizeof *ctx);
-    ctx->alloc = (fv_allocator){.alloc = default_alloc, .free = default_free};
+    ctx->alloc = (fv_allocator){.alloc = default_alloc, .free = default_free, .zeroed_from = MAP_THRESHOLD};
     ctx->io = (fv_io){.open = posix_open,
                       .read = posix_read,
                       .write = posix_write,
@@ -201,7 +201,7 @@ void *fv_alloc(fv_ctx *ctx, size_t count, size_t size) {
 void *fv_calloc(fv_ctx *ctx, size_t count, size_t size) {
     void *ptr = fv_alloc(ctx, count, size);
     bool fresh =
-        ctx->alloc.alloc == default_alloc && block_bytes(count, size) >= MAP_THRESHOLD; /* zeroed by the kernel */
+        ctx->alloc.zeroed_from && block_bytes(count, size) >= ctx->alloc.zeroed_from;
     if (ptr && !fresh) memset(ptr, 0, block_bytes(count, size));
     return ptr;
 }

@@ -60,6 +60,7 @@ typedef struct fv_allocator {
     void *(*alloc)(void *user, size_t bytes, size_t align);
     void (*free)(void *user, void *ptr, size_t bytes);
     void *user;
+    size_t zeroed_from; /* blocks of at least so many bytes come zeroed; 0: none do */
 } fv_allocator;
 
 /* File operations. Each returns what the system call of the same name returns and sets errno. */
