@@ -26,10 +26,9 @@ typedef struct fv_step {
 typedef enum fv_copy_kind { FV_COPY_TO_DEVICE, FV_COPY_TO_HOST, FV_COPY_ON_DEVICE } fv_copy_kind;
 
 typedef struct fv_device_opts {
-    int threads;      /* host backends; 0: as many as the process may use */
-    const char *isa;  /* cpu: "generic", "avx2", "avx512"; NULL: the best this CPU has */
-    const char *blas; /* cpu: path of a BLAS library to open; NULL: the usual names; "": none */
-    int index;        /* cuda: which GPU */
+    int threads;     /* host backends; 0: as many as the process may use */
+    const char *isa; /* cpu: "generic", "avx2", "avx512"; NULL: the best this CPU has */
+    int index;       /* cuda: which GPU */
 } fv_device_opts;
 
 typedef struct fv_backend {
@@ -56,7 +55,7 @@ typedef struct fv_backend {
 struct fv_device {
     const fv_backend *backend;
     fv_ctx *ctx;      /* borrowed */
-    char text[128];   /* "cpu avx512 x2, OpenBLAS 0.3.21 (SkylakeX)" */
+    char text[128];   /* "cpu avx512 x2" */
     bool host_memory; /* pointers may be read by the host */
 };
 

@@ -3,7 +3,7 @@
 # Elsewhere it only says what is missing. Does nothing, and needs neither root nor network, when all is there.
 set -euo pipefail
 packages=(gcc make pkg-config libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libcurl4-openssl-dev
-          libcurl4 libopenblas0-pthread)
+          libcurl4)
 for arg in "$@"; do
     case $arg in
     --test) packages+=(check clang python3 python3-pil strace) ;;

@@ -160,7 +160,7 @@ static fv_status run(info *in) {
     const char *device = fv_cli_text(&in->tool->cli, OPT_DEVICE);
     const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
     if (!backend) return fv_fail(ctx, FV_E_MEMORY, "this build has no device '%s'", device);
-    FV_TRY(backend->open(ctx, &(fv_device_opts){.blas = ""}, &in->device));
+    FV_TRY(backend->open(ctx, &(fv_device_opts){0}, &in->device));
     FV_TRY(show_layers(in));
     return show_totals(in);
 }

@@ -28,17 +28,6 @@ static void guard_standard_streams(void) {
             _exit(FV_E_IO);
 }
 
-/* OpenBLAS reads these when it is loaded. Its own threads are off: we call it inside our tiles. Releases before 0.3.26
- * do not know recent AMD processors and would run AVX-512 machines with their AVX2 kernels, at half the speed. */
-static void prepare_blas(void) {
-    setenv("OPENBLAS_NUM_THREADS", "1", 0);
-#if defined(__x86_64__)
-    if (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
-#endif
-}
-
 static void log_callback(void *user, fv_log_level level, const char *line) {
     fv_console *con = user;
     if (level == FV_LOG_WARN) fv_console_warn(con, "%s", line);
@@ -72,7 +61,6 @@ static fv_status print_help(fv_tool *tool) {
 static fv_status run_command(fv_tool *tool) {
     if (fv_cli_bool(&tool->cli, OPT_HELP)) return fv_cli_print_help(stdout, tool->cli.command), FV_OK;
     FV_TRY(fv_cli_validate(&tool->cli));
-    prepare_blas();
     switch (tool->cli.command) {
     case FV_CMD_train: return fv_cmd_train(tool);
     case FV_CMD_eval: return fv_cmd_eval(tool);

@@ -10,10 +10,6 @@
 
 #include "core/kernel.h"
 
-/* cblas_sgemm of the library that was opened, row-major; NULL when there is none (then our own packed GEMM serves). */
-typedef void (*fv_sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
-                            int lda, const float *b, int ldb, float beta, float *c, int ldc);
-
 typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
     const char *name;
     const fv_kernel (*kernels)[2]; /* [op][0]: float32; [op][1]: NULL */
@@ -28,8 +24,6 @@ typedef struct fv_cpu_device {
     fv_device base;
     fv_pool *pool;
     const fv_cpu_isa *isa;
-    fv_sgemm_fn sgemm; /* single-threaded: called inside tiles only */
-    void *blas_handle;
 } fv_cpu_device;
 
 #define FV_CAT3_(a, b, c) a##b##_##c

@@ -1,7 +1,6 @@
-/* device.c: the CPU device. It owns a pool of threads, one of the builds of kernels/ and, if there is one, a BLAS
- * library; execution itself is the host executor's (core/host.c), shared with the reference backend. */
+/* device.c: the CPU device. It owns a pool of threads and one of the builds of kernels/; execution itself is the host
+ * executor's (core/host.c), shared with the reference backend. */
 #include "core/cpu/cpu.h"
-#include "core/cpu/blas.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -55,7 +54,6 @@ static void cpu_close(fv_device *base) {
     if (!base) return;
     fv_cpu_device *dev = (fv_cpu_device *)base;
     fv_pool_destroy(dev->pool);
-    fv_blas_close(dev);
     fv_free(base->ctx, dev, 1, sizeof *dev);
 }
 
@@ -63,10 +61,7 @@ static fv_status open_parts(fv_cpu_device *dev, const fv_device_opts *opts) {
     fv_ctx *ctx = dev->base.ctx;
     FV_TRY(choose_isa(ctx, opts->isa, &dev->isa));
     FV_TRY(fv_pool_create(ctx, opts->threads, &dev->pool));
-    char blas[64] = "";
-    FV_TRY(fv_blas_open(dev, opts->blas, blas, sizeof blas));
-    snprintf(dev->base.text, sizeof dev->base.text, "cpu %s x%d%s%s", dev->isa->name, fv_pool_threads(dev->pool),
-             blas[0] ? ", " : "", blas);
+    snprintf(dev->base.text, sizeof dev->base.text, "cpu %s x%d", dev->isa->name, fv_pool_threads(dev->pool));
     return FV_OK;
 }
 
