@@ -14,14 +14,14 @@ WERROR  ?=
 B := $(if $(filter release,$(KIND)),$(BUILD),$(BUILD)/$(KIND))
 O := $(B)/obj
 
-WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers -Wno-unknown-warning-option $(if $(WERROR),-Werror)
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 BASE   := -std=c11 -D_GNU_SOURCE -I. -fPIC -fvisibility=default -fno-math-errno -MMD -MP $(WARN)
 OPT_release := -O2 -g -DNDEBUG
 OPT_debug   := -O1 -g -DFV_DEBUG
 OPT_asan    := -O1 -g -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 OPT_cov     := -O0 -g --coverage
-CFLAGS_ALL := $(BASE) $(OPT_$(KIND)) $(CFLAGS)
+CFLAGS_ALL = $(BASE) $(OPT_$(KIND)) $(CFLAGS)
 LDFLAGS_ALL := $(filter -fsanitize=% --coverage,$(OPT_$(KIND))) $(LDFLAGS)
 LIBS := -ljansson -lyaml -lxxhash -lz -lpng -ldl -lm -lpthread
 

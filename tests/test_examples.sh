@@ -34,11 +34,17 @@ int main(void) { return fv_model_find("resnet20") ? 0 : 1; }' &&
         make --no-print-directory NO_DEPS=1 uninstall DESTDIR="$temp/root" PREFIX=/usr >/dev/null &&
         [ -z "$(find "$temp/root" -type f)" ]
 }
+names_its_commit() { # version says which commit it was built from (where there is a git to ask)
+    local commit
+    commit=$(git rev-parse --short HEAD 2>/dev/null) || return 0
+    "$build/fovea" version | grep -q "$commit"
+}
 is_small() { # the stripped program is at most 3 MB
     strip -o "$temp/stripped" "$build/fovea" && [ "$(stat -c %s "$temp/stripped")" -le 3000000 ]
 }
 
 check "training loop" loss_falls
+check "version names the commit" names_its_commit
 check "image to label" classifies
 check "libfovea.so exports only fv_*" only_fv_symbols
 if [ "$build" = "$(pwd)/build" ]; then
