@@ -200,8 +200,7 @@ void *fv_alloc(fv_ctx *ctx, size_t count, size_t size) {
 
 void *fv_calloc(fv_ctx *ctx, size_t count, size_t size) {
     void *ptr = fv_alloc(ctx, count, size);
-    bool fresh =
-        ctx->alloc.zeroed_from && block_bytes(count, size) >= ctx->alloc.zeroed_from;
+    bool fresh = ctx->alloc.zeroed_from && block_bytes(count, size) >= ctx->alloc.zeroed_from;
     if (ptr && !fresh) memset(ptr, 0, block_bytes(count, size));
     return ptr;
 }

@@ -18,10 +18,14 @@ if [ ! -d "$dest/pretrained" ] && [ -d "$pack/pretrained" ]; then
     mv "$dest/pretrained.part" "$dest/pretrained"
 fi
 if [ ! -f "$dest/cifar10/test_batch.bin" ] && [ -f "$pack/cifar10/cifar10_q75.jpk" ]; then
-    if python3 -c 'import PIL' 2>/dev/null; then
+    python=
+    for p in python3 /usr/bin/python3; do # the first in the path need not be the one that Debian's package serves
+        if "$p" -c 'import PIL' 2>/dev/null; then python=$p && break; fi
+    done
+    if [ -n "$python" ]; then
         rm -rf "$dest/cifar10.part"
         mkdir -p "$dest/cifar10.part" "$dest/cifar10"
-        python3 "$pack/cifar10/unpack_cifar10.py" "$pack/cifar10/cifar10_q75.jpk" "$dest/cifar10.part"
+        "$python" "$pack/cifar10/unpack_cifar10.py" "$pack/cifar10/cifar10_q75.jpk" "$dest/cifar10.part"
         mv "$dest/cifar10.part"/* "$dest/cifar10/"
         rmdir "$dest/cifar10.part"
     else
