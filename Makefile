@@ -15,32 +15,35 @@ B := $(if $(filter release,$(KIND)),$(BUILD),$(BUILD)/$(KIND))
 O := $(B)/obj
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers $(if $(WERROR),-Werror)
-BASE   := -std=c11 -D_GNU_SOURCE -I. -fPIC -fvisibility=default -fno-math-errno -MMD -MP $(WARN)
+# No path of this machine ends up in the objects: two builds give the same bytes, wherever they are made.
+BASE   := -std=c11 -D_GNU_SOURCE -I. -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=default -fno-math-errno -MMD -MP $(WARN)
 OPT_release := -O2 -g -DNDEBUG
 OPT_debug   := -O1 -g -DFV_DEBUG
 OPT_asan    := -O1 -g -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-OPT_cov     := -O0 -g --coverage
+OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG
+OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_ALL = $(BASE) $(OPT_$(KIND)) $(CFLAGS)
 LDFLAGS_ALL := $(filter -fsanitize=% --coverage,$(OPT_$(KIND))) $(LDFLAGS)
-LIBS := -ljansson -lyaml -lxxhash -lz -lpng -ldl -lm -lpthread
+LIBS := -ljansson -lyaml -lxxhash -lz -lpng -ljpeg -ldl -lm -lpthread
 
 # Vector kernels are compiled once per instruction set (core/cpu/cpu.h). Contraction to FMA is allowed in them, and only there.
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 ISAS := generic $(if $(filter x86_64,$(ARCH)),avx2 avx512)
-ISA_generic := -O3 -ffp-contract=off
-ISA_avx2    := -O3 -mavx2 -mfma -mf16c -ffp-contract=fast
-ISA_avx512  := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+KERNEL_OPT  := $(if $(filter cov,$(KIND)),-O1,-O3)
+ISA_generic := $(KERNEL_OPT) -ffp-contract=off
+ISA_avx2    := $(KERNEL_OPT) -mavx2 -mfma -mf16c -ffp-contract=fast
+ISA_avx512  := $(KERNEL_OPT) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 
-KERNEL_SRC := $(wildcard core/cpu/kernels/*.c)
-LIB_SRC  := $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c)
-TOOL_SRC := $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/report/*.c)
+KERNEL_SRC := $(sort $(wildcard core/cpu/kernels/*.c))
+LIB_SRC  := $(sort $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c))
+TOOL_SRC := $(sort $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/report/*.c))
 TEST_SRC := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o))
 TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o)
 
-all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 ## build the program, the library and the man page
+all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library and the man page
 
 # Installs missing packages on Debian and Ubuntu; NO_DEPS=1 leaves that out.
 deps:
@@ -64,9 +67,10 @@ $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
 # The commit goes into env.json of every run; the object is rebuilt when it changes.
 COMMIT := $(shell git describe --always --dirty --exclude='*' 2>/dev/null || echo unknown)
+COMMIT_DATE := $(shell git log -1 --format=%cs 2>/dev/null)
 $(O)/commit: FORCE
 	@mkdir -p $(@D); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
-$(O)/tools/cli/version.o: CFLAGS += -DFV_COMMIT='"$(COMMIT)"'
+$(O)/tools/cli/version.o: CFLAGS += -DFV_COMMIT='"$(COMMIT)"' -DFV_COMMIT_DATE='"$(COMMIT_DATE)"'
 $(O)/tools/cli/version.o: $(O)/commit
 
 $(B)/libfovea.a: $(LIB_OBJ)
@@ -79,9 +83,30 @@ $(B)/fovea: $(TOOL_OBJ) $(B)/libfovea.a
 	@$(CC) $(LDFLAGS_ALL) -Wl,--as-needed -Wl,-z,now -o $@ $^ $(LIBS)
 $(B)/fovea.1: $(B)/fovea
 	@$(B)/fovea help --man > $@
-$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(B)/libfovea.a
+$(B)/completion.%: $(B)/fovea
+	@$(B)/fovea completion $* > $@
+# What unit tests and fuzz targets need beside their own files.
+FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ)) $(B)/libfovea.a
+$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(FUZZ_OBJ)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
+# Watches a program's calls on files and makes them fail (LD_PRELOAD).
+$(B)/fault.so: tests/faults/preload.c
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	@$(CC) $(BASE) -O2 -g -fno-builtin-log -shared -MF $(B)/fault.d -o $@ $< -ldl
+# Fuzz targets: with libFuzzer, and all in one program that replays the corpus (docs/fuzzing.md).
+FUZZ_TARGETS := $(shell sed -nE 's/^TARGET\((.*)\)$$/\1/p' tests/fuzz/targets.def)
+$(B)/fuzz-%: $(O)/tests/fuzz/%.o $(FUZZ_OBJ)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(O)/fuzz-replay/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (replay)"
+	@$(CC) $(CFLAGS_ALL) -DLLVMFuzzerTestOneInput=fvt_fuzz_$* -c $< -o $@
+$(B)/fuzz-replay: $(O)/tests/fuzz/replay.o $(FUZZ_TARGETS:%=$(O)/fuzz-replay/%.o) $(FUZZ_OBJ)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(B)/example-%: $(O)/examples/%.o $(B)/libfovea.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
@@ -93,12 +118,26 @@ demo: deps ## train something real in under five minutes
 
 test: deps-test ## build and run all tests
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$(KIND) run-tests
-run-tests: all examples $(B)/unit-tests
+run-tests: all examples $(B)/unit-tests $(B)/fault.so
 	BUILD_DIR=$(B) tests/run.sh
 
 asan tsan debug cov: ## build with sanitizers (asan, tsan), NaN poisoning (debug) or coverage (cov) and run the unit tests
-	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea
+	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan cov,$@),$(BUILD)/$@/fuzz-replay)
 	BUILD_DIR=$(BUILD)/$@ tests/run-sanitized.sh $@
+
+fuzz: deps-lint ## build the fuzz targets (clang, libFuzzer)
+	@$(MAKE) --no-print-directory NO_DEPS=1 CC=clang KIND=fuzz $(FUZZ_TARGETS:%=$(BUILD)/fuzz/fuzz-%)
+fuzz-run: fuzz ## fuzz one target: make fuzz-run TARGET=yaml SECONDS=60
+	@tests/fuzz/run.sh "$(BUILD)/fuzz" "$(TARGET)" "$(SECONDS)"
+
+test-kill: deps-test ## kill a run 200 times at random moments, resume it each time, compare the bits (FOVEA_KILLS=N)
+	@$(MAKE) --no-print-directory NO_DEPS=1 $(B)/fovea
+	tests/kill_loop.py $(B)/fovea
+test-faults: deps-test ## every error at every call on files (docs/reliability.md)
+	@$(MAKE) --no-print-directory NO_DEPS=1 $(B)/fovea $(B)/fault.so
+	FOVEA=$(B)/fovea FOVEA_FAULTS=all tests/test_faults.sh R3
+mutants: deps-test ## break each promise of docs/reliability.md in a copy of the tree; a test must notice (MUTANTS="R1 R5": only these)
+	@tests/mutants/run.sh $(MUTANTS)
 
 lint: deps-lint ## warnings as errors (gcc, clang), formatting, includes between folders, cppcheck, shellcheck
 	@tools/lint.sh
@@ -117,21 +156,26 @@ install: all ## install into $(DESTDIR)$(PREFIX)
 	ln -sf libfovea.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libfovea.so.0
 	ln -sf libfovea.so.0 $(DESTDIR)$(PREFIX)/lib/libfovea.so
 	install -m 644 $(B)/fovea.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -D -m 644 $(B)/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fovea
+	install -D -m 644 $(B)/completion.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fovea
+	install -D -m 644 $(B)/completion.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fovea.fish
 	for h in $(HEADERS); do install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/fovea/$$h; done
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' fovea.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/fovea $(DESTDIR)$(PREFIX)/lib/libfovea.a $(DESTDIR)$(PREFIX)/lib/libfovea.so*
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/fovea.1 $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fovea $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fovea
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fovea.fish
 	rm -rf $(DESTDIR)$(PREFIX)/include/fovea
 HEADERS := fovea.h $(wildcard core/*.h) core/ops.def core/io/io.h layers/layers.h optim/optim.h data/data.h
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
 help: ## list the targets
-	@grep -hE '^[a-z][a-z ]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z ]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov lint bench stripped install uninstall clean help FORCE
+.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint bench stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

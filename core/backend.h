@@ -56,6 +56,7 @@ struct fv_device {
     const fv_backend *backend;
     fv_ctx *ctx;      /* borrowed */
     char text[128];   /* "cpu avx512 x2" */
+    char kernels[32]; /* the family of kernels, "avx512": results are the same bits within one */
     bool host_memory; /* pointers may be read by the host */
 };
 

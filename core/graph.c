@@ -93,6 +93,34 @@ fv_scope fv_in(fv_scope s, const char *fmt, ...) {
     return (fv_scope){s.g, prefix};
 }
 
+/* ---------------------------------------------------------------- freezing */
+
+bool fv_name_below(const char *name, const char *prefix) {
+    size_t n = strlen(prefix);
+    if (n == 0 || strncmp(name, prefix, n) != 0) return false;
+    return name[n] == '\0' || name[n] == '.' || prefix[n - 1] == '.';
+}
+
+void fv_graph_freeze(fv_graph *g, const char *const *prefix, int n) {
+    if (g->error != FV_OK || n <= 0) return;
+    const char **all = fv_arena_alloc(&g->arena, (size_t)g->n_frozen + (size_t)n, sizeof *all);
+    if (all && g->n_frozen) memcpy(all, g->frozen, (size_t)g->n_frozen * sizeof *all);
+    for (int i = 0; all && i < n; i++)
+        if (!(all[g->n_frozen + i] = fv_arena_strdup(&g->arena, prefix[i]))) all = NULL;
+    if (!all) {
+        out_of_memory(g);
+        return;
+    }
+    g->frozen = all;
+    g->n_frozen += n;
+}
+
+static bool is_frozen(const fv_graph *g, const char *name) {
+    for (int32_t i = 0; i < g->n_frozen; i++)
+        if (fv_name_below(name, g->frozen[i])) return true;
+    return false;
+}
+
 /* ---------------------------------------------------------------- values */
 
 static fv_value add_value(fv_graph *g, fv_val val) {
@@ -165,19 +193,27 @@ static const char *full_name(fv_scope s, const char *name) {
 fv_value fv_param(fv_scope s, const char *name, fv_type type, fv_layout layout, fv_init init, bool no_decay) {
     const char *full = full_name(s, name);
     if (!full) return FV_NONE;
-    return declare(
-        s.g, FV_VAL_PARAM,
-        (fv_decl){
-            .name = full, .type = type, .role = FV_ROLE_WEIGHT, .layout = layout, .init = init, .no_decay = no_decay});
+    return declare(s.g, FV_VAL_PARAM,
+                   (fv_decl){.name = full,
+                             .type = type,
+                             .role = FV_ROLE_WEIGHT,
+                             .layout = layout,
+                             .init = init,
+                             .no_decay = no_decay,
+                             .frozen = is_frozen(s.g, full)});
 }
 
 fv_value fv_buffer(fv_scope s, const char *name, fv_type type, fv_init init) {
     const char *full = full_name(s, name);
     if (!full) return FV_NONE;
-    return declare(
-        s.g, FV_VAL_STATE,
-        (fv_decl){
-            .name = full, .type = type, .role = FV_ROLE_BUFFER, .layout = FV_PLAIN, .init = init, .no_decay = true});
+    return declare(s.g, FV_VAL_STATE,
+                   (fv_decl){.name = full,
+                             .type = type,
+                             .role = FV_ROLE_BUFFER,
+                             .layout = FV_PLAIN,
+                             .init = init,
+                             .no_decay = true,
+                             .frozen = is_frozen(s.g, full)});
 }
 
 fv_value fv_state_of(fv_graph *g, fv_value param, fv_role role, const char *slot) {

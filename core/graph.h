@@ -142,7 +142,8 @@ typedef struct fv_update_attr {
     bool nesterov, decoupled;           /* decoupled: AdamW's weight decay */
 } fv_update_attr;
 
-/* Fields of one row of augment's record. Crop: source row of output row 0 and column 0 (may be negative). */
+/* Fields of one row of augment's record; all zero: the plain picture. Crop: source row of output row 0 and column 0
+ * (may be negative). */
 enum {
     FV_AUG_TOP,
     FV_AUG_LEFT,
@@ -151,7 +152,15 @@ enum {
     FV_AUG_CUT_LEFT,
     FV_AUG_CUT_H,
     FV_AUG_CUT_W,
-    FV_AUG_RESERVED,
+    FV_AUG_CUT_NOISE, /* 0: the cut becomes zeros after normalising; else a key (up to 2^24) of normal noise */
+    FV_AUG_VFLIP,
+    FV_AUG_BRIGHTNESS, /* these three: factor - 1; hue: turns. In this order, each clamped to [0,1] */
+    FV_AUG_CONTRAST,
+    FV_AUG_SATURATION,
+    FV_AUG_HUE,
+    FV_AUG_RESERVED_1,
+    FV_AUG_RESERVED_2,
+    FV_AUG_RESERVED_3,
     FV_AUG_FIELDS
 };
 
@@ -233,7 +242,7 @@ typedef struct fv_decl {
     fv_layout layout;
     fv_init init;
     bool no_decay;  /* norms, biases, tokens, positions: no weight decay */
-    bool frozen;    /* no gradient, no moment */
+    bool frozen;    /* no gradient, no moment, no average (fv_graph_freeze) */
     fv_value value; /* its value in this graph */
     fv_value of;    /* GRAD, MOMENT, EMA: the parameter it belongs to */
 } fv_decl;
@@ -293,6 +302,8 @@ typedef struct fv_graph {
     fv_output *outputs;
     int32_t n_values, n_nodes, n_operands, n_decls, n_outputs;
     int32_t cap_values, cap_nodes, cap_operands, cap_decls, cap_outputs;
+    const char **frozen; /* name prefixes of what is not trained */
+    int32_t n_frozen;
     bool training;      /* layers build batch norm, dropout accordingly */
     fv_segment segment; /* of nodes made from now on */
     bool in_backward;   /* nodes made from now on belong to the backward pass */
@@ -311,6 +322,13 @@ fv_graph *fv_graph_new(fv_ctx *ctx, bool training);
 void fv_graph_free(fv_graph *g); /* NULL is fine */
 /* FV_OK, or the builder's first error moved to ctx->error (node, shapes and place in the message). */
 fv_status fv_graph_finish(fv_graph *g);
+/* Whether a name is `prefix` or lies below it: whole components, so that "layer1" and "layer1." take in
+ * "layer1.0.conv1.weight", but not "layer10.0.conv1.weight". */
+bool fv_name_below(const char *name, const char *prefix);
+/* Parameters and buffers that are declared from now on, with names below one of n prefixes (copied), are frozen: they
+ * have no gradient, moment or average, and a batch norm whose scale and shift are both frozen keeps its running
+ * statistics and normalises by them. */
+void fv_graph_freeze(fv_graph *g, const char *const *prefix, int n);
 /* Record an error (only the first is kept) and return FV_NONE. */
 fv_value fv_graph_fail(fv_scope s, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 

@@ -81,8 +81,11 @@ fv_value fv_bce_with_logits(fv_scope s, fv_value logits, fv_value target, fv_val
                             fv_loss_attr attr);
 fv_value fv_topk_correct(fv_scope s, fv_value logits, fv_value labels, fv_value row_weight, int k);
 
-/* (images / 255 - mean) / std after crop, flip and cutout by the record (FV_AUG_*); cut pixels become 0 after
- * normalising. */
+/* (images / 255 - mean) / std after crop, flips and colour by the record (FV_AUG_*); then the cut becomes 0 or noise.
+ * Colour: brightness x * (1 + b), contrast (x - m) * (1 + c) + m with the picture's mean grey m, saturation
+ * g + (x - g) * (1 + s) with the pixel's grey g, each clamped to [0,1], then hue. Grey is luma (ITU-R 601) of three
+ * colours, else the mean of the channels; saturation and hue are for three colours. The last channel of 2 or 4 is alpha
+ * and keeps its value. */
 fv_value fv_augment(fv_scope s, fv_value images, fv_value record, fv_value mean, fv_value std, fv_augment_attr attr);
 
 /* Changes of state (a parameter or buffer): = value, += value, += weight * (scale * value - state), = constant, += 1

@@ -20,22 +20,31 @@ typedef struct planner {
 
 /* ---------------------------------------------------------------- order */
 
-/* Statistics that run along with the model change with the update, unless several micro-steps make one update. */
-static fv_segment segment_of(const fv_node *n, bool accumulate) {
+/* Statistics that run along with the model change with the update, unless several micro-steps make one update and each
+ * of them says by itself whether it counts (their guard, the last operand). */
+static fv_segment segment_of(const fv_graph *g, const fv_node *n, bool accumulate) {
     bool statistics = n->op == FV_OP_LERP_ASSIGN || n->op == FV_OP_INCREMENT;
-    return accumulate && statistics && n->segment == FV_SEG_UPDATE ? FV_SEG_FORWARD_BACKWARD : n->segment;
+    if (!accumulate || !statistics || n->segment != FV_SEG_UPDATE) return n->segment;
+    const fv_val *guard = &g->values[g->operands[n->first_operand + n->operands - 1].id];
+    bool later = guard->kind == FV_VAL_RESULT && g->nodes[guard->node].segment > FV_SEG_FORWARD_BACKWARD;
+    return later ? n->segment : FV_SEG_FORWARD_BACKWARD;
 }
 
-/* A node is needed if it changes state, or something needed or an output reads it. */
+static void mark_operands(const fv_graph *g, const fv_node *n, bool *value_needed) {
+    for (int j = 0; j < n->operands; j++) value_needed[g->operands[n->first_operand + j].id] = true;
+}
+
+/* A node is needed if it changes state, or something needed or an output reads it. Those that change state come first:
+ * they may read what a later node of an earlier segment gives. */
 static void mark_needed(planner *p, bool *value_needed) {
     fv_graph *g = p->g;
     for (int32_t i = 0; i < g->n_outputs; i++) value_needed[g->outputs[i].value.id] = true;
+    for (int32_t k = 0; k < g->n_nodes; k++)
+        if ((p->needed[k] = fv_op_get(g->nodes[k].op)->mutates)) mark_operands(g, &g->nodes[k], value_needed);
     for (int32_t k = g->n_nodes - 1; k >= 0; k--) {
         const fv_node *n = &g->nodes[k];
-        bool needed = fv_op_get(n->op)->mutates;
-        for (int r = 0; r < n->results; r++) needed |= value_needed[n->first_result + r];
-        p->needed[k] = needed;
-        for (int j = 0; needed && j < n->operands; j++) value_needed[g->operands[n->first_operand + j].id] = true;
+        for (int r = 0; r < n->results; r++) p->needed[k] |= value_needed[n->first_result + r];
+        if (p->needed[k]) mark_operands(g, n, value_needed);
     }
 }
 
@@ -49,8 +58,11 @@ static fv_status make_order(planner *p, bool accumulate) {
     mark_needed(p, value_needed);
     for (int seg = 0; seg < FV_SEG_COUNT; seg++) {
         plan->segment_first[seg] = p->n;
-        for (int32_t k = 0; k < g->n_nodes; k++)
-            if (p->needed[k] && segment_of(&g->nodes[k], accumulate) == (fv_segment)seg) plan->order[p->n++] = k;
+        for (int moved = 0; moved < 2; moved++) /* what comes from another segment goes last: its guard is known then */
+            for (int32_t k = 0; k < g->n_nodes; k++) {
+                fv_segment own = g->nodes[k].segment, runs = segment_of(g, &g->nodes[k], accumulate);
+                if (p->needed[k] && runs == (fv_segment)seg && (runs != own) == moved) plan->order[p->n++] = k;
+            }
     }
     plan->segment_first[FV_SEG_COUNT] = p->n;
     return FV_OK;

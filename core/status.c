@@ -117,11 +117,37 @@ void fv_ctx_init(fv_ctx *ctx) {
 
 /* ---------------------------------------------------------------- errors and log */
 
+size_t fv_utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) return 1;
+    size_t n = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    bool bad_second = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
+                      (s[0] == 0xF4 && s[1] > 0x8F);
+    return bad_second ? 0 : n;
+}
+
+/* A sequence that the end of the buffer has cut is no UTF-8 either. */
+static void clean(char *text) {
+    for (unsigned char *s = (unsigned char *)text; *s;) {
+        size_t n = fv_utf8_length(s);
+        bool control = *s < 0x20 || *s == 0x7f || (*s == 0xC2 && s[1] < 0xA0); /* C0, DEL, C1 */
+        if (n > 0 && !control) {
+            s += n;
+            continue;
+        }
+        for (size_t i = n ? n : 1; i > 0; i--) *s++ = '?';
+    }
+}
+
 /* The arguments may point into the error that is replaced: a new one is made beside it. */
 static fv_status record(fv_ctx *ctx, fv_status code, const char *path, int64_t offset, const char *fmt, va_list args) {
     fv_error error = {.code = code, .offset = offset};
     vsnprintf(error.message, sizeof error.message, fmt, args);
     if (path) snprintf(error.path, sizeof error.path, "%s", path);
+    clean(error.message);
+    clean(error.path);
     ctx->error = error;
     return code;
 }
@@ -148,6 +174,7 @@ fv_status fv_hint(fv_ctx *ctx, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(hint, sizeof hint, fmt, args);
     va_end(args);
+    clean(hint);
     memcpy(ctx->error.hint, hint, sizeof hint);
     return ctx->error.code;
 }
@@ -165,6 +192,7 @@ void fv_log(const fv_ctx *ctx, fv_log_level level, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
+    clean(line);
     ctx->log(ctx->log_user, level, line);
 }
 

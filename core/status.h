@@ -92,7 +92,8 @@ typedef struct fv_ctx {
 void fv_ctx_init(fv_ctx *ctx);
 
 /* Record an error and return `code`, so that `return fv_fail(ctx, FV_E_DATA, "...")` reads well. Clears hint, path,
- * offset. */
+ * offset. Texts of errors and log lines are cleaned: control characters and what is no UTF-8 become '?', since names
+ * out of files end up in them and they end up on terminals. */
 fv_status fv_fail(fv_ctx *ctx, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 /* The same with the path (and byte offset, or -1) that the message is about; the message should not repeat the path. */
 fv_status fv_fail_at(fv_ctx *ctx, fv_status code, const char *path, int64_t offset, const char *fmt, ...)
@@ -111,6 +112,9 @@ void *fv_calloc(fv_ctx *ctx, size_t count, size_t size);
 void fv_free(fv_ctx *ctx, void *ptr, size_t count, size_t size);
 /* A copy of a string, to be given back with fv_free(ctx, s, strlen(s) + 1, 1). */
 char *fv_strdup(fv_ctx *ctx, const char *s);
+
+/* Length of the UTF-8 character at s, 0 if it is none (RFC 3629: shortest form, no surrogates, at most U+10FFFF). */
+size_t fv_utf8_length(const unsigned char *s);
 
 /* Checked size arithmetic: false on overflow, and *out is then untouched. */
 bool fv_size_mul(size_t a, size_t b, size_t *out);

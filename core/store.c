@@ -293,6 +293,33 @@ fv_status fv_store_reset_ema(fv_store *s) {
     return FV_OK;
 }
 
+fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_store **out) {
+    fv_store *s;
+    *out = NULL;
+    FV_TRY(fv_store_create(ctx, host, &s));
+    s->slots = fv_alloc(ctx, (size_t)from->count, sizeof *s->slots);
+    fv_status status = s->slots ? FV_OK : ctx->error.code;
+    if (s->slots) s->cap = s->count = from->count;
+    for (int32_t i = 0; i < s->count; i++) {
+        s->slots[i] = from->slots[i];
+        s->slots[i].data = NULL;
+    }
+    for (int role = 0; role < FV_ROLE_COUNT && status == FV_OK; role++)
+        if (role != FV_ROLE_GRAD && role != FV_ROLE_DERIVED) status = allocate_role(s, (fv_role)role);
+    if (status == FV_OK) *out = s;
+    else fv_store_destroy(s);
+    return status;
+}
+
+fv_status fv_store_copy(fv_store *clone, const fv_store *from) {
+    if (clone->count != from->count) return fv_fail(clone->ctx, FV_E_INTERNAL, "store: the clone has other slots");
+    for (int32_t i = 0; i < clone->count; i++)
+        if (clone->slots[i].data && fv_bytes(clone->slots[i].type) > 0)
+            FV_TRY(from->dev->backend->copy(from->dev, clone->slots[i].data, from->slots[i].data,
+                                            fv_bytes(clone->slots[i].type), FV_COPY_TO_HOST));
+    return FV_OK;
+}
+
 fv_status fv_store_hash(fv_store *s, uint64_t *out) {
     uint64_t hash = 0;
     for (int32_t i = 0; i < s->count; i++) {

@@ -47,6 +47,11 @@ fv_status fv_store_write(fv_store *store, int32_t slot, const void *host, size_t
 fv_type fv_slot_file_type(const fv_slot *slot);
 /* Copy every parameter into its EMA slot. */
 fv_status fv_store_reset_ema(fv_store *store);
+/* A copy of the slots for a host device, with memory for all roles but gradients and derived values: what saving needs
+ * while training goes on. Names stay those of `from`, which must outlive it. */
+fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_store **out);
+/* Contents of the slots that the clone has memory for. Nothing may run on the device of `from`. */
+fv_status fv_store_copy(fv_store *clone, const fv_store *from);
 /* XXH3 of all contents (weights, buffers, moments, averages) in slot order: to compare runs bit for bit. */
 fv_status fv_store_hash(fv_store *store, uint64_t *out);
 

@@ -9,7 +9,9 @@
 #define TAR_BLOCK 512
 #define COPY_CHUNK ((size_t)256 << 10)
 #define MOST_MEMBER ((uint64_t)512 << 20) /* bytes of one member; the largest expected has 155 MB */
-#define MOST_ALL ((uint64_t)2 << 30)      /* bytes that may come out of the archive */
+#define MOST_ALL ((uint64_t)2 << 30)      /* bytes that may come out of the archive ... */
+#define MOST_RATIO 16                     /* ... and per byte of it, pictures being hard to compress, ... */
+#define MOST_FREE ((uint64_t)16 << 20)    /* ... beyond these */
 #define MOST_MEMBERS 32
 
 typedef struct unpacker {
@@ -19,7 +21,7 @@ typedef struct unpacker {
     const char *const *members;
     const char *folder;
     bool seen[MOST_MEMBERS];
-    uint64_t out;       /* bytes that have come out */
+    uint64_t out, most; /* bytes that have come out, and that may */
     unsigned char *buf; /* [COPY_CHUNK] */
 } unpacker;
 
@@ -31,7 +33,7 @@ static fv_status unpack_fail(unpacker *u, const char *what, const char *name) {
 static fv_status next_bytes(unpacker *u, void *to, size_t bytes) {
     FV_TRY(fv_stream_read(&u->stream, to, bytes));
     u->out += bytes;
-    return u->out <= MOST_ALL ? FV_OK : unpack_fail(u, "more comes out than can be right", NULL);
+    return u->out <= u->most ? FV_OK : unpack_fail(u, "more comes out than can be right", NULL);
 }
 
 /* An octal number of `size` places, ended by a space or NUL. */
@@ -117,7 +119,7 @@ static fv_status unpack_all(unpacker *u) {
         FV_TRY(unpack_member(u, head));
     }
     for (size_t got = 1; got > 0; u->out += got) { /* tar fills up its last record */
-        if (u->out > MOST_ALL) return unpack_fail(u, "more comes out than can be right", NULL);
+        if (u->out > u->most) return unpack_fail(u, "more comes out than can be right", NULL);
         FV_TRY(fv_stream_some(&u->stream, u->buf, COPY_CHUNK, &got));
     }
     FV_TRY(fv_stream_finish(&u->stream));
@@ -129,6 +131,7 @@ static fv_status unpack_all(unpacker *u) {
 fv_status fv_archive_unpack(fv_ctx *ctx, const char *path, const char *const *members, const char *folder) {
     unpacker u = {.ctx = ctx, .path = path, .members = members, .folder = folder};
     FV_TRY(fv_stream_open(&u.stream, ctx, path));
+    u.most = u.stream.file.size < MOST_ALL / MOST_RATIO ? MOST_FREE + MOST_RATIO * u.stream.file.size : MOST_ALL;
     u.buf = fv_alloc(ctx, COPY_CHUNK, 1);
     fv_status status = u.buf ? unpack_all(&u) : FV_E_MEMORY;
     if (u.buf) fv_free(ctx, u.buf, COPY_CHUNK, 1);

@@ -1,5 +1,5 @@
-/* check.c: `fovea data check`: everything that opening a set checks, for both splits, and the published counts and
- * checksums. */
+/* check.c: everything that opening a set checks, for both splits, and the published counts and checksums; of pictures
+ * in files, whether each can be decoded. */
 #include "data/internal.h"
 
 #include <inttypes.h>
@@ -68,8 +68,46 @@ static fv_status check_split(fv_ctx *ctx, const char *name, const char *root, fv
     return FV_OK;
 }
 
+/* What the reports say, to the log; a bad file is an error. */
+static fv_status tell_reports(const fv_dataset *d, const fv_file_report *report) {
+    int64_t count[FV_PART_COUNT] = {0}, bad = 0, copies = 0, first = -1;
+    for (int64_t i = 0; i < d->count; i++) {
+        const char *path = d->files->path[i];
+        count[d->part[i]]++;
+        if (report[i].problem) {
+            fv_log(d->ctx, FV_LOG_WARN, "%s: %s", path, report[i].problem);
+            if (bad++ == 0) first = i;
+        } else if (report[i].copy_of >= 0) {
+            fv_log(d->ctx, FV_LOG_WARN, "%s has the same bytes as %s", path, d->files->path[report[i].copy_of]);
+            copies++;
+        }
+    }
+    fv_log(d->ctx, FV_LOG_INFO,
+           "%s: train %" PRId64 ", val %" PRId64 ", test %" PRId64 ", %d classes, fingerprint %016" PRIx64 ", %" PRId64
+           " bad files, %" PRId64 " copies: %s",
+           d->name, count[FV_PART_TRAIN], count[FV_PART_VAL], count[FV_PART_TEST], d->classes, d->fingerprint, bad,
+           copies, d->path);
+    if (!bad) return FV_OK;
+    fv_fail_at(d->ctx, FV_E_DATA, d->path, -1,
+               "%" PRId64 " of %" PRId64 " files cannot be decoded; the first is %s: %s", bad, d->count,
+               d->files->path[first], report[first].problem);
+    return fv_hint(d->ctx, "take them out of the set; '--skip-bad' leaves them out in training");
+}
+
+static fv_status check_files(fv_ctx *ctx, const char *name, const char *root) {
+    const fv_dataset_opts opts = {.root = root, .img_size = 1, .workers = fv_cpu_count()};
+    fv_dataset *d;
+    fv_file_report *report;
+    FV_TRY(fv_dataset_open(ctx, name, FV_SPLIT_TRAIN, &opts, &d));
+    fv_status status = fv_dataset_inspect(d, true, &opts, &d->arena, &report);
+    if (status == FV_OK) status = tell_reports(d, report);
+    fv_dataset_free(d);
+    return status;
+}
+
 fv_status fv_data_check(fv_ctx *ctx, const char *name, const char *root) {
     if (strcmp(name, "synthetic") == 0) return FV_OK; /* there are no files */
+    if (fv_dataset_is_files(ctx, name, root)) return check_files(ctx, name, root);
     FV_TRY(check_split(ctx, name, root, FV_SPLIT_TRAIN));
     return check_split(ctx, name, root, FV_SPLIT_TEST);
 }

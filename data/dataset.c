@@ -55,7 +55,8 @@ uint64_t fv_dataset_hash(const fv_dataset *d) {
     return XXH3_64bits_digest(&state);
 }
 
-static fv_status read_place(fv_dataset *d, const fv_data_place *place, fv_split split) {
+static fv_status read_place(fv_dataset *d, const fv_data_place *place, fv_split split, const fv_dataset_opts *opts) {
+    if (place->files) return fv_file_set_open(d, place, opts);
     snprintf(d->name, sizeof d->name, "%s", place->label);
     snprintf(d->path, sizeof d->path, "%s", place->folder);
     switch (place->layout->format) {
@@ -78,7 +79,7 @@ fv_status fv_dataset_open(fv_ctx *ctx, const char *name, fv_split split, const f
     if (!d) return FV_E_MEMORY;
     d->ctx = ctx;
     fv_arena_init(&d->arena, ctx);
-    fv_status status = synthetic ? fv_synthetic_make(d, split, opts) : read_place(d, &place, split);
+    fv_status status = synthetic ? fv_synthetic_make(d, split, opts) : read_place(d, &place, split, opts);
     if (status != FV_OK) {
         fv_dataset_free(d);
         return status;
@@ -89,6 +90,7 @@ fv_status fv_dataset_open(fv_ctx *ctx, const char *name, fv_split split, const f
 
 void fv_dataset_free(fv_dataset *d) {
     if (!d) return;
+    if (d->files) fv_picture_cache_close(d->files->cache);
     if (d->images_) fv_free(d->ctx, d->images_, d->images_bytes_, 1);
     fv_arena_free(&d->arena);
     fv_free(d->ctx, d, 1, sizeof *d);

@@ -9,8 +9,9 @@
 #include <unistd.h>
 
 #define STREAM_INPUT ((size_t)256 << 10)
-#define STEP_MOST ((size_t)1 << 30) /* zlib counts in 32 bits */
-#define DEFLATE_RATIO 1032u         /* one bit for 258 bytes, and the rest rounded up (zlib's technical notes) */
+#define STEP_MOST ((size_t)1 << 30)   /* zlib counts in 32 bits */
+#define MOST_BARREN ((size_t)1 << 20) /* bytes of gzip that nothing comes out of: names, comments, empty blocks */
+#define DEFLATE_RATIO 1032u           /* one bit for 258 bytes, and the rest rounded up (zlib's technical notes) */
 
 fv_status fv_data_path(fv_ctx *ctx, char out[FV_DATA_PATH], const char *fmt, ...) {
     va_list args;
@@ -128,7 +129,9 @@ fv_status fv_stream_open(fv_stream *s, fv_ctx *ctx, const char *path) {
 /* One step of inflate into z.next_out. */
 static fv_status inflate_some(fv_stream *s) {
     FV_TRY(refill(s));
+    uInt in = s->z.avail_in, out = s->z.avail_out;
     int rc = inflate(&s->z, Z_NO_FLUSH);
+    s->barren = s->z.avail_out < out ? 0 : s->barren + (in - s->z.avail_in);
     if (rc == Z_STREAM_END) {
         s->ended = true;
         return FV_OK;
@@ -140,6 +143,7 @@ static fv_status inflate_some(fv_stream *s) {
         snprintf(what, sizeof what, "damaged gzip file: %s", s->z.msg ? s->z.msg : zError(rc));
         return stream_fail(s, what);
     }
+    if (s->barren > MOST_BARREN) return stream_fail(s, "damaged gzip file: nothing comes out of it");
     return FV_OK;
 }
 

@@ -7,7 +7,7 @@
 #ifndef FV_DATA_INTERNAL_H
 #define FV_DATA_INTERNAL_H
 
-#include "data/data.h"
+#include "data/files.h"
 
 #include <zlib.h>
 
@@ -31,6 +31,7 @@ typedef struct fv_stream { /* a file, unpacked on the way if it starts like a gz
     fv_reader file;
     unsigned char *in; /* [STREAM_INPUT] */
     bool gzip, ended;  /* ended: zlib has seen the end of the stream and its checksum holds */
+    size_t barren;     /* bytes of gzip read since the last that came out */
     z_stream z;        /* next_in, avail_in are the unread input in either case */
 } fv_stream;
 fv_status fv_stream_open(fv_stream *s, fv_ctx *ctx, const char *path);
@@ -88,7 +89,9 @@ const fv_data_kind *fv_data_kind_near(const char *name);     /* one that `name` 
 const fv_data_kind *fv_data_kind_of_idx(const char *folder); /* which IDX set a folder of its own holds */
 
 /* ---- where datasets lie (locate.c) */
+typedef enum fv_data_files { FV_FILES_NONE, FV_FILES_FOLDER, FV_FILES_CSV } fv_data_files;
 typedef struct fv_data_place {
+    fv_data_files files; /* pictures in files: `folder` is then that folder or CSV file, kind and layout are NULL */
     const fv_data_kind *kind;
     const fv_data_layout *layout;
     char folder[FV_DATA_PATH];
@@ -113,6 +116,7 @@ fv_status fv_cifar_binary_read(fv_dataset *d, const fv_data_place *place, fv_spl
 fv_status fv_cifar_python_read(fv_dataset *d, const fv_data_place *place, fv_split split);
 fv_status fv_idx_read(fv_dataset *d, const fv_data_place *place, fv_split split);
 fv_status fv_synthetic_make(fv_dataset *d, fv_split split, const fv_dataset_opts *opts);
+fv_status fv_file_set_open(fv_dataset *d, const fv_data_place *place, const fv_dataset_opts *opts); /* file_set.c */
 /* One picture of three planes to pixels of three bytes. src: [3,pixels]; dst: [pixels,3] */
 void fv_planes_to_pixels(const uint8_t *src, uint8_t *dst, size_t pixels);
 

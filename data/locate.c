@@ -1,9 +1,10 @@
-/* locate.c: from what `--data` says to a folder that holds the files. */
-#include "data/internal.h"
+/* locate.c: from what `--data` says to the folder that holds the files, or to a CSV file that names them. */
+#include "data/listing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 const char *fv_data_root(const char *root) {
@@ -95,13 +96,34 @@ static fv_status locate_named(search *s, const fv_data_kind *kind, const char *r
                    kind->name, root);
 }
 
-/* The last part of a path, without slashes behind it. */
+static bool is_csv_name(const char *path) {
+    size_t n = strlen(path);
+    return n > 4 && strcasecmp(path + n - 4, ".csv") == 0;
+}
+
+/* What is shown for a path: its last part, without slashes behind it and without .csv, cut short at a character. */
 static void last_part(const char *path, char out[64]) {
-    size_t end = strlen(path);
+    size_t end = strlen(path), n = 0;
     while (end > 1 && path[end - 1] == '/') end--;
     size_t start = end;
     while (start > 0 && path[start - 1] != '/') start--;
-    snprintf(out, 64, "%.*s", (int)(end - start), path + start);
+    if (is_csv_name(path) && end - start > 4) end -= 4;
+    while (start < end) {
+        size_t length = fv_utf8_length((const unsigned char *)path + start);
+        if (n + (length ? length : 1) > 63) break;
+        if (length) memcpy(out + n, path + start, length);
+        else out[n] = '?';
+        n += length ? length : 1;
+        start += length ? length : 1;
+    }
+    out[n] = 0;
+}
+
+static fv_status locate_files(search *s, const char *path, fv_data_files files) {
+    FV_TRY(fv_data_path(s->ctx, s->out->folder, "%s", path));
+    s->out->files = files;
+    last_part(path, s->out->label);
+    return FV_OK;
 }
 
 static fv_status locate_path(search *s, const char *path) {
@@ -113,10 +135,12 @@ static fv_status locate_path(search *s, const char *path) {
     const fv_data_kind *idx = fv_data_kind_of_idx(folder);
     try_base(s, idx, folder);
     s->out->named = false;
+    if (!s->partial && fv_folder_holds_pictures(folder)) return locate_files(s, folder, FV_FILES_FOLDER);
     if (!s->partial) {
         fv_fail_at(s->ctx, FV_E_DATA, path, -1,
                    "this folder holds no dataset that is known: looked for CIFAR-10 and CIFAR-100 (data_batch_1.bin, "
-                   "data_batch_1, train.bin, train) and IDX files (train-images-idx3-ubyte, .gz too)");
+                   "data_batch_1, train.bin, train), IDX files (train-images-idx3-ubyte, .gz too) and folders of "
+                   "pictures (train/CLASS/x.jpg or CLASS/x.jpg)");
         return fv_hint(s->ctx, "name the folder that holds these files, or the one just above it");
     }
     if (s->out->kind->published[0]) snprintf(s->out->label, sizeof s->out->label, "%s", s->out->kind->name);
@@ -132,10 +156,24 @@ fv_status fv_data_locate(fv_ctx *ctx, const char *name, const char *root, fv_spl
     struct stat st;
     bool there = stat(name, &st) == 0;
     if (there && S_ISDIR(st.st_mode)) return locate_path(&s, name);
-    if (there) return fv_fail_at(ctx, FV_E_DATA, name, -1, "is not a folder");
-    fv_fail(ctx, FV_E_DATA, "no dataset is called '%s', and there is no folder of this name", name);
+    if (there && S_ISREG(st.st_mode) && is_csv_name(name)) return locate_files(&s, name, FV_FILES_CSV);
+    if (there) {
+        fv_fail_at(ctx, FV_E_DATA, name, -1, "is not a folder, and no CSV file by its name");
+        return fv_hint(ctx, "the name of a CSV file ends in .csv; its lines are 'path,label' or 'path,label,split'");
+    }
+    fv_fail(ctx, FV_E_DATA, "no dataset is called '%s', and there is no folder or CSV file of this name", name);
     kind = fv_data_kind_near(name);
     if (kind) return fv_hint(ctx, "did you mean '%s'?", kind->name);
     return fv_hint(ctx,
-                   "known: cifar10, cifar100, mnist, fashion-mnist, synthetic; or a folder that holds one of these");
+                   "known: cifar10, cifar100, mnist, fashion-mnist, synthetic; or a folder that holds one of these or "
+                   "pictures, or a CSV file");
+}
+
+bool fv_dataset_is_files(fv_ctx *ctx, const char *name, const char *root) {
+    fv_data_place place;
+    if (strcmp(name, "synthetic") == 0 || fv_data_kind_find(name)) return false;
+    const fv_error before = ctx->error; /* this is a question, not a failure */
+    bool found = fv_data_locate(ctx, name, root, FV_SPLIT_TRAIN, &place) == FV_OK;
+    ctx->error = before;
+    return found && place.files != FV_FILES_NONE;
 }

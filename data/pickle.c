@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MOST_VALUES ((uint32_t)1 << 21) /* CIFAR-100 has 150,000 */
-#define MOST_ITEMS ((uint64_t)1 << 24)  /* pointers in lists, stack and memo */
+#define MOST_VALUES ((uint32_t)1 << 19) /* CIFAR-100 has 150,000 */
+#define MOST_ITEMS ((uint64_t)1 << 21)  /* pointers in lists, stack and memo: with the values, below 64 MB */
 #define MOST_MARKS 64
 #define MOST_LINE 65536 /* of a number or a name in protocol 0 */
 #define POOL 256

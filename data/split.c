@@ -39,8 +39,28 @@ static void choose(const fv_dataset *d, const class_share *share, uint64_t seed,
     }
 }
 
+/* The parts of a set of files, as it was divided when it was opened. */
+static fv_status take_parts(fv_arena *arena, const fv_dataset *d, int64_t **train, int64_t *n_train, int64_t **val,
+                            int64_t *n_val) {
+    int64_t n[FV_PART_COUNT] = {0}, *index[FV_PART_COUNT] = {NULL};
+    for (int64_t i = 0; i < d->count; i++) n[d->part[i]]++;
+    for (fv_part part = FV_PART_TRAIN; part <= FV_PART_VAL; part++) {
+        index[part] = fv_arena_alloc(arena, (size_t)n[part], sizeof **index);
+        if (!index[part]) return FV_E_MEMORY;
+        n[part] = 0;
+    }
+    for (int64_t i = 0; i < d->count; i++)
+        if (d->part[i] != FV_PART_TEST) index[d->part[i]][n[d->part[i]]++] = i;
+    *train = index[FV_PART_TRAIN];
+    *val = index[FV_PART_VAL];
+    *n_train = n[FV_PART_TRAIN];
+    *n_val = n[FV_PART_VAL];
+    return FV_OK;
+}
+
 fv_status fv_split_validation(fv_ctx *ctx, fv_arena *arena, const fv_dataset *d, double fraction, uint64_t seed,
                               int64_t **train, int64_t *n_train, int64_t **val, int64_t *n_val) {
+    if (d->part) return take_parts(arena, d, train, n_train, val, n_val);
     if (!(fraction >= 0.0 && fraction < 1.0))
         return fv_fail(ctx, FV_E_USAGE, "the validation share must lie in [0, 1), not at %g", fraction);
     int64_t total = (int64_t)floor(fraction * (double)d->count + 0.5);

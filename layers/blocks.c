@@ -74,7 +74,8 @@ fv_value fv_batch_norm_layer(fv_scope s, fv_value x, fv_bn_cfg cfg) {
     fv_value var = fv_buffer(s, "running_var", type, FV_ONES);
     fv_value seen = fv_buffer(s, "num_batches_tracked", fv_scalar(FV_I64), FV_ZEROS);
     if (s.g->error) return FV_NONE;
-    if (!s.g->training) return fv_batch_norm_infer(s, x, mean, var, gamma, beta, eps);
+    bool frozen = fv_decl_of(s.g, gamma)->frozen && fv_decl_of(s.g, beta)->frozen;
+    if (!s.g->training || frozen) return fv_batch_norm_infer(s, x, mean, var, gamma, beta, eps);
 
     int64_t rows = c > 0 ? fv_count(fv_typeof(s.g, x)) / c : 0;
     if (rows < 2)

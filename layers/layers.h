@@ -31,7 +31,7 @@ fv_value fv_linear_layer(fv_scope s, fv_value x, int64_t out, bool bias, fv_init
  * PyTorch's order c, h, w. */
 fv_value fv_dense_layer(fv_scope s, fv_value x, int64_t out);
 /* "weight", "bias", "running_mean", "running_var", "num_batches_tracked". In training also the update of the running
- * statistics (PyTorch's momentum, unbiased variance). */
+ * statistics (PyTorch's momentum, unbiased variance); with frozen weight and bias it works as in evaluation. */
 typedef struct fv_bn_cfg {
     double eps, momentum; /* 0: 1e-5, 0.1 */
     bool zero_gamma;
@@ -65,6 +65,10 @@ typedef struct fv_model_entry {
     /* x [n,h,w,c] -> logits [n,classes] */
     fv_value (*build)(fv_scope s, fv_value x, const fv_model_cfg *cfg, const void *arg);
     const void *arg; /* the family's own configuration */
+    /* What lies between picture and head, from the picture on: per stage the prefixes of its parameters' names, divided
+     * by commas: "conv1,bn1", "layer1", ... */
+    const char *const *stages;
+    int n_stages;
 } fv_model_entry;
 
 /* The models in the order of `fovea models`. */
@@ -72,6 +76,9 @@ int fv_model_count(void);
 const fv_model_entry *fv_model_at(int i);
 const fv_model_entry *fv_model_find(const char *name); /* NULL: unknown */
 const char *fv_model_nearest(const char *name);        /* for "did you mean"; NULL if nothing is near */
+/* How many stages a model has; *stages (if not NULL) is their list, as in the entry. The stem is the first; the head
+ * belongs to none. */
+int fv_model_stages(const fv_model_entry *entry, const char *const **stages);
 /* Build by name under the root scope. Unknown names, sizes that do not fit (ViT: not a multiple of the patch): a graph
  * error. */
 fv_value fv_model_build(fv_graph *g, const char *name, fv_value x, const fv_model_cfg *cfg);

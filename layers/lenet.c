@@ -27,8 +27,11 @@ static fv_value build_lenet(fv_scope s, fv_value x, const fv_model_cfg *cfg, con
     return fv_dense_layer(fv_in(s, "fc3"), x, cfg->num_classes);
 }
 
+static const char *const stages[] = {"conv1", "conv2", "fc1", "fc2"};
+
 static const fv_model_entry entries[] = {
-    {"lenet5", "lenet", "LeNet-5 with relu and max pooling (LeCun et al. 1998)", 28, 1, "fc3", build_lenet, NULL},
+    {"lenet5", "lenet", "LeNet-5 with relu and max pooling (LeCun et al. 1998)", 28, 1, "fc3", build_lenet, NULL,
+     FV_STAGES(stages)},
 };
 
 const fv_family fv_family_lenet = FV_FAMILY(entries);

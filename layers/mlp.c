@@ -20,9 +20,11 @@ static fv_value build_mlp(fv_scope s, fv_value x, const fv_model_cfg *cfg, const
 static const mlp_arch mlp = {2, {512, 256}};
 static const mlp_arch mlp_500 = {1, {500}};
 
+static const char *const stages[] = {"fc1", "fc2"}; /* as many as there are hidden layers */
+
 static const fv_model_entry entries[] = {
-    {"mlp", "mlp", "multilayer perceptron, hidden layers of 512 and 256", 28, 1, "head", build_mlp, &mlp},
-    {"mlp_500", "mlp", "multilayer perceptron, one hidden layer of 500", 28, 1, "head", build_mlp, &mlp_500},
+    {"mlp", "mlp", "multilayer perceptron, hidden layers of 512 and 256", 28, 1, "head", build_mlp, &mlp, stages, 2},
+    {"mlp_500", "mlp", "multilayer perceptron, one hidden layer of 500", 28, 1, "head", build_mlp, &mlp_500, stages, 1},
 };
 
 const fv_family fv_family_mlp = FV_FAMILY(entries);

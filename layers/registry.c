@@ -34,6 +34,11 @@ const fv_model_entry *fv_model_find(const char *name) {
     return NULL;
 }
 
+int fv_model_stages(const fv_model_entry *entry, const char *const **stages) {
+    if (stages) *stages = entry->stages;
+    return entry->n_stages;
+}
+
 /* Levenshtein distance of strings shorter than MAX_NAME. */
 static int edit_distance(const char *a, const char *b) {
     int row[MAX_NAME + 1], na = (int)strlen(a), nb = (int)strlen(b);

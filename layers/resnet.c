@@ -86,8 +86,10 @@ static const resnet_arch resnet18_cifar = {{2, 2, 2, 2}, false, true};
 static const resnet_arch resnet34_cifar = {{3, 4, 6, 3}, false, true};
 static const resnet_arch resnet50_cifar = {{3, 4, 6, 3}, true, true};
 
+static const char *const stages[] = {"conv1,bn1", "layer1", "layer2", "layer3", "layer4"};
+
 #define ENTRY(name, description, img_size) \
-    { #name, "resnet", description, img_size, 3, "fc", build_resnet, &name }
+    { #name, "resnet", description, img_size, 3, "fc", build_resnet, &name, FV_STAGES(stages) }
 static const fv_model_entry entries[] = {
     ENTRY(resnet18, "ResNet-18 (He et al. 2015)", 224),
     ENTRY(resnet34, "ResNet-34 (He et al. 2015)", 224),

@@ -67,7 +67,10 @@ ARCH(56)
 ARCH(110)
 #undef ARCH
 
-#define ENTRY(name, text, arch) {name, "resnet_cifar", text, 32, 3, "linear", build_resnet_cifar, &arch},
+static const char *const stages[] = {"conv1,bn1", "layer1", "layer2", "layer3"};
+
+#define ENTRY(name, text, arch) \
+    {name, "resnet_cifar", text, 32, 3, "linear", build_resnet_cifar, &arch, FV_STAGES(stages)},
 #define ENTRIES(depth) \
     ENTRY("resnet" #depth, "CIFAR ResNet-" #depth ", option A: shortcuts padded with zeros", option_a_##depth) \
     ENTRY("resnet" #depth "_b", "CIFAR ResNet-" #depth ", option B: projection shortcuts", option_b_##depth)

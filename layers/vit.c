@@ -144,14 +144,29 @@ static fv_value build_vit(fv_scope s, fv_value x, const fv_model_cfg *cfg, const
 VIT_TABLE(ARCHS)
 #undef ARCHS
 
-#define ENTRY(name, text, img_size) \
-    {#name, "vit", text " for " #img_size " pixels", img_size, 3, "head", build_vit, &name},
+/* The first 1 + depth of them. The last norm goes with the head. */
+static const char *const stages[] = {"patch_embed,cls_token,pos_embed",
+                                     "blocks.0",
+                                     "blocks.1",
+                                     "blocks.2",
+                                     "blocks.3",
+                                     "blocks.4",
+                                     "blocks.5",
+                                     "blocks.6",
+                                     "blocks.7",
+                                     "blocks.8",
+                                     "blocks.9",
+                                     "blocks.10",
+                                     "blocks.11"};
+
+#define ENTRY(name, text, img_size, depth) \
+    {#name, "vit", text " for " #img_size " pixels", img_size, 3, "head", build_vit, &name, stages, 1 + depth},
 #define ENTRIES(name, text, img_size, patch, dim, depth, heads) \
-    ENTRY(name, text, img_size) \
-    ENTRY(name##_avg, text ", average pooling", img_size) \
-    ENTRY(name##_sincos, text ", sine-cosine positions", img_size) \
-    ENTRY(name##_avg_sincos, text ", average pooling, sine-cosine positions", img_size) \
-    ENTRY(name##_ls, text ", layer scale", img_size)
+    ENTRY(name, text, img_size, depth) \
+    ENTRY(name##_avg, text ", average pooling", img_size, depth) \
+    ENTRY(name##_sincos, text ", sine-cosine positions", img_size, depth) \
+    ENTRY(name##_avg_sincos, text ", average pooling, sine-cosine positions", img_size, depth) \
+    ENTRY(name##_ls, text ", layer scale", img_size, depth)
 static const fv_model_entry entries[] = {VIT_TABLE(ENTRIES)};
 #undef ENTRIES
 #undef ENTRY

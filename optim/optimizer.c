@@ -1,6 +1,7 @@
 /* optimizer.c: from a graph with a loss to one that trains.
  *
- *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots)
+ *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots; finite
+ *                                                  flag of the micro-step's loss ─ running statistics)
  *   check              grad_stats: norm and finite flag of loss and gradients
  *   update             sgd_update | adam_update per group ─ ema_update ─ (GRAD slots cleared) */
 #include "optim/optim.h"
@@ -69,6 +70,7 @@ static fv_status differentiate(builder *b, fv_value loss) {
             t->param[t->count] = t->param[i];
             t->grad[t->count++] = t->grad[i];
         }
+    if (candidates == 0) return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: every parameter is frozen");
     if (t->count == 0)
         return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: no parameter that is not frozen has a gradient");
     return FV_OK;
@@ -93,14 +95,21 @@ static void check_gradients(builder *b) {
     fv_set_output(g, "grad_stats", b->stats);
 }
 
-/* Running statistics of layers, which change with the update, must not take up a step whose gradients are not finite.
- * (With micro-steps they change in each of them, before the flag is known.) */
-static void guard_statistics(builder *b) {
+/* Running statistics of layers, which change with the update, must not take up a step whose loss or gradients are not
+ * finite. With micro-steps they change in each of them, before its gradients are looked at: there the loss decides. */
+static void guard_statistics(builder *b, int micro_steps) {
     fv_graph *g = b->scope.g;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
+    fv_value guard = b->stats;
+    int32_t nodes = g->n_nodes;
+    if (micro_steps > 1) {
+        g->segment = FV_SEG_FORWARD_BACKWARD;
+        fv_value loss = fv_scale(b->scope, b->loss, 0, 0); /* 0 * inf and 0 * nan are not finite */
+        guard = fv_op_node(b->scope, FV_OP_GRAD_STATS, &loss, 1, NULL);
+    }
+    for (int32_t k = 0; k < nodes; k++) {
         if (g->nodes[k].segment != FV_SEG_UPDATE) continue;
-        if (g->nodes[k].op == FV_OP_LERP_ASSIGN) fv_node_set_operand(g, k, 2, b->stats);
-        if (g->nodes[k].op == FV_OP_INCREMENT) fv_node_set_operand(g, k, 1, b->stats);
+        if (g->nodes[k].op == FV_OP_LERP_ASSIGN) fv_node_set_operand(g, k, 2, guard);
+        if (g->nodes[k].op == FV_OP_INCREMENT) fv_node_set_operand(g, k, 1, guard);
     }
 }
 
@@ -167,7 +176,7 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     if (!b.operands) return g->ctx->error.code;
     if (micro_steps > 1) accumulate_gradients(&b);
     check_gradients(&b);
-    if (micro_steps == 1) guard_statistics(&b);
+    guard_statistics(&b, micro_steps);
 
     g->segment = FV_SEG_UPDATE;
     for (int group = 0; group < GROUPS; group++) update_group(&b, group);

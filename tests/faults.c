@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,26 @@
 
 /* ---------------------------------------------------------------- memory */
 
+/* Threads of the library share these counters. */
+static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
+
 static bool take(fvt_memory *m, size_t bytes) {
-    if (++m->calls == m->fail_at) return false;
-    m->live++;
-    m->bytes += bytes;
-    if (m->bytes > m->peak) m->peak = m->bytes;
-    return true;
+    pthread_mutex_lock(&counting);
+    bool given = ++m->calls != m->fail_at;
+    if (given) {
+        m->live++;
+        m->bytes += bytes;
+        if (m->bytes > m->peak) m->peak = m->bytes;
+    }
+    pthread_mutex_unlock(&counting);
+    return given;
+}
+
+static void put_back(fvt_memory *m, size_t bytes) {
+    pthread_mutex_lock(&counting);
+    m->live--;
+    m->bytes -= bytes;
+    pthread_mutex_unlock(&counting);
 }
 
 static void *memory_alloc(void *user, size_t bytes, size_t align) {
@@ -30,9 +45,7 @@ static void *memory_alloc(void *user, size_t bytes, size_t align) {
 }
 
 static void memory_free(void *user, void *ptr, size_t bytes) {
-    fvt_memory *m = user;
-    m->live--;
-    m->bytes -= bytes;
+    put_back(user, bytes);
     free(ptr);
 }
 
@@ -57,8 +70,7 @@ static void json_free(void *ptr) {
     size_t bytes;
     if (!ptr) return;
     memcpy(&bytes, (char *)ptr - JSON_HEADER, sizeof bytes);
-    json_memory->live--;
-    json_memory->bytes -= bytes;
+    put_back(json_memory, bytes);
     free((char *)ptr - JSON_HEADER);
 }
 
@@ -74,9 +86,11 @@ static fv_io posix_io;
 
 /* True when this call is to fail; errno is then set. */
 static bool fails(fvt_files *f, fvt_call call) {
+    pthread_mutex_lock(&counting);
     size_t used = strlen(f->log);
     if (used + 1 < sizeof f->log) f->log[used] = "ORWSFCNU"[call];
     int64_t number = ++f->calls[call];
+    pthread_mutex_unlock(&counting);
     if (call != f->fail || !f->fail_at || number < f->fail_at || number - f->fail_at >= f->times) return false;
     errno = f->error;
     return true;
@@ -86,11 +100,17 @@ static size_t shorten(const fvt_files *f, size_t bytes) {
     return f->short_by && bytes > f->short_by ? f->short_by : bytes;
 }
 
+static void count_open(fvt_files *f, int by) {
+    pthread_mutex_lock(&counting);
+    f->open_files += by;
+    pthread_mutex_unlock(&counting);
+}
+
 static int files_open(void *user, const char *path, int flags, int mode) {
     fvt_files *f = user;
     if (fails(f, FVT_OPEN)) return -1;
     int fd = posix_io.open(NULL, path, flags, mode);
-    if (fd >= 0) f->open_files++;
+    if (fd >= 0) count_open(f, 1);
     return fd;
 }
 static int64_t files_read(void *user, int fd, void *buf, size_t bytes) {
@@ -110,7 +130,7 @@ static int files_close(void *user, int fd) { /* a close that fails has closed */
     fvt_files *f = user;
     bool failed = fails(f, FVT_CLOSE);
     int error = errno, result = posix_io.close(NULL, fd);
-    f->open_files--;
+    count_open(f, -1);
     if (failed) errno = error;
     return failed ? -1 : result;
 }

@@ -364,6 +364,10 @@ const op_row op_rows[] = {
     ROWA(AUGMENT, "grey, larger", LIST(.augment = {9, 7, FV_PAD_ZERO}), BYTES(256, 3, 5, 6, 1), RECORDS(3, 2), N(1), P(1)),
     ROWA(AUGMENT, "reflect far", LIST(.augment = {9, 7, FV_PAD_REFLECT}), BYTES(256, 3, 3, 1, 5), RECORDS(3, 9), N(5), P(5)),
     ROWA(AUGMENT, "large", LIST(.augment = {32, 32, FV_PAD_REFLECT}), BYTES(256, 33, 32, 32, 3), RECORDS(33, 4), N(3), P(3)),
+    ROWA(AUGMENT, "alpha", LIST(.augment = {6, 7, FV_PAD_ZERO}), BYTES(256, 9, 6, 7, 4), RECORDS(9, 3), N(4), P(4)),
+    ROWA(AUGMENT, "grey and alpha", LIST(.augment = {7, 5, FV_PAD_REFLECT}), BYTES(256, 9, 6, 6, 2), RECORDS(9, 2), N(2), P(2)),
+    ROWA(AUGMENT, "few colours", LIST(.augment = {5, 5, FV_PAD_ZERO}), BYTES(3, 17, 5, 5, 3), RECORDS(17, 1), N(3), P(3)),
+    ROWA(AUGMENT, "five channels", LIST(.augment = {4, 4, FV_PAD_ZERO}), BYTES(256, 9, 5, 5, 5), RECORDS(9, 2), N(5), P(5)),
 
     ROW(ASSIGN, "small", STATE(FILL_NORMAL, 3, 7), N(3, 7)),
     ROW(ASSIGN, "large", STATE(FILL_NORMAL, 5, 4099), N(5, 4099)),
@@ -447,15 +451,28 @@ static void fill_places(const op_row *row, uint64_t seed, uint32_t stream, const
     }
 }
 
-/* Crops within +-limit, flips, and cut-outs that may hang over the edge. */
+/* Crops within +-limit, flips, and cut-outs that may hang over the edge; every other cut is filled with noise. Of four
+ * pictures three are coloured, by one factor or by all. */
 static void fill_records(uint64_t seed, uint32_t stream, int64_t rows, int limit, double *values) {
     for (int64_t i = 0; i < rows * FV_AUG_FIELDS; i++) {
         const double u = fvt_uniform(seed, (uint64_t)i, stream);
-        switch (i % FV_AUG_FIELDS) {
-        case FV_AUG_FLIP: values[i] = u < 0.5; break;
+        const int64_t row = i / FV_AUG_FIELDS, field = i % FV_AUG_FIELDS;
+        switch (field) {
+        case FV_AUG_FLIP:
+        case FV_AUG_VFLIP: values[i] = u < 0.5; break;
         case FV_AUG_CUT_H:
         case FV_AUG_CUT_W: values[i] = floor(u * (limit + 1)); break;
-        case FV_AUG_RESERVED: values[i] = 0; break;
+        case FV_AUG_CUT_NOISE: values[i] = row % 2 ? floor(u * 16777216) : 0; break;
+        case FV_AUG_BRIGHTNESS:
+        case FV_AUG_CONTRAST:
+        case FV_AUG_SATURATION:
+        case FV_AUG_HUE:
+            values[i] = row % 4 == 3 || (row % 4 == 1 && row / 4 % 4 == field - FV_AUG_BRIGHTNESS) ? 2 * u - 1 : 0;
+            if (row % 4 == 2 && field == FV_AUG_HUE) values[i] = u - 0.5;
+            break;
+        case FV_AUG_RESERVED_1:
+        case FV_AUG_RESERVED_2:
+        case FV_AUG_RESERVED_3: values[i] = 0; break;
         default: values[i] = floor((2 * u - 1) * (limit + 0.999)); break;
         }
     }

@@ -11,6 +11,12 @@ trap 'rm -rf "$temp"' EXIT
 suites=()
 [ "$kind" = tsan ] && suites=(core graph data_loader)
 "$BUILD_DIR/unit-tests" "${suites[@]}"
+# The fuzz corpus, each small file also cut and flipped everywhere.
+if [ "$kind" = asan ] || [ "$kind" = cov ]; then "$BUILD_DIR/fuzz-replay"; fi
 "$BUILD_DIR/fovea" train --data synthetic --fraction 0.05 --model resnet20 --epochs 1 -b 32 --threads 2 -j 2 --output "$temp/runs" --name t
 "$BUILD_DIR/fovea" eval "$temp/runs/t" --split test
-echo "$kind: train and eval ran clean"
+# The thread that saves, beside the one that trains; then a run that goes on.
+"$BUILD_DIR/fovea" train --data synthetic --fraction 0.05 --model resnet20 --epochs 2 -b 32 --threads 2 -j 2 --model-ema --save-steps 1 \
+    --max-steps 7 --output "$temp/runs" --name r
+"$BUILD_DIR/fovea" train --resume "$temp/runs/r" --save-steps 1
+echo "$kind: train, eval and resume ran clean"

@@ -33,8 +33,17 @@ run() { # run TITLE COMMAND...
 
 run "unit tests" "$build/unit-tests"
 run "command line" env FOVEA="$build/fovea" tests/test_cli.sh
+run "data command" env FOVEA="$build/fovea" tests/test_data_files.sh
+run "exit codes" env FOVEA="$build/fovea" tests/test_exit_codes.sh
+run "completion" env FOVEA="$build/fovea" tests/test_completion.sh
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh
+run "resume" env FOVEA="$build/fovea" tests/test_resume.sh
+run "faults" env FOVEA="$build/fovea" SHIM="$build/fault.so" tests/test_faults.sh
 run "docs" env FOVEA="$build/fovea" tests/test_docs.sh
+case ${build##*/} in
+asan | tsan | debug | cov) ;; # only what is given to people is compared
+*) run "two builds" tests/test_repro.sh "$build" ;;
+esac
 echo
 echo "tests: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

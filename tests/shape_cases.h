@@ -313,15 +313,15 @@ static const shape_case cases[] = {
     {FV_OP_TOPK_CORRECT, "f32[8,10] f32[8]", {.topk = {1}}, "!labels must be i32"},
 
     /* ---- input */
-    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,8] f32[3] f32[3]", {.augment = {32, 32}}, "f32 [4,32,32,3]"},
-    {FV_OP_AUGMENT, "u8[4,32,32,3] f64[4,8] f64[3] f64[3]", {.augment = {24, 28, FV_PAD_REFLECT}}, "f64 [4,24,28,3]"},
-    {FV_OP_AUGMENT, "f32[4,32,32,3] f32[4,8] f32[3] f32[3]", {.augment = {32, 32}}, "!images must be u8"},
+    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,16] f32[3] f32[3]", {.augment = {32, 32}}, "f32 [4,32,32,3]"},
+    {FV_OP_AUGMENT, "u8[4,32,32,3] f64[4,16] f64[3] f64[3]", {.augment = {24, 28, FV_PAD_REFLECT}}, "f64 [4,24,28,3]"},
+    {FV_OP_AUGMENT, "f32[4,32,32,3] f32[4,16] f32[3] f32[3]", {.augment = {32, 32}}, "!images must be u8"},
     {FV_OP_AUGMENT,
      "u8[4,32,32,3] f32[4,7] f32[3] f32[3]",
      {.augment = {32, 32}},
-     "!record is f32 [4,7], expected [4,8]"},
-    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,8] f32[1] f32[3]", {.augment = {32, 32}}, "!mean has 1 elements, expected 3"},
-    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,8] f32[3] f32[3]", {.augment = {0, 32}}, "!size 0x32 must be positive"},
+     "!record is f32 [4,7], expected [4,16]"},
+    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,16] f32[1] f32[3]", {.augment = {32, 32}}, "!mean has 1 elements, expected 3"},
+    {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,16] f32[3] f32[3]", {.augment = {0, 32}}, "!size 0x32 must be positive"},
 
     /* ---- state: no results */
     {FV_OP_ASSIGN, "i64[2,3] i64[2,3]", NO_ATTR, ""},

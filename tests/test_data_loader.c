@@ -52,6 +52,76 @@ START_TEST(test_records_differ) {
 }
 END_TEST
 
+static int compare_bytes(const void *a, const void *b) {
+    return memcmp(a, b, sizeof(uint32_t[4]));
+}
+
+/* R10: the counters of all draws of four workers over three epochs are different ones: element, sample (or place, for a
+ * balanced epoch), epoch, stream; and none of the four is folded into another's. */
+START_TEST(test_counters_differ) {
+    static const char *const streams[] = {"data.augment", "data.shuffle", "data.balanced", "data.shuffle_labels"};
+    enum { STREAMS = 4, ELEMENTS = 96, SAMPLES = 203 };
+    const size_t n = (size_t)STREAMS * ELEMENTS * SAMPLES * EPOCHS;
+    uint32_t(*counter)[4] = malloc(n * sizeof *counter), (*to)[4] = counter;
+    for (int stream = 0; stream < STREAMS; stream++)
+        for (uint64_t element = 0; element < ELEMENTS; element++)
+            for (uint64_t sample = 0; sample < SAMPLES; sample++)
+                for (uint64_t epoch = 0; epoch < EPOCHS; epoch++, to++) {
+                    const uint32_t c[4] = {fv_fold(element), fv_fold(sample), fv_fold(epoch),
+                                           fv_hash_name(streams[stream])};
+                    memcpy(to, c, sizeof c);
+                }
+    qsort(counter, n, sizeof *counter, compare_bytes);
+    for (size_t i = 1; i < n; i++) ck_assert_int_ne(compare_bytes(counter + i - 1, counter + i), 0);
+    free(counter);
+}
+END_TEST
+
+/* R10: what the workers really drew: no record of any place of any epoch is that of another, they are those that one
+ * thread draws, and so are the boxes of random crops. */
+START_TEST(test_workers_draw_apart) {
+    const fv_augment_cfg cfg = {
+        .crop_pad = 4000, .flip = 0.5, .jitter = {0.4, 0.4, 0.4, 0.1}, .erase = 0.9, .erase_noise = true};
+    const fv_augment_cfg crop = {.scale = {0.08, 1}, .ratio = {0.75, 4.0 / 3.0}};
+    enum { ROWS = 203 / 7 * 7, ALL = EPOCHS * ROWS };
+    const size_t row = FV_AUG_FIELDS * sizeof(float);
+    for (int balanced = 0; balanced < 2; balanced++) {
+        float *records[2];
+        double(*boxes)[4] = malloc(ALL * sizeof *boxes);
+        for (int w = 0; w < 2; w++) {
+            const fv_loader_cfg how = {
+                .batch = 7, .train = true, .augment = &cfg, .seed = 5, .workers = 4 * w, .balanced = balanced};
+            float *to = records[w] = malloc(ALL * row);
+            fv_loader *l;
+            fv_batch b;
+            int64_t drawn = 0;
+            ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &how, &l), FV_OK);
+            for (int64_t epoch = 0; epoch < EPOCHS; epoch++) {
+                ck_assert_int_eq(fv_loader_start(l, epoch, 0), FV_OK);
+                while (fv_loader_next(l, &b) == FV_OK && b.size > 0) {
+                    memcpy(to + drawn * FV_AUG_FIELDS, b.record, 7 * row);
+                    for (int64_t r = 0; r < 7; r++, drawn++) {
+                        fv_box box = fv_augment_box(&crop, 5, epoch, b.row_key[r], 30000, 40000);
+                        memcpy(boxes + drawn, &box, sizeof box);
+                    }
+                }
+            }
+            ck_assert_int_eq(drawn, ALL);
+            fv_loader_destroy(l);
+        }
+        ck_assert_mem_eq(records[0], records[1], ALL * row);
+        qsort(records[0], ALL, row, compare_records);
+        for (int64_t i = 1; i < ALL; i++)
+            ck_assert_int_ne(compare_records(records[0] + (i - 1) * FV_AUG_FIELDS, records[0] + i * FV_AUG_FIELDS), 0);
+        for (int64_t i = 0; i < ALL; i++)
+            for (int64_t k = 0; k < i; k++) ck_assert_mem_ne(boxes[i], boxes[k], sizeof *boxes);
+        free(records[0]);
+        free(records[1]);
+        free(boxes);
+    }
+}
+END_TEST
+
 START_TEST(test_record_ranges) {
     const fv_augment_cfg cfg = {.crop_pad = 4, .flip = 0.3, .cutout = 9};
     const int64_t n = 20000;
@@ -314,6 +384,8 @@ Suite *data_loader_suite(void) {
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_records_differ);
+    tcase_add_test(tcase, test_counters_differ);
+    tcase_add_test(tcase, test_workers_draw_apart);
     tcase_add_test(tcase, test_record_ranges);
     tcase_add_loop_test(tcase, test_determinism, 0, 2);
     tcase_add_test(tcase, test_training_epoch);

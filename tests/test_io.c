@@ -235,7 +235,8 @@ START_TEST(test_safetensors_round_trip) {
     for (int32_t i = 0; i < f.count; i++)
         ck_assert_uint_eq(f.entry[i].offset % fv_dtype_size(f.entry[i].type.dtype), 0);
     ck_assert_ptr_null(fv_st_find(&f, "conv1"));
-    ck_assert_int_eq(f.n_meta, 3);
+    ck_assert_int_eq(f.n_meta, 4); /* and the checksum */
+    ck_assert_uint_eq(strlen(fv_st_meta(&f, "fovea_xxh3")), 16);
     ck_assert_str_eq(fv_st_meta(&f, "format"), "pt");
     ck_assert_str_eq(fv_st_meta(&f, metadata[1][0]), metadata[1][1]);
     ck_assert_str_eq(fv_st_meta(&f, "cut"), "\xef\xbf\xbd|\xef\xbf\xbd\xef\xbf\xbd"); /* no UTF-8: U+FFFD */
@@ -293,11 +294,12 @@ START_TEST(test_flips_and_truncations_are_harmless) {
         fv_status status = open_bytes(bytes, size);
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
         odd += (status != FV_E_MODEL && status != FV_OK) || memory.live != 1;
-        odd += bit / 8 >= section && status != FV_OK;
+        odd += bit / 8 >= section && status != FV_E_MODEL;
         opened += status == FV_OK && bit / 8 < section;
     }
     ck_assert_int_eq(odd, 0);
-    ck_assert_int_lt(opened, (int64_t)(8 * section) / 2); /* letters of names and metadata may change */
+    /* Without a "writer" of ours, a file whose key "fovea_xxh3" has another letter is a file without a checksum. */
+    ck_assert_int_le(opened, 8 * (int64_t)strlen("fovea_xxh3"));
     fv_free(&ctx, data, size + 1, 1);
 }
 END_TEST

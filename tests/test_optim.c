@@ -335,7 +335,7 @@ START_TEST(refused_settings) {
     fv_graph *g = toy_graph(&ctx, &loss);
     for (int i = 0; i < g->n_decls; i++) g->decls[i].frozen = true;
     ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_ADAM}), FV_E_USAGE);
-    ck_assert_ptr_nonnull(strstr(ctx.error.message, "nothing to train"));
+    ck_assert_ptr_nonnull(strstr(ctx.error.message, "nothing to train: every parameter is frozen"));
     fv_graph_free(g);
 }
 END_TEST
@@ -407,6 +407,83 @@ START_TEST(accumulation_is_a_large_batch) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- running statistics and micro-steps */
+
+/* A batch norm over x [8,2] and a sum, `micro` micro-steps per update. */
+static void norm_open(fvt_device *d, int micro, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    fv_scope s = fv_root(g);
+    fv_value y = fv_batch_norm_layer(fv_in(s, "bn"), fv_input(s, "x", fv_shape(FV_F32, 8, 2)), (fv_bn_cfg){0});
+    fv_value loss = fv_sum(s, fv_mul(s, y, y), 3, false);
+    fv_optim_cfg cfg = {.kind = FV_OPT_SGD, .accumulate = micro};
+    *p = (fvt_program){.device = d};
+    ck_assert_msg(fv_optim_build(g, loss, &cfg) == FV_OK, "%s", d->ctx.error.message);
+    ck_assert_int_eq(fv_store_create(&d->ctx, d->dev, &p->store), FV_OK);
+    ck_assert_int_eq(fv_store_bind(p->store, g), FV_OK);
+    ck_assert_int_eq(fv_store_commit(p->store, 1), FV_OK);
+    fv_compile_opts opts = {.accumulate = true};
+    ck_assert_msg(fv_compile(&d->ctx, g, p->store, d->dev, &opts, &p->program) == FV_OK, "%s", d->ctx.error.message);
+}
+
+/* Forward and backward of pictures `seed`; with `bad`, one of the numbers is that. */
+static void norm_micro_step(fvt_program *p, uint64_t seed, double bad) {
+    double x[16];
+    for (int i = 0; i < 16; i++) x[i] = fvt_normal(seed, (uint64_t)i, 0);
+    if (bad != 0) x[5] = bad;
+    fvt_set(p, "x", x);
+    ck_assert_int_eq(fv_program_run(p->program, &base, 1u << FV_SEG_FORWARD_BACKWARD), FV_OK);
+}
+
+/* A micro-step whose loss is not finite leaves the running statistics as they are; the others count. */
+START_TEST(statistics_of_a_bad_micro_step) {
+    static const char *const state[] = {"bn.running_mean", "bn.running_var"};
+    const double bad[] = {NAN, INFINITY};
+    fvt_device d;
+    fvt_program with, without;
+    ck_assert(fvt_open(&d, _i & 1 ? "cpu" : "ref", 1, NULL));
+    norm_open(&d, 3, &with);
+    norm_open(&d, 3, &without);
+    norm_micro_step(&with, 1, 0);
+    norm_micro_step(&with, 2, bad[_i / 2]);
+    norm_micro_step(&with, 3, 0);
+    norm_micro_step(&without, 1, 0);
+    norm_micro_step(&without, 3, 0);
+    double seen, a[2], b[2];
+    fvt_get(&with, "bn.num_batches_tracked", &seen);
+    ck_assert_double_eq(seen, 2);
+    for (int k = 0; k < 2; k++) {
+        fvt_get(&with, state[k], a);
+        fvt_get(&without, state[k], b);
+        for (int i = 0; i < 2; i++) {
+            ck_assert_msg(a[i] == b[i], "%s[%d]: %g, not %g", state[k], i, a[i], b[i]);
+            ck_assert_double_ne(a[i], k); /* 0 and 1 at the start */
+        }
+    }
+    fvt_destroy(&with);
+    fvt_destroy(&without);
+    fvt_close(&d);
+}
+END_TEST
+
+/* Without micro-steps the guard is known only after the forward pass: the statistics stay in the update segment, even
+ * in a program compiled for micro-steps. */
+START_TEST(guarded_statistics_stay_in_the_update) {
+    fvt_device d;
+    fvt_program p;
+    ck_assert(fvt_open(&d, "cpu", 1, NULL));
+    norm_open(&d, 0, &p);
+    norm_micro_step(&p, 1, 0);
+    double seen;
+    fvt_get(&p, "bn.num_batches_tracked", &seen);
+    ck_assert_double_eq(seen, 0);
+    ck_assert_int_eq(fv_program_run(p.program, &base, FV_ALL_SEGMENTS), FV_OK);
+    fvt_get(&p, "bn.num_batches_tracked", &seen);
+    ck_assert_double_eq(seen, 1);
+    fvt_destroy(&p);
+    fvt_close(&d);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- memory runs out */
 
 typedef struct failing_heap {
@@ -436,6 +513,7 @@ static fv_status build_with(failing_heap *heap, const char *model) {
     ctx.alloc = (fv_allocator){heap_alloc, heap_free, heap};
     fv_graph *g = fv_graph_new(&ctx, true);
     if (!g) return ctx.error.code;
+    fv_graph_freeze(g, (const char *const[]){"layer1", "blocks.0"}, 2);
     fv_value x = fv_input(fv_root(g), "image", fv_shape(FV_F32, 2, 32, 32, 3));
     fv_value label = fv_input(fv_root(g), "label", fv_shape(FV_I32, 2));
     fv_value logits = fv_model_build(g, model, x, &(fv_model_cfg){.num_classes = 10, .drop_path = 0.1});
@@ -479,6 +557,8 @@ Suite *optim_suite(void) {
     tcase_add_test(steps, frozen);
     tcase_add_test(steps, refused_settings);
     tcase_add_test(steps, accumulation_is_a_large_batch);
+    tcase_add_loop_test(steps, statistics_of_a_bad_micro_step, 0, 4);
+    tcase_add_test(steps, guarded_statistics_stay_in_the_update);
     tcase_add_loop_test(steps, every_allocation_may_fail, 0, 2);
     suite_add_tcase(suite, steps);
     return suite;

@@ -1,6 +1,7 @@
-/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures. A step is what training does: inputs
- * copied in, forward, backward, SGD update, loss read; for inference: inputs copied in, forward, logits read. */
-#include "tools/tool.h"
+/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures; --mode load is in bench_load.c. A
+ * step is what training does: inputs copied in, forward, backward, SGD update, loss read; for inference: inputs copied
+ * in, forward, logits read. */
+#include "tools/bench.h"
 #include "tools/train/network.h"
 
 #include <stdlib.h>
@@ -215,6 +216,7 @@ static fv_status run(bench *b) {
 }
 
 fv_status fv_cmd_bench(fv_tool *tool) {
+    if (!strcmp(fv_cli_text(&tool->cli, OPT_MODE), "load")) return fv_bench_load(tool);
     bench b = {.tool = tool, .ctx = &tool->ctx, .cli = &tool->cli};
     fv_status status = run(&b);
     fv_program_destroy(b.program);

@@ -1,4 +1,5 @@
 /* data.c: the command `data`: get, check, info. */
+#include "tools/data_files.h"
 #include "tools/tool.h"
 
 #include <inttypes.h>
@@ -40,7 +41,12 @@ static fv_status get(fv_tool *tool, const char *name) {
 
 /* ---------------------------------------------------------------- check, info */
 
+static bool is_files(fv_tool *tool, const char *name) {
+    return fv_dataset_is_files(&tool->ctx, name, fv_cli_text(&tool->cli, OPT_DATA_DIR));
+}
+
 static fv_status check(fv_tool *tool, const char *name) {
+    if (is_files(tool, name)) return fv_data_files_check(tool, name);
     FV_TRY(fv_data_check(&tool->ctx, name, fv_cli_text(&tool->cli, OPT_DATA_DIR)));
     fv_console_result(&tool->console, "%s: all files are there and in order", name);
     return fv_console_json(&tool->console, &tool->ctx,
@@ -116,6 +122,7 @@ static void show_classes(fv_tool *tool, const fv_dataset *d) {
 
 static fv_status info(fv_tool *tool, const char *name) {
     static const char *const names[] = {"train", "test"};
+    if (is_files(tool, name)) return fv_data_files_info(tool, name);
     fv_dataset_opts opts = {.root = fv_cli_text(&tool->cli, OPT_DATA_DIR)};
     for (int i = 0; i < 2; i++) {
         fv_dataset *d = NULL;
@@ -137,5 +144,5 @@ fv_status fv_cmd_data(fv_tool *tool) {
     const char *near = fv_text_nearest(word, words, 3);
     fv_fail(&tool->ctx, FV_E_USAGE, "unknown action '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "",
             near ? "'?" : "");
-    return fv_hint(&tool->ctx, "usage: fovea data get|check|info NAME");
+    return fv_hint(&tool->ctx, "usage: fovea data get|check|info NAME|PATH");
 }

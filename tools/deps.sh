@@ -2,11 +2,11 @@
 # Install what is missing to build (and, with --test, to test; with --lint, to check) Fovea on Debian or Ubuntu.
 # Elsewhere it only says what is missing. Does nothing, and needs neither root nor network, when all is there.
 set -euo pipefail
-packages=(gcc make pkg-config libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libcurl4-openssl-dev
-          libcurl4)
+packages=(gcc make pkg-config libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libjpeg-dev
+          libcurl4-openssl-dev libcurl4)
 for arg in "$@"; do
     case $arg in
-    --test) packages+=(check clang python3 python3-pil strace) ;;
+    --test) packages+=(check clang python3 python3-pil strace mandoc zsh fish libwebp7 patch) ;;
     --lint) packages+=(clang clang-format clang-tidy cppcheck shellcheck doxygen man-db) ;;
     *) echo "usage: tools/deps.sh [--test] [--lint]" >&2; exit 2 ;;
     esac

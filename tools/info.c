@@ -64,11 +64,10 @@ static bool counts_macs(fv_op op) {
 static fv_status show_layers(info *in) {
     fv_console *con = &in->tool->console;
     const fv_graph *g = in->graph;
-    fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", "layer", "operation", "output", "params", "MACs",
-                      "activation");
+    fv_console_result(con, "%-21s %-16s %-16s %6s %6s %9s", "layer", "operation", "output", "params", "MACs", "memory");
     for (int32_t i = 0; i < g->n_nodes; i++) {
         const fv_node *n = &g->nodes[i];
-        if (n->results == 0) continue;
+        if (n->results == 0 || !strcmp(n->scope, "loss")) continue; /* the loss is not the model's */
         fv_type type = fv_typeof(g, (fv_value){n->first_result});
         char shape[96], params[24] = "", macs[24] = "", bytes[24];
         int64_t p = node_params(g, n);
@@ -76,12 +75,46 @@ static fv_status show_layers(info *in) {
         if (p) fv_text_si((double)p, params, sizeof params);
         if (m > 0) fv_text_si(m, macs, sizeof macs);
         fv_text_bytes((double)fv_bytes(type), bytes, sizeof bytes);
-        fv_console_result(con, "%-28s %-18s %-22s %10s %10s %12s", n->scope[0] ? n->scope : "-", fv_op_get(n->op)->name,
-                          fv_type_text(type, shape, sizeof shape), params, macs, bytes);
+        fv_type_text(type, shape, sizeof shape);
+        fv_console_result(con, "%-21s %-16s %-16s %6s %6s %9s", n->scope[0] ? n->scope : "-", fv_op_get(n->op)->name,
+                          shape + (type.dtype == FV_F32 ? strlen("f32 ") : 0), params, macs, bytes);
         FV_TRY(fv_console_json(con, &in->tool->ctx,
                                json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:I}", "event", "layer", "scope", n->scope,
                                          "op", fv_op_get(n->op)->name, "output", shape, "params", (json_int_t)p, "macs",
                                          fv_json_number(m, 15), "activation_bytes", (json_int_t)fv_bytes(type))));
+    }
+    return FV_OK;
+}
+
+/* ---------------------------------------------------------------- stages */
+
+static bool in_stage(const char *name, const char *stage) {
+    char prefix[64];
+    for (size_t n; *stage; stage += n + (stage[n] == ',')) {
+        n = strcspn(stage, ",");
+        snprintf(prefix, sizeof prefix, "%.*s", (int)n, stage);
+        if (fv_name_below(name, prefix)) return true;
+    }
+    return false;
+}
+
+/* What --freeze N takes in: the stages from 1 to N. */
+static fv_status show_stages(info *in) {
+    fv_console *con = &in->tool->console;
+    const fv_graph *g = in->graph;
+    const char *const *stages;
+    int n = fv_model_stages(in->net.model, &stages);
+    fv_console_result(con, "\n%-21s %-33s %6s", "stage", "parameters below", "params");
+    for (int i = 0; i < n; i++) {
+        char params[24];
+        int64_t count = 0;
+        for (int32_t k = 0; k < g->n_decls; k++)
+            if (g->decls[k].role == FV_ROLE_WEIGHT && in_stage(g->decls[k].name, stages[i]))
+                count += fv_count(g->decls[k].type);
+        fv_console_result(con, "%-21d %-33s %6s", i + 1, stages[i], fv_text_si((double)count, params, sizeof params));
+        FV_TRY(fv_console_json(con, &in->tool->ctx,
+                               json_pack("{s:s, s:i, s:s, s:I}", "event", "stage", "number", i + 1, "names", stages[i],
+                                         "params", (json_int_t)count)));
     }
     return FV_OK;
 }
@@ -122,15 +155,15 @@ static fv_status show_totals(info *in) {
     fv_network_size size = fv_network_measure(in->graph, net->batch);
     FV_TRY(measure_memory(in, true, &train));
     FV_TRY(measure_memory(in, false, &infer));
-    fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture, input %dx%dx%d, %lld classes",
+    fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture\ninput %dx%dx%d, %lld classes",
                       net->model->name, (long long)size.params, fv_text_si((double)size.params, params, sizeof params),
                       fv_text_si(size.macs, macs, sizeof macs), net->h, net->w, net->c,
                       (long long)net->cfg.num_classes);
     const memory *m[2] = {&train, &infer};
     static const char *const names[2] = {"training", "inference"};
     for (int i = 0; i < 2; i++)
-        fv_console_result(con, "%s, batch %lld: arena %.2f MB, %.2f MB (%.0f%%) saved by reuse; workspace %.2f MB",
-                          names[i], (long long)net->batch, m[i]->arena / 1e6, (m[i]->naive - m[i]->arena) / 1e6,
+        fv_console_result(con, "%s, batch %lld: arena %.2f MB (%.0f%% saved by reuse), workspace %.2f MB", names[i],
+                          (long long)net->batch, m[i]->arena / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
     return fv_console_json(
         con, &in->tool->ctx,
@@ -162,6 +195,7 @@ static fv_status run(info *in) {
     if (!backend) return fv_fail(ctx, FV_E_MEMORY, "this build has no device '%s'", device);
     FV_TRY(backend->open(ctx, &(fv_device_opts){0}, &in->device));
     FV_TRY(show_layers(in));
+    FV_TRY(show_stages(in));
     return show_totals(in);
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -45,17 +46,21 @@ static fv_status print_version(fv_tool *tool) {
 
 static fv_status print_help(fv_tool *tool) {
     const fv_cli *cli = &tool->cli;
-    if (fv_cli_bool(cli, OPT_MAN)) return fv_cli_print_man(stdout), FV_OK;
+    if (fv_cli_bool(cli, OPT_MAN)) return fv_cli_print_man(stdout, fv_tool_date()), FV_OK;
     if (!cli->positionals) return fv_cli_print_usage(stdout), FV_OK;
-    const char *names[FV_CMD_COUNT], *wanted = cli->positional[0];
-    for (int c = 0; c < FV_CMD_COUNT; c++) {
-        names[c] = fv_cli_commands[c].name;
-        if (!strcmp(wanted, names[c])) return fv_cli_print_help(stdout, (fv_cli_command)c), FV_OK;
-    }
-    const char *near = fv_text_nearest(wanted, names, FV_CMD_COUNT);
-    fv_fail(&tool->ctx, FV_E_USAGE, "unknown command '%s'%s%s%s", wanted, near ? "; did you mean '" : "",
-            near ? near : "", near ? "'?" : "");
-    return fv_hint(&tool->ctx, "'fovea help' lists the commands");
+    for (int c = 0; c < FV_CMD_COUNT; c++)
+        if (!strcmp(cli->positional[0], fv_cli_commands[c].name))
+            return fv_cli_print_help(stdout, (fv_cli_command)c), FV_OK;
+    return fv_cli_unknown_command(&tool->ctx, cli->positional[0]);
+}
+
+static fv_status print_completion(fv_tool *tool) {
+    static const char *const shells[] = {"bash", "zsh", "fish"};
+    const char *wanted = tool->cli.positional[0];
+    if (fv_cli_print_completion(stdout, wanted)) return FV_OK;
+    const char *near = fv_text_nearest(wanted, shells, 3);
+    return fv_fail(&tool->ctx, FV_E_USAGE, "there is completion for bash, zsh and fish; not for '%.60s'%s%s%s", wanted,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 static fv_status run_command(fv_tool *tool) {
@@ -64,21 +69,45 @@ static fv_status run_command(fv_tool *tool) {
     switch (tool->cli.command) {
     case FV_CMD_train: return fv_cmd_train(tool);
     case FV_CMD_eval: return fv_cmd_eval(tool);
+    case FV_CMD_predict: return fv_cmd_predict(tool);
     case FV_CMD_info: return fv_cmd_info(tool);
     case FV_CMD_models: return fv_cmd_models(tool);
     case FV_CMD_bench: return fv_cmd_bench(tool);
     case FV_CMD_data: return fv_cmd_data(tool);
     case FV_CMD_help: return print_help(tool);
+    case FV_CMD_completion: return print_completion(tool);
     case FV_CMD_version: return print_version(tool);
     case FV_CMD_COUNT: break;
     }
     return fv_fail(&tool->ctx, FV_E_INTERNAL, "no such command");
 }
 
+/* Nothing could be said: better known before an hour of training than after. */
+static fv_status check_output(fv_tool *tool) {
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    if (flags != -1 && (flags & O_ACCMODE) != O_RDONLY) return FV_OK;
+    fv_fail(&tool->ctx, FV_E_IO, "standard output is closed");
+    return fv_hint(&tool->ctx, "'>/dev/null' throws it away");
+}
+
+/* What is wrong with the options is said in JSON, too, if that was wanted, even when parsing did not come so far. */
+static bool wants_json(int argc, char **argv) {
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i], "--json")) return true;
+    return false;
+}
+
 /* Parse and run; the status is that of the whole invocation. */
 static fv_status run(fv_tool *tool, int argc, char **argv) {
     fv_status status = fv_cli_parse(&tool->cli, &tool->ctx, argc, argv);
     if (tool->cli.command < FV_CMD_COUNT) fv_console_configure(&tool->console, &tool->cli);
+    if (status != FV_OK) {
+        tool->console.json = wants_json(argc, argv);
+        return status;
+    }
+    /* A reader that left ends a list quietly, but not the work on files. */
+    if (fv_cli_has(&tool->cli, OPT_SAVE_TO)) signal(SIGPIPE, SIG_IGN);
+    status = check_output(tool);
     if (status == FV_OK) status = run_command(tool);
     bool failed = fflush(stdout) != 0;
     int why = tool->console.output_errno ? tool->console.output_errno : errno;

@@ -2,7 +2,7 @@
 #include "tools/tool.h"
 #include "tools/train/network.h"
 
-#include <string.h>
+#include <unistd.h>
 
 typedef struct row {
     const fv_model_entry *model;
@@ -24,19 +24,36 @@ static fv_status measure(fv_ctx *ctx, const fv_model_entry *m, row *out) {
     return status;
 }
 
+/* A line of the table; on a terminal, what does not fit into its width is left out, as ps does it. */
+static void show_line(fv_console *con, int width, const char *line) {
+    size_t end = 0;
+    for (int column = 0; line[end] && column < width; column++) end += (size_t)fv_text_utf8(line + end);
+    fv_console_result(con, "%.*s", (int)end, line);
+}
+
+static void show_row(fv_console *con, int width, const row *r) {
+    char params[24], macs[24], input[32], line[512];
+    const fv_model_entry *m = r->model;
+    snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size,
+             (long long)m->in_chans);
+    snprintf(line, sizeof line, "%-33s %6s %6s  %-9s %7lld  %s", m->name,
+             fv_text_si((double)r->size.params, params, sizeof params), fv_text_si(r->size.macs, macs, sizeof macs),
+             input, (long long)r->classes, m->description);
+    show_line(con, width, line);
+}
+
 fv_status fv_cmd_models(fv_tool *tool) {
     fv_console *con = &tool->console;
-    fv_console_result(con, "%-36s %9s %9s  %-9s %7s  %s", "model", "params", "MACs", "input", "classes", "description");
+    int width = isatty(STDOUT_FILENO) ? fv_cli_columns(stdout, 500) : 500;
+    char head[128];
+    snprintf(head, sizeof head, "%-33s %6s %6s  %-9s %7s  %s", "model", "params", "MACs", "input", "classes",
+             "description");
+    show_line(con, width, head);
     for (int i = 0; i < fv_model_count(); i++) {
         row r;
-        char params[24], macs[24], input[32];
         FV_TRY(measure(&tool->ctx, fv_model_at(i), &r));
         const fv_model_entry *m = r.model;
-        snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size,
-                 (long long)m->in_chans);
-        fv_console_result(con, "%-36s %9s %9s  %-9s %7lld  %s", m->name,
-                          fv_text_si((double)r.size.params, params, sizeof params),
-                          fv_text_si(r.size.macs, macs, sizeof macs), input, (long long)r.classes, m->description);
+        show_row(con, width, &r);
         FV_TRY(
             fv_console_json(con, &tool->ctx,
                             json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "model", m->name, "family", m->family,

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prepare a folder for $FOVEA_DATA out of the project's shared data pack (CIFAR-10 as JPEG pack, MNIST, published weights).
+# Prepare a folder for $FOVEA_DATA out of the project's shared data pack (CIFAR-10 as JPEG pack, MNIST, PngSuite, published
+# weights).
 # usage: tools/prepare-data.sh PACK_FOLDER DEST
 # What is there already stays. Needs python3 with Pillow for the CIFAR-10 pack.
 set -euo pipefail
@@ -11,6 +12,13 @@ if [ ! -f "$dest/mnist/train-images-idx3-ubyte.gz" ] && [ -f "$pack/mnist.tar" ]
 fi
 if [ ! -f "$dest/cifar10/lossless_test_0000-0999.png" ] && [ -f "$pack/cifar10/cifar10_lossless5k.tar" ]; then
     tar -xf "$pack/cifar10/cifar10_lossless5k.tar" -C "$dest"
+fi
+if [ ! -d "$dest/pngsuite" ] && [ -f "$pack/pngsuite.tar.xz" ]; then
+    rm -rf "$dest/pngsuite.part"
+    mkdir "$dest/pngsuite.part"
+    tar -xJf "$pack/pngsuite.tar.xz" -C "$dest/pngsuite.part"
+    mv "$dest/pngsuite.part/pngsuite" "$dest/pngsuite"
+    rmdir "$dest/pngsuite.part"
 fi
 if [ ! -d "$dest/pretrained" ] && [ -d "$pack/pretrained" ]; then
     cp -r "$pack/pretrained" "$dest/pretrained.part"

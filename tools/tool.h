@@ -17,6 +17,7 @@ double fv_tool_peak_mb(void); /* peak resident memory so far */
 
 fv_status fv_cmd_train(fv_tool *tool);
 fv_status fv_cmd_eval(fv_tool *tool);
+fv_status fv_cmd_predict(fv_tool *tool);
 fv_status fv_cmd_info(fv_tool *tool);
 fv_status fv_cmd_models(fv_tool *tool);
 fv_status fv_cmd_bench(fv_tool *tool);
@@ -24,5 +25,7 @@ fv_status fv_cmd_data(fv_tool *tool);
 
 /* Commit that the program was built from; "" if that was not known. */
 const char *fv_tool_commit(void);
+/* Its date, "2026-06-30"; "" likewise. */
+const char *fv_tool_date(void);
 
 #endif

@@ -15,6 +15,7 @@
 #define MAX_CONFIG_BYTES ((size_t)2 << 20) /* the names of 20,000 classes; parsed, at most about 60 MB */
 #define MAX_CLASSES 1000000
 #define MAX_INPUT_SIDE 65536
+#define MULTI_LABEL "multi_label_classification" /* as the transformers library calls it */
 
 static fv_status bad(fv_ctx *ctx, const char *path, const char *why) {
     return fv_fail_at(ctx, FV_E_MODEL, path, -1, "%s", why);
@@ -90,6 +91,7 @@ static json_t *config_json(const fv_model_config *cfg) {
     failed |= json_object_set_new(pre, "num_classes", json_integer(cfg->num_classes));
     failed |= json_object_set_new(root, "architecture", json_string(cfg->architecture));
     failed |= json_object_set_new(root, "num_classes", json_integer(cfg->num_classes));
+    if (cfg->multi_label) failed |= json_object_set_new(root, "problem_type", json_string(MULTI_LABEL));
     if (cfg->n_labels) failed |= json_object_set_new(root, "label_names", labels_json(cfg));
     failed |= json_object_set_new(root, "pretrained_cfg", pre);
     if (!failed) return root;
@@ -112,7 +114,13 @@ fv_status fv_config_save(fv_ctx *ctx, const char *path, const fv_model_config *c
     json_t *root = config_json(cfg);
     if (!root) return explain_failure(ctx, path, cfg);
     size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(precision_for(cfg));
-    size_t bytes = json_dumpb(root, NULL, 0, flags); /* 0: jansson had no memory */
+    size_t bytes = json_dumpb(root, NULL, 0, flags);  /* 0: jansson had no memory */
+    if (bytes >= MAX_CONFIG_BYTES && cfg->n_labels) { /* nobody could load it again */
+        fv_log(ctx, FV_LOG_WARN, "%s: the names of %" PRId32 " classes take more than %zu bytes and are left out", path,
+               cfg->n_labels, MAX_CONFIG_BYTES);
+        json_object_del(root, "label_names");
+        bytes = json_dumpb(root, NULL, 0, flags);
+    }
     char *text = bytes ? fv_alloc(ctx, bytes + 1, 1) : NULL;
     bool dumped = text && json_dumpb(root, text, bytes, flags) == bytes;
     json_decref(root);
@@ -208,6 +216,8 @@ static fv_status read_config(const source *s, fv_model_config *cfg) {
     FV_TRY(read_reals(s, "mean", cfg->input_size[0], cfg->mean));
     FV_TRY(read_reals(s, "std", cfg->input_size[0], cfg->std));
 
+    const char *problem = json_string_value(json_object_get(s->root, "problem_type"));
+    cfg->multi_label = problem && (!strcmp(problem, MULTI_LABEL) || !strcmp(problem, "multi_label"));
     const json_t *classes = json_object_get(s->root, "num_classes"), *crop = field(s, "crop_pct");
     if (!classes) classes = field(s, "num_classes");
     if (classes && !json_is_integer(classes)) return bad(s->ctx, s->path, "\"num_classes\" is no integer");
@@ -222,7 +232,9 @@ fv_status fv_config_load(fv_ctx *ctx, fv_arena *arena, const char *path, fv_mode
     size_t size;
     json_error_t error;
     *cfg = (fv_model_config){0};
-    FV_TRY(fv_read_file(ctx, path, MAX_CONFIG_BYTES, &text, &size));
+    fv_status status = fv_read_file(ctx, path, MAX_CONFIG_BYTES, &text, &size);
+    if (status == FV_E_DATA) ctx->error.code = status = FV_E_MODEL; /* too large: it is no data set's file */
+    FV_TRY(status);
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     fv_free(ctx, text, size + 1, 1);
     if (!root && !error.text[0]) return fv_fail_memory(ctx, size, "config.json"); /* jansson gives no reason then */
@@ -232,7 +244,7 @@ fv_status fv_config_load(fv_ctx *ctx, fv_arena *arena, const char *path, fv_mode
     }
     const json_t *pre = json_object_get(root, "pretrained_cfg");
     source s = {ctx, arena, path, root, json_is_object(pre) ? pre : root};
-    fv_status status = json_is_object(root) ? read_config(&s, cfg) : bad(ctx, path, "not a JSON object");
+    status = json_is_object(root) ? read_config(&s, cfg) : bad(ctx, path, "not a JSON object");
     json_decref(root);
     return status;
 }

@@ -155,6 +155,8 @@ fv_status fv_writer_commit(fv_writer *w) {
         if (w->ctx->io.close(w->ctx->io.user, fd) != 0 && errno != EINTR && w->status == FV_OK)
             writer_fail(w, "close", errno);
     }
+    if (w->status == FV_OK && w->keep && w->ctx->io.rename(w->ctx->io.user, w->path, w->keep) != 0 && errno != ENOENT)
+        writer_fail(w, "rename the file that was there before", errno);
     if (w->status == FV_OK && w->ctx->io.rename(w->ctx->io.user, w->temp, w->path) != 0)
         writer_fail(w, "rename", errno);
     if (w->status != FV_OK) {

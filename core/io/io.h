@@ -26,6 +26,7 @@ void fv_reader_close(fv_reader *r); /* fine after a failed open */
 typedef struct fv_writer { /* a file being written under a temporary name: "<path>.tmp-<process>-<n>" */
     fv_ctx *ctx;
     char path[512], temp[560];
+    const char *keep; /* set after opening: what was at `path` gets this name; borrowed. NULL: it is replaced */
     int fd;
     fv_status status; /* sticky */
     uint64_t bytes;
@@ -63,7 +64,8 @@ typedef struct fv_st_file {
     size_t data_bytes;
     const fv_st_entry **by_name_; /* sorted */
 } fv_st_file;
-/* Tensors of other types than fv_dtype's are FV_E_MODEL, as is everything that breaks the format. */
+/* Tensors of other types than fv_dtype's are FV_E_MODEL, as is everything that breaks the format; and a file of ours
+ * (metadata "writer" begins with "fovea ") whose checksum is missing or wrong: not one bit of it may have changed. */
 fv_status fv_st_open(fv_st_file *f, fv_ctx *ctx, const char *path);
 void fv_st_close(fv_st_file *f);
 const fv_st_entry *fv_st_find(const fv_st_file *f, const char *name);
@@ -75,11 +77,11 @@ typedef struct fv_st_tensor { /* for writing */
     const void *data;
 } fv_st_tensor;
 /* Tensors are written in the order given, but wider element types first, so that each is aligned; metadata as key,
- * value pairs. */
+ * value pairs, and a checksum of the whole file. */
 fv_status fv_st_save(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
                      const char *const (*meta)[2], int32_t n_meta);
-/* The same with one tensor in memory at a time: those whose `data` is NULL are asked of `fill` when they are due. A
- * status other than FV_OK from it ends the save, and an older file stays. */
+/* The same with one tensor in memory at a time: those whose `data` is NULL are asked of `fill` when they are due, twice
+ * (checksum, file) and the same each time. A status other than FV_OK from it ends the save, and an older file stays. */
 typedef fv_status (*fv_st_fill)(void *user, int32_t index, void *data, size_t bytes);
 fv_status fv_st_save_with(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
                           const char *const (*meta)[2], int32_t n_meta, fv_st_fill fill, void *user);
@@ -97,6 +99,15 @@ typedef struct fv_load_opts {
  * with the first few named; num_batches_tracked may be missing. float16, bfloat16 and float64 files are converted. */
 fv_status fv_model_load(fv_ctx *ctx, fv_store *store, const char *path, const fv_load_opts *opts);
 
+/* ---- training state: everything of a store that a bit-exact resume needs, types as in the store
+ *   "model.conv1.weight" weights and buffers   "opt.momentum.conv1.weight" moments   "ema.conv1.weight" averages */
+/* The file that was there before stays as `prev` (NULL: it is replaced). Refuses non-finite values, as fv_model_save. */
+fv_status fv_state_save(fv_ctx *ctx, fv_store *store, const char *path, const char *prev, const char *const (*meta)[2],
+                        int32_t n_meta);
+/* Put the tensors of an open state file into the store. All must be there, no others, of the same types and shapes
+ * (FV_E_MODEL). */
+fv_status fv_state_restore(fv_ctx *ctx, fv_store *store, const fv_st_file *file);
+
 /* ---- config.json beside a model, in timm's form: architecture and how pictures are prepared */
 #define FV_CONFIG_CHANNELS 16
 typedef struct fv_model_config {
@@ -108,6 +119,7 @@ typedef struct fv_model_config {
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS]; /* per channel, of pixels in [0,1] */
     const char *interpolation;                                /* "bicubic" */
     double crop_pct;                                          /* in (0,1] */
+    bool multi_label; /* a sigmoid per class instead of a softmax: "problem_type": "multi_label_classification" */
 } fv_model_config;
 fv_status fv_config_save(fv_ctx *ctx, const char *path, const fv_model_config *cfg);
 /* Strings live in `arena`. What the file leaves out is as timm has it: mean 0.485.., std 0.229.. for three channels

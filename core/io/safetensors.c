@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_STATIC_LINKING_ONLY /* the state on the stack */
+#include <xxhash.h>
+
 #define MAX_METADATA 1000
 
 /* ---------------------------------------------------------------- shared with the writer */
@@ -30,17 +33,6 @@ bool fv_st_printable(const char *s) {
     for (; *s; s++)
         if ((unsigned char)*s < 0x20 || *s == 0x7f) return false;
     return true;
-}
-
-size_t fv_st_utf8_length(const unsigned char *s) {
-    if (s[0] < 0x80) return 1;
-    size_t n = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
-    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    bool bad_second = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-                      (s[0] == 0xF4 && s[1] > 0x8F);
-    return bad_second ? 0 : n;
 }
 
 /* ---------------------------------------------------------------- errors */
@@ -139,7 +131,7 @@ static fv_status read_string(cursor *c, const char **out) {
             FV_TRY(read_escape(c, to, &n));
         } else {
             const char *from = c->text + c->at;
-            n = (unsigned char)*from < 0x20 ? 0 : fv_st_utf8_length((const unsigned char *)from);
+            n = (unsigned char)*from < 0x20 ? 0 : fv_utf8_length((const unsigned char *)from);
             if (!n) return not_json(c, "UTF-8 text without control characters, and a closing quote,");
             memmove(to, from, n);
             c->at += n;
@@ -334,7 +326,44 @@ static uint64_t load_u64(const unsigned char bytes[FV_ST_LENGTH]) {
     return value;
 }
 
-static fv_status read_header(fv_st_file *f, fv_reader *reader) {
+typedef struct checksum {
+    XXH3_state_t sum;
+    bool there;
+    char digits[FV_ST_DIGITS]; /* as the file has them */
+} checksum;
+
+/* Begin the sum over length and header; to be called before the header is parsed in place. */
+static void begin_checksum(checksum *c, const unsigned char *length, const char *text, size_t size) {
+    XXH3_64bits_reset(&c->sum);
+    XXH3_64bits_update(&c->sum, length, FV_ST_LENGTH);
+    const char *mark = memmem(text, size, FV_ST_CHECKSUM_MARK, strlen(FV_ST_CHECKSUM_MARK));
+    size_t before = mark ? (size_t)(mark - text) + strlen(FV_ST_CHECKSUM_MARK) : 0;
+    c->there = mark && size - before >= FV_ST_DIGITS;
+    if (c->there) {
+        memcpy(c->digits, text + before, FV_ST_DIGITS);
+        XXH3_64bits_update(&c->sum, text, before);
+        XXH3_64bits_update(&c->sum, FV_ST_ZEROS, FV_ST_DIGITS);
+        text += before + FV_ST_DIGITS;
+        size -= before + FV_ST_DIGITS;
+    }
+    XXH3_64bits_update(&c->sum, text, size);
+}
+
+/* Files of other writers have no checksum of ours. */
+static fv_status check_checksum(const fv_st_file *f, checksum *c) {
+    const char *writer = fv_st_meta(f, "writer");
+    char digits[FV_ST_DIGITS + 1];
+    if (!c->there && (!writer || strncmp(writer, "fovea ", 6) != 0)) return FV_OK;
+    XXH3_64bits_update(&c->sum, f->data, f->data_bytes);
+    snprintf(digits, sizeof digits, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(&c->sum));
+    if (c->there && memcmp(digits, c->digits, FV_ST_DIGITS) == 0) return FV_OK;
+    fv_fail_at(f->ctx, FV_E_MODEL, f->path, -1, "the file is damaged: its checksum is %s, its contents give %s",
+               c->there ? "another" : "missing", digits);
+    return fv_hint(f->ctx, "a program that changes a file of ours must leave out \"" FV_ST_CHECKSUM
+                           "\" and \"writer\" of its metadata");
+}
+
+static fv_status read_header(fv_st_file *f, fv_reader *reader, checksum *sum) {
     unsigned char length[FV_ST_LENGTH];
     if (reader->size < FV_ST_LENGTH) return bad(f, -1, "it is shorter than 8 bytes");
     FV_TRY(fv_read(reader, length, sizeof length));
@@ -349,6 +378,7 @@ static fv_status read_header(fv_st_file *f, fv_reader *reader) {
     c.text = fv_arena_alloc(&f->arena, c.size + 1, 1); /* zeroed: the terminator is there */
     if (!c.text) return f->ctx->error.code;
     FV_TRY(fv_read(reader, c.text, c.size));
+    begin_checksum(sum, length, c.text, c.size);
     FV_TRY(read_entries(&c));
     FV_TRY(index_names(f));
     return check_layout(f);
@@ -358,14 +388,16 @@ fv_status fv_st_open(fv_st_file *f, fv_ctx *ctx, const char *path) {
     *f = (fv_st_file){.ctx = ctx};
     fv_arena_init(&f->arena, ctx);
     fv_reader reader;
+    checksum sum;
     FV_TRY(fv_reader_open(&reader, ctx, path));
     snprintf(f->path, sizeof f->path, "%s", path);
-    fv_status status = read_header(f, &reader);
+    fv_status status = read_header(f, &reader, &sum);
     if (status == FV_OK) {
         f->data = fv_alloc(ctx, f->data_bytes, 1);
         status = f->data ? fv_read(&reader, f->data, f->data_bytes) : ctx->error.code;
     }
     fv_reader_close(&reader);
+    if (status == FV_OK) status = check_checksum(f, &sum);
     if (status != FV_OK) fv_st_close(f);
     return status;
 }

@@ -1,10 +1,13 @@
-/* safetensors_write.c: order by element size -> header text -> tensors one by one -> commit. */
+/* safetensors_write.c: order by element size -> header text -> checksum -> tensors one by one -> commit. */
 #include "core/io/safetensors_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY /* the state on the stack */
+#include <xxhash.h>
 
 typedef struct header { /* growing text; `failed` is sticky */
     fv_ctx *ctx;
@@ -40,7 +43,7 @@ static void put_text(header *h, const char *s) {
 static void put_string(header *h, const char *s) {
     put(h, "\"", 1);
     for (const unsigned char *p = (const unsigned char *)s; *p;) {
-        size_t n = fv_st_utf8_length(p);
+        size_t n = fv_utf8_length(p);
         char escape[8];
         if (n == 0) put_text(h, "\xEF\xBF\xBD");
         else if (*p == '"' || *p == '\\') put(h, escape, (size_t)snprintf(escape, sizeof escape, "\\%c", *p));
@@ -71,14 +74,14 @@ static void put_header(header *h, const fv_st_tensor *tensors, int32_t n, const 
                        const char *const (*meta)[2], int32_t n_meta) {
     put(h, "\0\0\0\0\0\0\0\0", FV_ST_LENGTH);
     put_text(h, "{");
-    if (n_meta) put_text(h, "\"" FV_ST_METADATA "\":{");
+    put_text(h, "\"" FV_ST_METADATA "\":{" FV_ST_CHECKSUM_MARK FV_ST_ZEROS "\"");
     for (int32_t i = 0; i < n_meta; i++) {
-        if (i) put_text(h, ",");
+        put_text(h, ",");
         put_string(h, meta[i][0]);
         put_text(h, ":");
         put_string(h, meta[i][1]);
     }
-    if (n_meta) put_text(h, n ? "}," : "}");
+    put_text(h, n ? "}," : "}");
     uint64_t offset = 0;
     for (int32_t i = 0; i < n; i++) {
         if (i) put_text(h, ",");
@@ -113,25 +116,62 @@ static fv_status check_names(fv_ctx *ctx, const char *path, const fv_st_tensor *
     return status;
 }
 
-static fv_status write_tensors(fv_writer *w, const fv_st_tensor *tensors, int32_t n, const int32_t *order,
-                               fv_st_fill fill, void *user) {
-    size_t largest = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (!tensors[i].data && fv_bytes(tensors[i].type) > largest) largest = fv_bytes(tensors[i].type);
-    unsigned char *scratch = fv_alloc(w->ctx, largest, 1);
-    fv_status status = scratch ? FV_OK : w->ctx->error.code;
-    for (int32_t i = 0; i < n && status == FV_OK; i++) {
-        const fv_st_tensor *t = &tensors[order[i]];
+typedef struct source { /* where the contents of the tensors come from */
+    fv_ctx *ctx;
+    const fv_st_tensor *tensors;
+    const int32_t *order;
+    int32_t n;
+    fv_st_fill fill;
+    void *user;
+    unsigned char *scratch;
+    size_t scratch_bytes;
+} source;
+
+/* Every tensor in order, into the file or into the checksum. */
+static fv_status pass(source *s, fv_writer *w, XXH3_state_t *sum) {
+    for (int32_t i = 0; i < s->n; i++) {
+        const fv_st_tensor *t = &s->tensors[s->order[i]];
         size_t bytes = fv_bytes(t->type);
-        if (!t->data && bytes) status = fill(user, order[i], scratch, bytes);
-        if (status == FV_OK) status = fv_write(w, t->data ? t->data : scratch, bytes);
+        if (!t->data && bytes) FV_TRY(s->fill(s->user, s->order[i], s->scratch, bytes));
+        const void *data = t->data ? t->data : s->scratch;
+        if (sum && bytes) XXH3_64bits_update(sum, data, bytes);
+        if (w) FV_TRY(fv_write(w, data, bytes));
     }
-    fv_free(w->ctx, scratch, largest, 1);
+    return FV_OK;
+}
+
+static fv_status seal(header *h, source *s) {
+    XXH3_state_t sum;
+    char digits[FV_ST_DIGITS + 1];
+    XXH3_64bits_reset(&sum);
+    XXH3_64bits_update(&sum, h->text, h->size);
+    FV_TRY(pass(s, NULL, &sum));
+    snprintf(digits, sizeof digits, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(&sum));
+    memcpy(h->text + FV_ST_LENGTH + strlen("{\"" FV_ST_METADATA "\":{" FV_ST_CHECKSUM_MARK), digits, FV_ST_DIGITS);
+    return FV_OK;
+}
+
+static fv_status save(source *s, header *h, const char *path, const char *keep) {
+    fv_writer w;
+    for (int32_t i = 0; i < s->n; i++)
+        if (!s->tensors[i].data && fv_bytes(s->tensors[i].type) > s->scratch_bytes)
+            s->scratch_bytes = fv_bytes(s->tensors[i].type);
+    s->scratch = fv_alloc(s->ctx, s->scratch_bytes, 1);
+    fv_status status = s->scratch ? seal(h, s) : s->ctx->error.code;
+    if (status == FV_OK) status = fv_writer_open(&w, s->ctx, path);
+    if (status == FV_OK) {
+        w.keep = keep;
+        status = fv_write(&w, h->text, h->size);
+        if (status == FV_OK) status = pass(s, &w, NULL);
+        if (status == FV_OK) status = fv_writer_commit(&w);
+        else fv_writer_abort(&w);
+    }
+    fv_free(s->ctx, s->scratch, s->scratch_bytes, 1);
     return status;
 }
 
-fv_status fv_st_save_with(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
-                          const char *const (*meta)[2], int32_t n_meta, fv_st_fill fill, void *user) {
+fv_status fv_st_save_keeping(fv_ctx *ctx, const char *path, const char *keep, const fv_st_tensor *tensors, int32_t n,
+                             const char *const (*meta)[2], int32_t n_meta, fv_st_fill fill, void *user) {
     FV_TRY(check_names(ctx, path, tensors, n));
     int32_t *order = fv_alloc(ctx, (size_t)n, sizeof *order), placed = 0;
     if (!order) return ctx->error.code;
@@ -140,18 +180,17 @@ fv_status fv_st_save_with(fv_ctx *ctx, const char *path, const fv_st_tensor *ten
             if (fv_dtype_size(tensors[i].type.dtype) == size) order[placed++] = i;
 
     header h = {.ctx = ctx};
-    fv_writer w;
     put_header(&h, tensors, n, order, meta, n_meta);
-    fv_status status = h.failed ? ctx->error.code : fv_writer_open(&w, ctx, path);
-    if (status == FV_OK) {
-        status = fv_write(&w, h.text, h.size);
-        if (status == FV_OK) status = write_tensors(&w, tensors, n, order, fill, user);
-        if (status == FV_OK) status = fv_writer_commit(&w);
-        else fv_writer_abort(&w);
-    }
+    source from = {.ctx = ctx, .tensors = tensors, .order = order, .n = n, .fill = fill, .user = user};
+    fv_status status = h.failed ? ctx->error.code : save(&from, &h, path, keep);
     fv_free(ctx, h.text, h.capacity, 1);
     fv_free(ctx, order, (size_t)n, sizeof *order);
     return status;
+}
+
+fv_status fv_st_save_with(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,
+                          const char *const (*meta)[2], int32_t n_meta, fv_st_fill fill, void *user) {
+    return fv_st_save_keeping(ctx, path, NULL, tensors, n, meta, n_meta, fill, user);
 }
 
 fv_status fv_st_save(fv_ctx *ctx, const char *path, const fv_st_tensor *tensors, int32_t n,

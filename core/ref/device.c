@@ -11,6 +11,7 @@ static fv_status ref_open(fv_ctx *ctx, const fv_device_opts *opts, fv_device **o
     dev->ctx = ctx;
     dev->host_memory = true;
     snprintf(dev->text, sizeof dev->text, "ref (plain loops, one thread)");
+    snprintf(dev->kernels, sizeof dev->kernels, "ref");
     *out = dev;
     return FV_OK;
 }

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
+import philox
+
 torch.set_default_dtype(torch.float64)
 rng = np.random.default_rng(20240607)
 tensors, meta = {}, {}
@@ -250,31 +252,105 @@ for n, k, smooth, red, use_row, use_class in [(4, 3, 0, "mean", 0, 0), (5, 10, 0
     w = torch.ones(n) if rw is None else rw
     case("topk_correct", f"k={top}", [t(n, k), y.to(torch.int32), rw], lambda x, label, r, top=top, y=y, w=w: ((x.topk(top).indices == y[:, None]).any(1) * w).sum(), grad=[])
 
-# ---- augmentation: numpy, by definition
-for mode, shape, out in [("zero", (3, 6, 6, 3), (6, 6)), ("reflect", (3, 6, 5, 3), (6, 5)), ("zero", (2, 5, 5, 1), (4, 3)), ("reflect", (4, 8, 8, 4), (8, 8))]:
+# ---- augmentation: crops and cuts in numpy, by definition; colour by the formulas of torchvision.transforms.functional (adjust_brightness,
+# adjust_contrast, adjust_saturation, adjust_hue on float tensors [...,3,h,w]), with luma of weights that sum to 1
+TOP, LEFT, FLIP, CUT_TOP, CUT_LEFT, CUT_H, CUT_W, CUT_NOISE, VFLIP, BRIGHTNESS, CONTRAST, SATURATION, HUE, FIELDS = [*range(13), 16]
+
+
+def blend(a, b, ratio):
+    return (ratio * a + (1 - ratio) * b).clamp(0, 1)
+
+
+def grey_of(x):
+    return (0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2])[None] if len(x) == 3 else x.mean(0, keepdim=True)
+
+
+def rgb_to_hsv(x):
+    r, g, b = x.unbind(0)
+    most, least = x.max(0).values, x.min(0).values
+    same, cr = most == least, most - least
+    ones = torch.ones_like(most)
+    s = cr / torch.where(same, ones, most)
+    divisor = torch.where(same, ones, cr)
+    rc, gc, bc = (most - r) / divisor, (most - g) / divisor, (most - b) / divisor
+    hr = (most == r) * (bc - gc)
+    hg = ((most == g) & (most != r)) * (2 + rc - bc)
+    hb = ((most != g) & (most != r)) * (4 + gc - rc)
+    return torch.stack([torch.fmod((hr + hg + hb) / 6 + 1, 1), s, most])
+
+
+def hsv_to_rgb(x):
+    h, s, v = x.unbind(0)
+    i = torch.floor(h * 6)
+    f = h * 6 - i
+    i = i.to(torch.int64) % 6
+    p, q, t_ = (v * (1 - s)).clamp(0, 1), (v * (1 - s * f)).clamp(0, 1), (v * (1 - s * (1 - f))).clamp(0, 1)
+    mask = i[None] == torch.arange(6).view(-1, 1, 1)
+    sectors = torch.stack([torch.stack([v, q, p, p, t_, v]), torch.stack([t_, v, v, q, p, p]), torch.stack([p, p, t_, v, v, q])])
+    return (mask[None] * sectors).sum(1)
+
+
+def colour(x, brightness, contrast, saturation, hue):
+    x = blend(x, torch.zeros_like(x), 1 + brightness)
+    x = blend(x, grey_of(x).mean(), 1 + contrast)
+    if len(x) != 3:
+        return x
+    x = blend(x, grey_of(x), 1 + saturation)
+    h, s, v = rgb_to_hsv(x)
+    return hsv_to_rgb(torch.stack([(h + hue) % 1, s, v])) if hue else x
+
+
+def normal_noise(key, shape):
+    e = np.arange(np.prod(shape), dtype=np.uint64)
+    a, b = philox.philox4x32(key, philox.fold(e), 0 * e, 0 * e, 0 * e)[:2]
+    unit = lambda w: (w.astype(np.float64) + 0.5) / 4294967296
+    return (np.sqrt(-2 * np.log(unit(a))) * np.cos(2 * np.pi * unit(b))).reshape(shape)
+
+
+def augment_one(image, record, mean, std, mode, out, p=3):
+    top, left, flip, cut_top, cut_left, cut_h, cut_w, key, vflip = (int(v) for v in record[:9])
+    padded = np.pad(image.astype(np.float64), ((p, p), (p, p), (0, 0)), mode="reflect" if mode == "reflect" else "constant")
+    crop = padded[p + top:p + top + out[0], p + left:p + left + out[1]] / 255
+    crop = crop[::-1 if vflip else 1, ::-1 if flip else 1]
+    c = crop.shape[2]
+    colours = c - 1 if c in (2, 4) else c
+    x = torch.from_numpy(crop.copy())
+    if any(record[BRIGHTNESS:HUE + 1]):
+        x[..., :colours] = colour(x[..., :colours].permute(2, 0, 1), *record[BRIGHTNESS:HUE + 1].tolist()).permute(1, 2, 0)
+    y = ((x - mean) / std).numpy()
+    cut = (slice(max(cut_top, 0), max(cut_top + cut_h, 0)), slice(max(cut_left, 0), max(cut_left + cut_w, 0)))
+    y[cut] = normal_noise(key, y.shape)[cut] if key else 0
+    return y
+
+
+def augment_case(mode, shape, out, colours):
+    """colours: per picture, its four colour fields."""
     images = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
     n, h, w, c = shape
-    record = np.zeros((n, 8))
-    record[:, 0] = rng.integers(-2, h - out[0] + 3, n)
-    record[:, 1] = rng.integers(-2, w - out[1] + 3, n)
-    record[:, 2] = np.arange(n) % 2
-    record[:, 3:5] = rng.integers(-1, 3, (n, 2))
-    record[:, 5:7] = rng.integers(0, 4, (n, 2))
+    record = np.zeros((n, FIELDS))
+    record[:, TOP] = rng.integers(-2, h - out[0] + 3, n)
+    record[:, LEFT] = rng.integers(-2, w - out[1] + 3, n)
+    record[:, FLIP] = np.arange(n) % 2
+    record[:, CUT_TOP:CUT_H] = rng.integers(-1, 3, (n, 2))
+    record[:, CUT_H:CUT_NOISE] = rng.integers(0, 4, (n, 2))
     mean, std = t(c).abs(), t(c).abs() + 0.2
+    if colours:
+        images[:, 0, :, :] = images[:, 0, :, :1]  # a row of grey pixels, which have no hue
+        record[:, CUT_NOISE] = rng.integers(1, 1 << 24, n) * (np.arange(n) % 3 > 0)
+        record[:, VFLIP] = np.arange(n) // 2 % 2
+        record[:, BRIGHTNESS:HUE + 1] = colours
 
-    def augment(images, record, mean, std, mode=mode, out=out):
-        n, h, w, c = images.shape
-        p = 3
-        padded = np.pad(images.numpy().astype(np.float64), ((0, 0), (p, p), (p, p), (0, 0)), mode="reflect" if mode == "reflect" else "constant")
-        y = np.zeros((n, *out, c))
-        for i in range(n):
-            top, left, flip, ct, cl, ch, cw = (int(v) for v in record[i, :7])
-            crop = padded[i, p + top:p + top + out[0], p + left:p + left + out[1]]
-            crop = (crop[:, ::-1] if flip else crop) / 255
-            y[i] = (crop - mean.numpy()) / std.numpy()
-            y[i, max(ct, 0):max(ct + ch, 0), max(cl, 0):max(cl + cw, 0)] = 0
-        return torch.from_numpy(y)
+    def augment(images, record, mean, std):
+        return torch.from_numpy(np.stack([augment_one(i, r, mean, std, mode, out) for i, r in zip(images.numpy(), record.numpy())]))
     case("augment", f"out={pair(out)} mode={mode}", [images, torch.from_numpy(record), mean, std], augment, grad=[])
+
+
+for mode, shape, out in [("zero", (3, 6, 6, 3), (6, 6)), ("reflect", (3, 6, 5, 3), (6, 5)), ("zero", (2, 5, 5, 1), (4, 3)), ("reflect", (4, 8, 8, 4), (8, 8))]:
+    augment_case(mode, shape, out, None)
+colours = [(0.375, 0, 0, 0), (0, -0.5, 0, 0), (0, 0, 0.75, 0), (0, 0, 0, 0.25), (0, 0, 0, -0.4375), (-0.25, 0.5, -0.125, 0.0625), (0.5, 1, 1, -0.5), (-1, 0, 0, 0.25), (0, 0, -1, 0.125), (0, 0, 0, 0)]
+for mode, shape, out in [("zero", (10, 6, 7, 3), (6, 7)), ("reflect", (10, 5, 5, 3), (4, 6)), ("zero", (10, 5, 6, 1), (5, 6)), ("reflect", (10, 5, 5, 4), (5, 5)),
+                         ("zero", (10, 4, 4, 2), (4, 4)), ("zero", (10, 4, 5, 5), (4, 4))]:
+    augment_case(mode, shape, out, colours)
 
 save_file(tensors, sys.argv[1], {**meta, "cases": str(len(meta)), "torch": torch.__version__})
 print(len(meta), "cases,", sum(v.nbytes for v in tensors.values()), "bytes")

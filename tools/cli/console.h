@@ -34,13 +34,16 @@ void fv_console_say(fv_console *con, const char *fmt, ...) FV_PRINTF(2, 3);    /
 void fv_console_detail(fv_console *con, const char *fmt, ...) FV_PRINTF(2, 3); /* only with -v; always in the log */
 void fv_console_result(fv_console *con, const char *fmt, ...) FV_PRINTF(2, 3); /* standard output unless --json */
 void fv_console_warn(fv_console *con, const char *fmt, ...) FV_PRINTF(2, 3);
-/* The live line: redrawn at most ten times a second, erased before the next line. Nothing without a terminal. */
+/* The live line: redrawn at most ten times a second, cut to the terminal's width, erased before the next line. Nothing
+ * without a terminal. */
 void fv_console_bar(fv_console *con, double now, const char *fmt, ...) FV_PRINTF(3, 4);
 void fv_console_error(fv_console *con, const fv_error *error);
 
 /* One JSON line on standard output; takes the reference. FV_E_MEMORY if `object` is NULL, FV_E_IO if it cannot be
  * written. */
 fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object);
+/* Text from outside: bytes that are no UTF-8 become U+FFFD. NULL if there is no memory. */
+json_t *fv_json_text(const char *s);
 /* A finite number, else null. `digits` significant ones. */
 json_t *fv_json_number(double value, int digits);
 

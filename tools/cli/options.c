@@ -2,11 +2,11 @@
 #include "tools/cli/options.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 const fv_cli_command_info fv_cli_commands[FV_CMD_COUNT] = {
 #define FV_CLI_COMMAND(letter, name, args, min, max, summary) {#name, args, summary, min, max},
@@ -57,16 +57,6 @@ const char *fv_cli_env_name(fv_cli_id id, char *buf, size_t size) {
     return buf;
 }
 
-static const char *nearest_option(const fv_cli *cli, const char *name, size_t length) {
-    const char *candidates[OPT_COUNT];
-    int n = 0;
-    for (int i = 0; i < OPT_COUNT; i++)
-        if (fv_cli_applies(cli, i)) candidates[n++] = fv_cli_options[i].name;
-    char word[64];
-    snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), name);
-    return fv_text_nearest(word, candidates, n);
-}
-
 /* The commands that take an option: "'train' and 'bench'". */
 static void command_list(fv_cli_id id, char *buf, size_t size) {
     size_t used = 0;
@@ -94,18 +84,28 @@ static fv_status parse_bool(fv_cli *cli, const char *text, const char *where, do
     return fv_fail(cli->ctx, FV_E_USAGE, "%s must be true or false, not '%s'", where, text);
 }
 
-static fv_status parse_number(fv_cli *cli, const fv_cli_option *o, const char *text, const char *where, double *out) {
+static fv_status bad_number(fv_cli *cli, const fv_cli_option *o, const char *text, const char *where) {
     bool whole = o->type == FV_CLI_INT;
-    char *end = NULL;
-    errno = 0;
-    double v = strtod(text, &end);
-    bool good = end != text && *end == '\0' && isfinite(v) && (!whole || v == floor(v)) && v >= o->min && v <= o->max;
-    if (good) return *out = v, FV_OK;
     const char *kind = o->type == FV_CLI_FLOATS ? "hold numbers" : whole ? "be a whole number" : "be a number";
-    return fv_fail(cli->ctx, FV_E_USAGE, "%s must %s from %.15g to %.15g, not '%s'", where, kind, o->min, o->max, text);
+    char min[32], max[32];
+    snprintf(min, sizeof min, whole ? "%.0f" : "%.9g", o->min);
+    snprintf(max, sizeof max, whole ? "%.0f" : "%.9g", o->max);
+    fv_fail(cli->ctx, FV_E_USAGE, "%s must %s from %s to %s, not '%.60s'", where, kind, min, max, text);
+    if (o->type != FV_CLI_FLOATS && strchr(text, ',')) fv_hint(cli->ctx, "one number, with a decimal point: 0.1");
+    return FV_E_USAGE;
 }
 
-static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char *text, const char *where, double *out) {
+static fv_status parse_number(fv_cli *cli, const fv_cli_option *o, const char *text, const char *where, double *out) {
+    char *end = NULL;
+    if (text[strspn(text, "+-.0123456789eE")]) return bad_number(cli, o, text, where); /* 0x10, nan, spaces */
+    double v = strtod(text, &end);
+    bool good = end != text && *end == '\0' && isfinite(v) && v >= o->min && v <= o->max;
+    if (!good || (o->type == FV_CLI_INT && v != floor(v))) return bad_number(cli, o, text, where);
+    return *out = v, FV_OK;
+}
+
+/* One of the choices, in either case; *text becomes the choice as the table has it. */
+static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char **text, const char *where, double *out) {
     char *copy = fv_arena_strdup(&cli->arena, o->choices);
     if (!copy) return cli->ctx->error.code;
     const char *names[16];
@@ -113,13 +113,13 @@ static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char *t
     char list[256] = "", *save = NULL;
     for (char *p = strtok_r(copy, "|", &save); p && n < 16; p = strtok_r(NULL, "|", &save)) {
         names[n] = p;
-        if (!strcmp(p, text)) return *out = n, FV_OK;
+        if (!strcasecmp(p, *text)) return *text = p, *out = n, FV_OK;
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", n ? ", " : "", p);
         n++;
     }
-    const char *near = fv_text_nearest(text, names, n);
-    fv_fail(cli->ctx, FV_E_USAGE, "%s must be one of %s; not '%s'%s%s%s", where, list, text,
+    const char *near = fv_text_nearest(*text, names, n);
+    fv_fail(cli->ctx, FV_E_USAGE, "%s must be one of %s; not '%.60s'%s%s%s", where, list, *text,
             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     return FV_E_USAGE;
 }
@@ -138,9 +138,22 @@ static fv_status parse_list(fv_cli *cli, const fv_cli_option *o, const char *tex
     return FV_OK;
 }
 
+/* args.yaml and JSON could not hold anything else. */
+static fv_status check_text(fv_cli *cli, const char *text, const char *where) {
+    for (int n = 0; *text; text += n) {
+        n = fv_text_utf8(text);
+        if (n == 0) return fv_fail(cli->ctx, FV_E_USAGE, "%s is not valid UTF-8 text", where);
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            return fv_fail(cli->ctx, FV_E_USAGE, "%s holds a control character (byte 0x%02x)", where, *text);
+    }
+    return FV_OK;
+}
+
 fv_status fv_cli_set(fv_cli *cli, fv_cli_id id, const char *text, fv_cli_source source, const char *where) {
     const fv_cli_option *o = &fv_cli_options[id];
     if (source < cli->value[id].source) return FV_OK;
+    if (!text[0]) return fv_fail(cli->ctx, FV_E_USAGE, "%s must not be empty", where);
+    FV_TRY(check_text(cli, text, where));
     fv_cli_value v = {.source = source, .text = fv_arena_strdup(&cli->arena, text)};
     if (!v.text) return cli->ctx->error.code;
     switch (o->type) {
@@ -150,12 +163,10 @@ fv_status fv_cli_set(fv_cli *cli, fv_cli_id id, const char *text, fv_cli_source 
         break;
     case FV_CLI_INT:
     case FV_CLI_FLOAT: FV_TRY(parse_number(cli, o, text, where, &v.number[0])); break;
-    case FV_CLI_CHOICE: FV_TRY(parse_choice(cli, o, text, where, &v.number[0])); break;
+    case FV_CLI_CHOICE: FV_TRY(parse_choice(cli, o, &v.text, where, &v.number[0])); break;
     case FV_CLI_FLOATS:
     case FV_CLI_STRINGS: FV_TRY(parse_list(cli, o, text, where, &v)); break;
-    case FV_CLI_STRING:
-        if (!text[0]) return fv_fail(cli->ctx, FV_E_USAGE, "%s must not be empty", where);
-        break;
+    case FV_CLI_STRING: break;
     }
     cli->value[id] = v;
     return FV_OK;
@@ -195,11 +206,23 @@ const char *fv_cli_text(const fv_cli *cli, fv_cli_id id) {
 
 /* ---------------------------------------------------------------- argv */
 
-static fv_status unknown_option(fv_cli *cli, const char *dashes, const char *name, size_t length) {
-    const char *near = nearest_option(cli, name, length);
-    fv_fail(cli->ctx, FV_E_USAGE, "unknown option '%s%.*s'%s%s%s", dashes, (int)length, name,
-            near ? "; did you mean '--" : "", near ? near : "", near ? "'?" : "");
-    if (!near) fv_hint(cli->ctx, "'fovea %s --help' lists the options", fv_cli_commands[cli->command].name);
+/* "--name --epochs 3": what follows is an option, not a value. Numbers may begin with a minus. */
+static bool looks_like_option(const char *word) {
+    return word[0] == '-' && (word[1] == '-' || (word[1] >= 'a' && word[1] <= 'z'));
+}
+
+/* The value of an option: what stands behind its `=`, else the next word. */
+static fv_status take_value(fv_cli *cli, const fv_cli_option *o, const char *attached, int argc, char **argv, int *i,
+                            const char **out) {
+    const char *written = argv[*i];
+    if (attached) *out = attached;
+    else if (*i + 1 < argc && !looks_like_option(argv[*i + 1])) *out = argv[++*i];
+    else *out = "";
+    if (**out) return FV_OK;
+    fv_fail(cli->ctx, FV_E_USAGE, "--%s needs a value: --%s %s", o->name, o->name, o->meta);
+    if (!attached && *i + 1 < argc && written[1] == '-')
+        fv_hint(cli->ctx, "'%.100s' comes next, and that is an option; if it is the value, write '--%s=%.100s'",
+                argv[*i + 1], o->name, argv[*i + 1]);
     return FV_E_USAGE;
 }
 
@@ -221,7 +244,7 @@ static fv_status parse_long(fv_cli *cli, int argc, char **argv, int *i) {
         if (id >= 0 && fv_cli_options[id].type != FV_CLI_BOOL) id = -1;
         negated = id >= 0;
     }
-    if (id < 0) return unknown_option(cli, "--", name, length);
+    if (id < 0) return fv_cli_unknown_option(cli, "--", name, length);
     if (!fv_cli_applies(cli, (fv_cli_id)id)) return wrong_command(cli, (fv_cli_id)id);
     const fv_cli_option *o = &fv_cli_options[id];
     char where[64];
@@ -229,20 +252,21 @@ static fv_status parse_long(fv_cli *cli, int argc, char **argv, int *i) {
     if (negated && equals) return fv_fail(cli->ctx, FV_E_USAGE, "%s takes no value", where);
     if (o->type == FV_CLI_BOOL)
         return fv_cli_set(cli, (fv_cli_id)id, equals ? equals + 1 : negated ? "false" : "true", FV_FROM_FLAG, where);
-    if (!equals && *i + 1 >= argc)
-        return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: --%s %s", where, o->name, o->meta);
-    return fv_cli_set(cli, (fv_cli_id)id, equals ? equals + 1 : argv[++*i], FV_FROM_FLAG, where);
+    const char *text = NULL;
+    FV_TRY(take_value(cli, o, equals ? equals + 1 : NULL, argc, argv, i, &text));
+    return fv_cli_set(cli, (fv_cli_id)id, text, FV_FROM_FLAG, where);
 }
 
-/* -q, -qv, -b 128, -b128 */
+/* -q, -qv, -b 128, -b128, -b=128 */
 static fv_status parse_short(fv_cli *cli, int argc, char **argv, int *i) {
-    for (const char *p = argv[*i] + 1; *p; p++) {
+    const char *word = argv[*i] + 1;
+    for (const char *p = word; *p; p++) {
         int id = 0;
         while (id < OPT_COUNT && fv_cli_options[id].short_name != *p) id++;
-        if (id == OPT_COUNT) {
-            fv_fail(cli->ctx, FV_E_USAGE, "unknown option '-%c'", *p);
-            return fv_hint(cli->ctx, "'fovea %s --help' lists the options", fv_cli_commands[cli->command].name);
-        }
+        size_t length = strcspn(word, "=");
+        bool is_long = length > 2 && fv_cli_find(word, length) >= 0; /* "-epochs" */
+        if (id == OPT_COUNT || is_long)
+            return fv_cli_unknown_option(cli, "-", is_long ? word : p, is_long ? length : 1);
         if (!fv_cli_applies(cli, (fv_cli_id)id)) return wrong_command(cli, (fv_cli_id)id);
         const fv_cli_option *o = &fv_cli_options[id];
         char where[64];
@@ -251,26 +275,38 @@ static fv_status parse_short(fv_cli *cli, int argc, char **argv, int *i) {
             FV_TRY(fv_cli_set(cli, (fv_cli_id)id, "true", FV_FROM_FLAG, where));
             continue;
         }
-        if (!p[1] && *i + 1 >= argc)
-            return fv_fail(cli->ctx, FV_E_USAGE, "%s needs a value: -%c %s", where, *p, o->meta);
-        return fv_cli_set(cli, (fv_cli_id)id, p[1] ? p + 1 : argv[++*i], FV_FROM_FLAG, where);
+        const char *attached = p[1] == '=' ? p + 2 : p[1] ? p + 1 : NULL, *text = NULL;
+        FV_TRY(take_value(cli, o, attached, argc, argv, i, &text));
+        return fv_cli_set(cli, (fv_cli_id)id, text, FV_FROM_FLAG, where);
     }
     return FV_OK;
+}
+
+/* The option that a word stands for, for messages about the word behind it; -1: none. */
+static int option_of(const char *word) {
+    if (word[0] != '-') return -1;
+    if (word[1] == '-') return fv_cli_find(word + 2, strcspn(word + 2, "="));
+    for (int id = 0; id < OPT_COUNT; id++)
+        if (word[1] && fv_cli_options[id].short_name == word[1]) return id;
+    return -1;
 }
 
 static fv_status parse_arguments(fv_cli *cli, int argc, char **argv) {
     const fv_cli_command_info *info = &fv_cli_commands[cli->command];
     bool options = true;
+    int before = -1;
+    cli->positional = fv_arena_alloc(&cli->arena, (size_t)argc, sizeof *cli->positional);
+    if (!cli->positional) return cli->ctx->error.code;
     for (int i = 2; i < argc; i++) {
         const char *a = argv[i];
-        if (options && !strcmp(a, "--")) options = false;
-        else if (options && a[0] == '-' && a[1] == '-') FV_TRY(parse_long(cli, argc, argv, &i));
-        else if (options && a[0] == '-' && a[1]) FV_TRY(parse_short(cli, argc, argv, &i));
-        else if (cli->positionals < info->max_positional) cli->positional[cli->positionals++] = a;
-        else {
-            fv_fail(cli->ctx, FV_E_USAGE, "unexpected argument '%s'", a);
-            return fv_hint(cli->ctx, "usage: fovea %s [options]%s%s", info->name, info->arguments[0] ? " " : "",
-                           info->arguments);
+        if (options && a[0] == '-' && a[1]) {
+            before = option_of(a);
+            if (!strcmp(a, "--")) options = false;
+            else FV_TRY(a[1] == '-' ? parse_long(cli, argc, argv, &i) : parse_short(cli, argc, argv, &i));
+        } else if (cli->positionals < info->max_positional) {
+            cli->positional[cli->positionals++] = a;
+        } else {
+            return fv_cli_unexpected(cli, a, before);
         }
         if (cli->value[OPT_HELP].source == FV_FROM_FLAG) return FV_OK;
     }
@@ -292,17 +328,11 @@ static fv_status read_environment(fv_cli *cli) {
 }
 
 static fv_status find_command(fv_cli *cli, const char *word) {
-    const char *names[FV_CMD_COUNT];
     if (!strcmp(word, "--help") || !strcmp(word, "-h")) word = "help";
     if (!strcmp(word, "--version") || !strcmp(word, "-V")) word = "version";
-    for (int c = 0; c < FV_CMD_COUNT; c++) {
-        names[c] = fv_cli_commands[c].name;
-        if (!strcmp(word, names[c])) return cli->command = (fv_cli_command)c, FV_OK;
-    }
-    const char *near = fv_text_nearest(word, names, FV_CMD_COUNT);
-    fv_fail(cli->ctx, FV_E_USAGE, "unknown command '%s'%s%s%s", word, near ? "; did you mean '" : "", near ? near : "",
-            near ? "'?" : "");
-    return fv_hint(cli->ctx, "'fovea help' lists the commands");
+    for (int c = 0; c < FV_CMD_COUNT; c++)
+        if (!strcmp(word, fv_cli_commands[c].name)) return cli->command = (fv_cli_command)c, FV_OK;
+    return fv_cli_unknown_command(cli->ctx, word);
 }
 
 fv_status fv_cli_parse(fv_cli *cli, fv_ctx *ctx, int argc, char **argv) {

@@ -11,15 +11,20 @@
 
 #include <stdio.h>
 
+#define FV_CLI_MANY (1 << 30)
+
 /* X(LETTER, name, arguments, min positional, max positional, summary) in the order of the help page. */
 #define FV_COMMAND_TABLE(X) \
     X(T, train, "", 0, 0, "train a classifier; writes a run folder") \
     X(E, eval, "[RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "evaluate a run folder, a model folder or a weights file") \
+    X(P, predict, "RUN|MODEL-FOLDER|WEIGHTS PICTURE|FOLDER...", 1, FV_CLI_MANY, \
+      "classify pictures with a trained model") \
     X(I, info, "[MODEL|RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "layer table of a model: shapes, parameters, MACs, memory") \
     X(M, models, "", 0, 0, "list the models") \
     X(B, bench, "", 0, 0, "measure training or inference speed of a model on synthetic data") \
-    X(D, data, "get|check|info NAME", 2, 2, "fetch, verify or describe a data set") \
+    X(D, data, "get|check|info NAME|PATH", 2, 2, "fetch, verify or describe a data set") \
     X(H, help, "[COMMAND]", 0, 1, "show help; --man prints the manual page") \
+    X(C, completion, "bash|zsh|fish", 1, 1, "print a script that completes commands and options") \
     X(V, version, "", 0, 0, "print the version")
 
 typedef enum fv_cli_command {
@@ -89,7 +94,7 @@ typedef struct fv_cli {
     fv_arena arena; /* texts */
     fv_cli_command command;
     fv_cli_value value[OPT_COUNT];
-    const char *positional[2];
+    const char **positional; /* [positionals] */
     int positionals;
 } fv_cli;
 
@@ -120,13 +125,37 @@ const char *fv_cli_env_name(fv_cli_id id, char *buf, size_t size);
 /* yaml.c. Read flat `name: value` pairs; unknown names are an error, known ones that belong to other commands are
  * skipped. With `only`, a list of `n_only` options, everything else is skipped. */
 fv_status fv_cli_read_yaml(fv_cli *cli, const char *path, fv_cli_source source, const fv_cli_id *only, int n_only);
+/* The same from memory; `path` is for messages. */
+fv_status fv_cli_read_yaml_text(fv_cli *cli, const char *text, size_t bytes, const char *path, fv_cli_source source,
+                                const fv_cli_id *only, int n_only);
 /* All options of the command as resolved. Free with free(). */
 fv_status fv_cli_write_yaml(fv_cli *cli, char **text, size_t *bytes);
 
+/* suggest.c: what was probably meant. */
+/* Name of the command's option that is nearest to `name`, or that is called so elsewhere ("learning-rate": "lr"); NULL:
+ * none. */
+const char *fv_cli_nearest_option(const fv_cli *cli, const char *name, size_t length);
+/* FV_E_USAGE for an option, or a command, that does not exist. `dashes`: as it was written. */
+fv_status fv_cli_unknown_option(fv_cli *cli, const char *dashes, const char *name, size_t length);
+fv_status fv_cli_unknown_command(fv_ctx *ctx, const char *word);
+/* FV_E_USAGE for an argument too many. `before`: the option that was given just before it; -1: none. */
+fv_status fv_cli_unexpected(fv_cli *cli, const char *word, int before);
+/* Data sets that are known by name, and how many. */
+extern const char *const fv_cli_data_sets[];
+extern const int fv_cli_data_set_count;
+
 /* help.c */
+/* Columns to write for: the terminal's if `to` is one, but at most `most`; else 80. */
+int fv_cli_columns(FILE *to, int most);
 void fv_cli_print_usage(FILE *to);
 void fv_cli_print_help(FILE *to, fv_cli_command command);
-void fv_cli_print_man(FILE *to);
+/* `date`: of the version, "2026-06-30"; "": not known. */
+void fv_cli_print_man(FILE *to, const char *date);
+/* Its help text up to the first pause, for lists: "passes over the training samples". */
+const char *fv_cli_short_help(fv_cli_id id, char *buf, size_t size);
+
+/* completion.c: the script for "bash", "zsh" or "fish"; false: another shell. */
+bool fv_cli_print_completion(FILE *to, const char *shell);
 
 /* text.c */
 /* The candidate nearest to `word` by edit distance, if it is near enough to be meant; else NULL. */
@@ -137,6 +166,12 @@ const char *fv_text_si(double value, char *buf, size_t size);
 const char *fv_text_bytes(double bytes, char *buf, size_t size);
 /* "6:42", "1:02:03" */
 const char *fv_text_duration(double seconds, char *buf, size_t size);
+/* Bytes of the UTF-8 sequence that s begins with; 0: it is none. */
+int fv_text_utf8(const char *s);
+/* Columns that a text takes on a terminal, one per character. */
+int fv_text_columns(const char *s);
+/* One line of valid UTF-8: control characters and stray bytes become '?'. */
+const char *fv_text_line(const char *s, char *buf, size_t size);
 /* Copy with &, <, > and quotes escaped for HTML. */
 void fv_text_html(FILE *to, const char *s);
 /* A CSV field, quoted if need be. */

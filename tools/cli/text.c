@@ -29,17 +29,50 @@ static int edit_distance(const char *a, const char *b) {
 
 const char *fv_text_nearest(const char *word, const char *const *candidates, int n) {
     const char *best = NULL;
-    int best_distance = FV_WORD;
+    int best_distance = FV_WORD, best_rank = 0;
     size_t length = strlen(word);
     for (int i = 0; i < n; i++) {
-        int distance = edit_distance(word, candidates[i]);
+        int rank = edit_distance(word, candidates[i]), distance = rank;
         /* A word that was cut short or written on ("batch" for "batch-size") is near, too. */
         size_t other = strlen(candidates[i]), common = length < other ? length : other;
         if (common >= 3 && !strncmp(word, candidates[i], common) && distance > 2) distance = 2;
-        if (distance < best_distance) best = candidates[i], best_distance = distance;
+        if (distance > best_distance || (distance == best_distance && (!best || rank >= best_rank))) continue;
+        best = candidates[i], best_distance = distance, best_rank = rank;
     }
     int allowed = length <= 3 ? 1 : length <= 7 ? 2 : 3;
     return best_distance <= allowed ? best : NULL;
+}
+
+int fv_text_utf8(const char *s) {
+    const unsigned char *u = (const unsigned char *)s;
+    int n = u[0] == 0 ? 0 : u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++)
+        if ((u[i] & 0xc0) != 0x80) return 0;
+    /* Overlong forms, surrogates and what lies beyond U+10FFFF. */
+    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f)) return 0;
+    if ((u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f)) return 0;
+    return n;
+}
+
+int fv_text_columns(const char *s) {
+    int columns = 0;
+    for (; *s; s++) columns += (*s & 0xc0) != 0x80;
+    return columns;
+}
+
+const char *fv_text_line(const char *s, char *buf, size_t size) {
+    size_t used = 0;
+    while (*s && used + 5 < size) {
+        int n = fv_text_utf8(s);
+        bool strange =
+            n == 0 || (unsigned char)*s < 0x20 || *s == 0x7f || (n == 2 && *s == '\xc2' && (unsigned char)s[1] < 0xa0);
+        if (n == 0) n = 1;
+        if (strange) buf[used++] = '?';
+        else memcpy(buf + used, s, (size_t)n), used += (size_t)n;
+        s += n;
+    }
+    buf[used] = '\0';
+    return buf;
 }
 
 const char *fv_text_si(double value, char *buf, size_t size) {

@@ -1,7 +1,9 @@
 /* validate.c: what a single option's range cannot say. */
 #include "tools/cli/options.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static fv_status check_device(fv_cli *cli) {
     bool float64 = fv_cli_has(cli, OPT_PRECISION) && !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
@@ -13,6 +15,93 @@ static fv_status check_device(fv_cli *cli) {
     if (ref && fv_cli_given(cli, OPT_ISA))
         return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for ref");
     return FV_OK;
+}
+
+static bool is_digits(const char *s) {
+    return s[0] && s[strspn(s, "0123456789")] == '\0';
+}
+
+static fv_status check_on_nan(fv_cli *cli) {
+    const char *text = fv_cli_text(cli, OPT_ON_NAN);
+    static const char *const words[] = {"stop", "skip", "rollback"};
+    if (!strcmp(text, "stop") || !strcmp(text, "rollback")) return FV_OK;
+    bool skip = !strncmp(text, "skip:", 5) && is_digits(text + 5) && strlen(text + 5) <= 7;
+    if (skip && atol(text + 5) >= 1 && atol(text + 5) <= 1000000) return FV_OK;
+    char word[16];
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(text, ":"), text);
+    const char *near = fv_text_nearest(word, words, 3);
+    fv_fail(cli->ctx, FV_E_USAGE, "--on-nan must be stop, skip:K or rollback; not '%.60s'", text);
+    if (!near) return FV_E_USAGE;
+    if (strcmp(near, "skip") != 0) return fv_hint(cli->ctx, "did you mean '%s'?", near);
+    return fv_hint(cli->ctx, "K, from 1 to 1000000, says how many steps in a row may be left out: 'skip:10'");
+}
+
+/* Two numbers, the second not below the first. */
+static fv_status check_range(fv_cli *cli, fv_cli_id id) {
+    const fv_cli_value *v = &cli->value[id];
+    const char *name = fv_cli_options[id].name;
+    if (v->count != 2) return fv_fail(cli->ctx, FV_E_USAGE, "--%s needs two numbers, MIN,MAX, not '%s'", name, v->text);
+    if (v->number[0] > v->number[1])
+        return fv_fail(cli->ctx, FV_E_USAGE, "--%s: the first number is above the second: '%s'", name, v->text);
+    return FV_OK;
+}
+
+static fv_status check_jitter(fv_cli *cli) {
+    const fv_cli_value *v = &cli->value[OPT_COLOR_JITTER];
+    if (v->count != 0 && v->count != 1 && v->count != 3 && v->count != 4)
+        return fv_fail(cli->ctx, FV_E_USAGE,
+                       "--color-jitter needs 1, 3 or 4 numbers (brightness, contrast, saturation, hue), not '%s'",
+                       v->text);
+    if (v->count == 4 && v->number[3] > 0.5)
+        return fv_fail(cli->ctx, FV_E_USAGE, "--color-jitter: hue, the fourth number, is at most 0.5, not %g",
+                       v->number[3]);
+    return FV_OK;
+}
+
+/* N, or names of parameters. */
+static fv_status check_freeze(fv_cli *cli) {
+    const char *text = fv_cli_text(cli, OPT_FREEZE), *p = text;
+    if (!text || (is_digits(text) && strlen(text) <= 4)) return FV_OK;
+    bool good = !is_digits(text);
+    while (good) {
+        size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.");
+        good = n > 0 && (p[n] == ',' || p[n] == '\0');
+        p += n;
+        if (good && *p++ == '\0') return FV_OK;
+    }
+    fv_fail(cli->ctx, FV_E_USAGE, "--freeze must be a number of stages or names of parameters, not '%.60s'", text);
+    return fv_hint(cli->ctx, "for example '--freeze 2' or '--freeze conv1,layer1'; 'fovea info' shows the names");
+}
+
+/* "balanced", or numbers of 0 or more that are not all 0. How many there must be, the data set says. */
+static fv_status check_class_weights(fv_cli *cli) {
+    const char *text = fv_cli_text(cli, OPT_CLASS_WEIGHTS);
+    if (!text || !strcmp(text, "balanced")) return FV_OK;
+    double most = 0;
+    for (const char *p = text;; p++) {
+        char *end = NULL;
+        double w = strspn(p, "+.0123456789") ? strtod(p, &end) : -1;
+        if (!(w >= 0 && w <= 1e6) || (*end != ',' && *end != '\0')) break;
+        if (w > most) most = w;
+        if (*end == '\0' && most > 0) return FV_OK;
+        if (*end == '\0') break;
+        p = end;
+    }
+    const char *near = fv_text_nearest(text, (const char *const[]){"balanced"}, 1);
+    fv_fail(cli->ctx, FV_E_USAGE, "--class-weights must be 'balanced' or a number per class, not '%.60s'", text);
+    if (near) return fv_hint(cli->ctx, "did you mean 'balanced'?");
+    return fv_hint(cli->ctx, "numbers from 0 to 1000000 with commas, not all 0: '1,1,2.5'");
+}
+
+/* A name that is neither known nor a file: mistyped, if a known one is near. The library reports the rest. */
+static fv_status check_data(fv_cli *cli) {
+    const char *name = fv_cli_applies(cli, OPT_DATA) ? fv_cli_text(cli, OPT_DATA) : NULL;
+    if (!name || strchr(name, '/') || access(name, F_OK) == 0) return FV_OK;
+    const char *near = fv_text_nearest(name, fv_cli_data_sets, fv_cli_data_set_count);
+    if (!near || !strcmp(near, name)) return FV_OK;
+    fv_fail(cli->ctx, FV_E_DATA, "no data set is called '%s', nor is there a file or folder; did you mean '%s'?", name,
+            near);
+    return FV_E_DATA;
 }
 
 static fv_status check_schedule(fv_cli *cli) {
@@ -36,6 +125,9 @@ static fv_status check_schedule(fv_cli *cli) {
 }
 
 static fv_status check_train(fv_cli *cli) {
+    if (fv_cli_bool(cli, OPT_FORCE) && !fv_cli_has(cli, OPT_RESUME))
+        return fv_fail(cli->ctx, FV_E_USAGE, "--force goes with --resume RUN; nothing else needs it");
+    if (!fv_cli_has(cli, OPT_DATA) && fv_cli_has(cli, OPT_RESUME)) return FV_OK; /* the run says the rest */
     if (!fv_cli_has(cli, OPT_DATA)) {
         fv_fail(cli->ctx, FV_E_USAGE, "no data set given: --data NAME");
         return fv_hint(
@@ -49,10 +141,20 @@ static fv_status check_train(fv_cli *cli) {
     }
     if (cli->value[OPT_BETAS].count != 2)
         return fv_fail(cli->ctx, FV_E_USAGE, "--betas needs two numbers, not '%s'", fv_cli_text(cli, OPT_BETAS));
+    FV_TRY(check_on_nan(cli));
+    FV_TRY(check_range(cli, OPT_SCALE));
+    FV_TRY(check_range(cli, OPT_RATIO));
+    FV_TRY(check_jitter(cli));
+    FV_TRY(check_freeze(cli));
+    FV_TRY(check_class_weights(cli));
+    if (fv_cli_given(cli, OPT_TEST_SPLIT) && fv_cli_float(cli, OPT_VAL_SPLIT) + fv_cli_float(cli, OPT_TEST_SPLIT) >= 1)
+        return fv_fail(cli->ctx, FV_E_USAGE, "--val-split %s and --test-split %s leave nothing to train on",
+                       fv_cli_text(cli, OPT_VAL_SPLIT), fv_cli_text(cli, OPT_TEST_SPLIT));
     return check_schedule(cli);
 }
 
 fv_status fv_cli_validate(fv_cli *cli) {
     FV_TRY(check_device(cli));
+    FV_TRY(check_data(cli));
     return cli->command == FV_CMD_train ? check_train(cli) : FV_OK;
 }

@@ -4,7 +4,14 @@
 #ifndef FV_COMMIT
 #define FV_COMMIT ""
 #endif
+#ifndef FV_COMMIT_DATE
+#define FV_COMMIT_DATE ""
+#endif
 
 const char *fv_tool_commit(void) {
     return FV_COMMIT;
+}
+
+const char *fv_tool_date(void) {
+    return FV_COMMIT_DATE;
 }

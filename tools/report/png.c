@@ -8,9 +8,10 @@
 fv_status fv_png_encode(fv_ctx *ctx, const uint8_t *pixels, int32_t h, int32_t w, int32_t c, void **png,
                         size_t *bytes) {
     png_image image = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)w, .height = (png_uint_32)h};
-    image.format = c == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+    static const png_uint_32 formats[5] = {0, PNG_FORMAT_GRAY, PNG_FORMAT_GA, PNG_FORMAT_RGB, PNG_FORMAT_RGBA};
     *png = NULL;
-    if (c != 1 && c != 3) return fv_fail(ctx, FV_E_INTERNAL, "a picture of %d channels cannot be shown", c);
+    if (c < 1 || c > 4) return fv_fail(ctx, FV_E_INTERNAL, "a picture of %d channels cannot be shown", c);
+    image.format = formats[c];
     png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
     void *buf = malloc(size);
     if (!buf) return fv_fail_memory(ctx, size, "a PNG");

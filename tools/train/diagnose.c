@@ -54,10 +54,9 @@ static const fv_node *find(fv_ctx *ctx, fv_program *p) {
 static fv_status diagnose(fv_session *s, const fv_batch *batch, const fv_step *step, char *buf, size_t size) {
     fv_graph *g = NULL;
     fv_program *p = NULL;
-    fv_compile_opts opts = {.accumulate = true}; /* only the first segment will run: nothing is updated */
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, NULL));
     keep_all(g);
-    FV_TRY(fv_compile(s->ctx, g, s->store, s->device, &opts, &p));
+    FV_TRY(fv_compile(s->ctx, g, s->store, s->device, NULL, &p)); /* only the first segment will run: no update */
     fv_status status = fv_network_feed(s->ctx, p, &s->net, batch);
     if (status == FV_OK) status = fv_program_run(p, step, 1u << FV_SEG_FORWARD_BACKWARD);
     const fv_node *node = status == FV_OK ? find(s->ctx, p) : NULL;

@@ -34,19 +34,28 @@ static fv_status open_split(fv_session *s, const char *split, const fv_dataset *
     FV_TRY(test ? fv_session_open_test(s) : fv_session_open_train(s));
     FV_TRY(fv_session_configure(s));
     *d = test ? s->test : s->train;
-    *index = test ? NULL : val ? s->val_index : s->train_index;
-    *n = test ? s->test->count : val ? s->n_val : s->n_train;
+    *index = test ? s->test_index : val ? s->val_index : s->train_index;
+    *n = test ? s->n_test : val ? s->n_val : s->n_train;
     if (*n) return FV_OK;
+    if (test) {
+        fv_fail_at(s->ctx, FV_E_DATA, s->test->path, -1, "it has no test pictures");
+        return fv_hint(s->ctx, "'--split val' evaluates those that are held out of training");
+    }
     fv_fail(s->ctx, FV_E_USAGE, "the %s split is empty", split);
     return fv_hint(
         s->ctx, val ? "--val-split says how much of the training set is held out; it is %s here" : "--val-split is %s",
         fv_cli_text(s->cli, OPT_VAL_SPLIT));
 }
 
+static int64_t count_correct(const fv_evaluation *e) {
+    int64_t correct = 0;
+    for (int64_t i = 0; i < e->count; i++) correct += e->samples[i].correct;
+    return correct;
+}
+
 static json_t *result_json(const fv_session *s, const fv_evaluation *e, const char *split) {
-    json_t *o =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights", s->weights,
-                  "data", e->data->name, "split", split, "correct", (json_int_t)(e->top1 * (double)e->count + 0.5));
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights",
+                          s->weights, "data", e->data->name, "split", split, "correct", (json_int_t)count_correct(e));
     json_t *metrics = fv_metrics_json(e, false);
     if (o && metrics) json_object_update(o, metrics);
     json_decref(metrics);
@@ -62,7 +71,8 @@ static fv_status write_reports(fv_session *s, const fv_evaluation *e, const char
     FV_TRY(fv_report_all(s->ctx, folder, e, title));
     snprintf(path, sizeof path, "%s/metrics.json", folder);
     FV_TRY(fv_write_json(s->ctx, path, fv_metrics_json(e, true)));
-    fv_console_say(s->con, "saved  predictions.csv, confusion.csv, metrics.json and worst.html in %s", folder);
+    fv_console_say(s->con, "saved  predictions.csv, confusion.csv,%s metrics.json and worst.html in %s",
+                   e->multi_label ? " thresholds.csv," : "", folder);
     return FV_OK;
 }
 
@@ -73,8 +83,9 @@ static fv_status check_gate(fv_session *s, const fv_evaluation *e) {
 }
 
 static fv_status show(fv_session *s, const fv_evaluation *e, const char *split) {
-    fv_console_result(s->con, "%-6s top1 %.2f%%  top5 %.2f%%  loss %.4f  (%.0f of %lld pictures right, %.0f img/s)",
-                      split, 100 * e->top1, 100 * e->top5, e->loss, e->top1 * (double)e->count, (long long)e->count,
+    char figures[160];
+    fv_console_result(s->con, "%-6s %s  (%lld of %lld pictures right, %.0f img/s)", split,
+                      fv_evaluation_text(e, figures, sizeof figures), (long long)count_correct(e), (long long)e->count,
                       e->seconds > 0 ? (double)e->count / e->seconds : 0);
     FV_TRY(fv_console_json(s->con, s->ctx, result_json(s, e, split)));
     FV_TRY(write_reports(s, e, split));
@@ -90,6 +101,9 @@ static fv_status evaluate(fv_session *s) {
     fv_evaluation e;
     FV_TRY(take_model(s));
     FV_TRY(open_split(s, split, &d, &index, &n));
+    if (s->net.multi_label && fv_cli_has(s->cli, OPT_MIN_TOP1))
+        return fv_fail(s->ctx, FV_E_USAGE, "--min-top1 is for sets with one label per picture; '%s' has several",
+                       d->name);
     FV_TRY(fv_session_open_device(s));
     FV_TRY(fv_session_build_eval(s));
     fv_console_say(s->con, "fovea %s · %s · %s params · %s · %s · %s", FV_VERSION, s->net.model->name,

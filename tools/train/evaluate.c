@@ -4,13 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-/* Fill a sample from its logits [classes]; false if one is not finite. */
-static bool judge(fv_sample *sample, const double *logits, int32_t classes) {
+/* Fill a sample of one label from its logits [classes], which are finite. */
+static void judge(fv_sample *sample, const double *logits, int32_t classes) {
     double max = -INFINITY, sum = 0;
-    for (int32_t k = 0; k < classes; k++) {
-        if (!isfinite(logits[k])) return false;
+    for (int32_t k = 0; k < classes; k++)
         if (logits[k] > max) max = logits[k], sample->predicted = k;
-    }
     int32_t before = 0; /* classes ranked above the right one; the lower number goes first among equals */
     double right = logits[sample->label];
     for (int32_t k = 0; k < classes; k++) {
@@ -20,6 +18,21 @@ static bool judge(fv_sample *sample, const double *logits, int32_t classes) {
     sample->in_top5 = before < 5;
     sample->p_label = exp(right - max) / sum;
     sample->p_predicted = 1 / sum;
+    sample->correct = sample->predicted == sample->label;
+}
+
+/* Keep the logits, and see whether all their signs are as the targets ask. */
+static void judge_labels(fv_evaluation *e, int64_t i, const double *logits) {
+    e->samples[i].correct = true;
+    for (int32_t k = 0; k < e->classes; k++) {
+        float logit = e->logits[i * e->classes + k] = (float)logits[k];
+        if ((logit >= 0) != fv_multilabel_is(e, i, k)) e->samples[i].correct = false;
+    }
+}
+
+static bool all_finite(const double *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
     return true;
 }
 
@@ -35,11 +48,14 @@ static fv_status run_batch(fv_session *s, fv_program *program, const fv_batch *b
     FV_TRY(fv_network_output(s->ctx, program, "logits", w->logits, (int64_t)w->n_logits));
     FV_TRY(fv_network_output(s->ctx, program, "row_loss", w->row_loss, (int64_t)w->n_rows));
     for (int64_t r = 0; r < batch->valid; r++) {
+        const double *logits = w->logits + r * e->classes;
         fv_sample *sample = &e->samples[e->count++];
         *sample = (fv_sample){.index = batch->index[r], .label = batch->labels[r], .loss = w->row_loss[r]};
-        if (!judge(sample, w->logits + r * e->classes, e->classes) || !isfinite(sample->loss))
+        if (!all_finite(logits, e->classes) || !isfinite(sample->loss))
             return fv_fail(s->ctx, FV_E_NUMERIC, "the model's output for picture %lld of '%s' is not finite",
                            (long long)sample->index, e->data->name);
+        if (e->multi_label) judge_labels(e, e->count - 1, logits);
+        else judge(sample, logits, e->classes);
     }
     return FV_OK;
 }
@@ -62,18 +78,25 @@ static fv_status run_loader(fv_session *s, fv_program *program, fv_loader *loade
     }
 }
 
-static void summarise(fv_evaluation *e) {
-    int64_t top1 = 0, top5 = 0;
+static fv_status summarise(fv_evaluation *e) {
+    int64_t correct = 0, top5 = 0;
     double loss = 0;
     for (int64_t i = 0; i < e->count; i++) {
-        top1 += e->samples[i].predicted == e->samples[i].label;
+        correct += e->samples[i].correct;
         top5 += e->samples[i].in_top5;
         loss += e->samples[i].loss;
     }
     double n = e->count ? (double)e->count : 1;
-    e->top1 = (double)top1 / n;
-    e->top5 = (double)top5 / n;
     e->loss = loss / n;
+    if (e->multi_label) {
+        e->exact = (double)correct / n;
+        FV_TRY(fv_multilabel_summarise(e));
+        e->score = e->map, e->second = e->micro_f1;
+    } else {
+        e->score = e->top1 = (double)correct / n;
+        e->second = e->top5 = (double)top5 / n;
+    }
+    return FV_OK;
 }
 
 static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t *index, int64_t n, scratch *w,
@@ -82,7 +105,7 @@ static fv_status evaluate_with(fv_session *s, fv_program *program, const int64_t
                          .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED),
                          .workers = (int)fv_cli_int(s->cli, OPT_WORKERS)};
     fv_loader *loader = NULL;
-    if (!w->logits || !w->row_loss || !e->samples) return s->ctx->error.code;
+    if (!w->logits || !w->row_loss || !e->samples || (e->multi_label && !e->logits)) return s->ctx->error.code;
     FV_TRY(fv_loader_create(s->ctx, e->data, index, n, &cfg, &loader));
     fv_status status = run_loader(s, program, loader, n, w, e);
     fv_loader_destroy(loader);
@@ -93,22 +116,29 @@ fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, c
                       fv_evaluation *out) {
     double start = fv_tool_now();
     scratch w = {.n_logits = (size_t)(s->net.batch * s->net.cfg.num_classes), .n_rows = (size_t)s->net.batch};
-    *out = (fv_evaluation){.ctx = s->ctx, .data = d, .classes = (int32_t)s->net.cfg.num_classes};
     if (!index) n = d->count;
+    *out = (fv_evaluation){.ctx = s->ctx,
+                           .data = d,
+                           .classes = (int32_t)s->net.cfg.num_classes,
+                           .capacity = n + 1,
+                           .multi_label = s->net.multi_label};
     w.logits = fv_alloc(s->ctx, w.n_logits, sizeof *w.logits);
     w.row_loss = fv_alloc(s->ctx, w.n_rows, sizeof *w.row_loss);
-    out->samples = fv_calloc(s->ctx, (size_t)n + 1, sizeof *out->samples);
+    out->samples = fv_calloc(s->ctx, (size_t)out->capacity, sizeof *out->samples);
+    if (out->multi_label)
+        out->logits = fv_alloc(s->ctx, (size_t)out->capacity, (size_t)out->classes * sizeof *out->logits);
     fv_status status = evaluate_with(s, program, index, n, &w, out);
     fv_free(s->ctx, w.logits, w.n_logits, sizeof *w.logits);
     fv_free(s->ctx, w.row_loss, w.n_rows, sizeof *w.row_loss);
-    out->capacity = n + 1;
     out->seconds = fv_tool_now() - start;
-    if (status == FV_OK) summarise(out);
-    else fv_evaluation_free(out);
+    if (status == FV_OK) status = summarise(out);
+    if (status != FV_OK) fv_evaluation_free(out);
     return status;
 }
 
 void fv_evaluation_free(fv_evaluation *e) {
     if (e->samples) fv_free(e->ctx, e->samples, (size_t)e->capacity, sizeof *e->samples);
+    if (e->logits) fv_free(e->ctx, e->logits, (size_t)e->capacity, (size_t)e->classes * sizeof *e->logits);
     e->samples = NULL;
+    e->logits = NULL;
 }

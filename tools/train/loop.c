@@ -2,12 +2,14 @@
 #include "tools/train/signals.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FV_DIVERGED 10 /* times the loss of guessing */
 #define FV_OVERFIT_LOSS 1e-3
 #define FV_OVERFIT_STEPS 1000
 #define FV_OVERFIT_WARMUP 20
+#define FV_MOST_ROLLBACKS 5
 
 /* ---------------------------------------------------------------- set-up */
 
@@ -29,78 +31,126 @@ static void set_schedule(fv_loop *loop) {
         c->milestones[c->n_milestones++] = llround(milestones->number[i] * per_epoch);
 }
 
+static fv_augment_cfg augmentation(const fv_session *s) {
+    const fv_cli *cli = s->cli;
+    const char *crop = fv_cli_text(cli, OPT_TRAIN_CROP);
+    const fv_cli_value *jitter = &cli->value[OPT_COLOR_JITTER], *scale = &cli->value[OPT_SCALE],
+                       *ratio = &cli->value[OPT_RATIO];
+    fv_augment_cfg a = {.crop_pad = !strcmp(crop, "pad") ? (int)fv_cli_int(cli, OPT_CROP_PAD) : 0,
+                        .pad_mode = s->net.pad_mode,
+                        .flip = fv_cli_float(cli, OPT_HFLIP),
+                        .vflip = fv_cli_float(cli, OPT_VFLIP),
+                        .cutout = (int)fv_cli_int(cli, OPT_CUTOUT),
+                        .erase = fv_cli_float(cli, OPT_REPROB),
+                        .erase_noise = !strcmp(fv_cli_text(cli, OPT_REMODE), "pixel")};
+    for (int i = 0; i < 4; i++) a.jitter[i] = jitter->count > 1 ? jitter->number[i] : i < 3 ? jitter->number[0] : 0;
+    if (!strcmp(crop, "rrc"))
+        for (int i = 0; i < 2; i++) a.scale[i] = scale->number[i], a.ratio[i] = ratio->number[i];
+    return a;
+}
+
+/* The text was checked with the other options. */
+static void set_on_nan(fv_loop *loop) {
+    const char *text = fv_cli_text(loop->s->cli, OPT_ON_NAN);
+    loop->on_nan = !strncmp(text, "skip:", 5)  ? FV_ON_NAN_SKIP
+                   : !strcmp(text, "rollback") ? FV_ON_NAN_ROLLBACK
+                                               : FV_ON_NAN_STOP;
+    if (loop->on_nan == FV_ON_NAN_SKIP) loop->most_skips = strtoll(text + 5, NULL, 10);
+}
+
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     const fv_cli *cli = s->cli;
-    bool overfit = fv_session_overfits(s);
     memset(loop, 0, sizeof *loop);
     loop->s = s;
     loop->micro_steps = fv_cli_int(cli, OPT_GRAD_ACCUM_STEPS);
     loop->epochs = fv_cli_int(cli, OPT_EPOCHS);
-    fv_augment_cfg augment = {.crop_pad = (int)fv_cli_int(cli, OPT_CROP_PAD),
-                              .pad_mode = s->net.pad_mode,
-                              .flip = fv_cli_float(cli, OPT_HFLIP),
-                              .cutout = (int)fv_cli_int(cli, OPT_CUTOUT)};
+    fv_augment_cfg augment = augmentation(s);
     fv_loader_cfg cfg = {.batch = s->net.batch,
                          .train = true,
-                         .augment = overfit ? NULL : &augment,
+                         .augment = fv_session_overfits(s) ? NULL : &augment,
                          .seed = (uint64_t)fv_cli_int(cli, OPT_SEED),
                          .workers = (int)fv_cli_int(cli, OPT_WORKERS),
+                         .balanced = !strcmp(fv_cli_text(cli, OPT_SAMPLER), "balanced"),
                          .shuffle_labels = fv_cli_bool(cli, OPT_SHUFFLE_LABELS)};
     FV_TRY(fv_loader_create(s->ctx, s->train, s->train_index, s->n_train, &cfg, &loop->loader));
     loop->steps_per_epoch = fv_loader_batches(loop->loader) / loop->micro_steps;
     if (loop->steps_per_epoch < 1)
         return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");
     set_schedule(loop);
-    loop->began = fv_tool_now();
+    set_on_nan(loop);
+    loop->p.lr_factor = 1;
+    loop->began = loop->last_save = fv_tool_now();
     return FV_OK;
 }
 
 void fv_loop_end(fv_loop *loop) {
+    fv_saver_destroy(loop->saver);
     fv_loader_destroy(loop->loader);
 }
 
 /* ---------------------------------------------------------------- one step */
 
-static fv_step step_data(const fv_loop *loop, int64_t epoch, double lr) {
+static fv_step step_data(const fv_loop *loop, double lr) {
     const fv_session *s = loop->s;
     fv_step step = {
-        .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->step, .epoch = epoch, .loss_scale = 1};
+        .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->p.step, .epoch = loop->p.epoch, .loss_scale = 1};
     step.lr[0] = step.lr[1] = lr;
     step.weight_decay[0] = s->net.optim.weight_decay; /* group 1 has none (optim.h) */
-    step.ema_decay = fv_ema_decay(fv_cli_float(s->cli, OPT_MODEL_EMA_DECAY), true, loop->step);
+    step.ema_decay = fv_ema_decay(fv_cli_float(s->cli, OPT_MODEL_EMA_DECAY), true, loop->p.step);
     return step;
 }
 
 static const char *what_is_kept(const fv_loop *loop, char *buf, size_t size) {
-    if (loop->run && loop->best_epoch)
-        snprintf(buf, size, "the weights of earlier epochs are in %s/weights", loop->run->path);
+    if (loop->run && loop->p.best_epoch)
+        snprintf(buf, size, "the best weights so far, of epoch %lld, are in %s/weights/best",
+                 (long long)loop->p.best_epoch, loop->run->path);
     else snprintf(buf, size, "no weights had been saved yet");
     return buf;
 }
 
+/* Name step, layer and what is kept; FV_E_NUMERIC. */
 static fv_status fail_non_finite(fv_loop *loop, const fv_batch *batch, const fv_step *step, double loss) {
     fv_session *s = loop->s;
     char where[256] = "", kept[600];
     fv_diagnose_non_finite(s, batch, step, where, sizeof where);
-    fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->step + 1,
+    fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->p.step + 1,
             (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss",
             where[0] ? "; the first such value came out of " : "", where, what_is_kept(loop, kept, sizeof kept));
-    return fv_hint(s->ctx, "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help", step->lr[0]);
+    return fv_hint(s->ctx,
+                   "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help; --on-nan says "
+                   "what else to do",
+                   step->lr[0]);
 }
 
-fv_status fv_loop_step(fv_loop *loop, int64_t epoch, fv_step_result *out) {
+static bool may_roll_back(const fv_loop *loop) {
+    return loop->on_nan == FV_ON_NAN_ROLLBACK && loop->saver && loop->p.rollbacks < FV_MOST_ROLLBACKS;
+}
+
+/* Nothing was updated: the update is predicated on the finite flag. */
+static fv_status skip_step(fv_loop *loop, const fv_batch *batch, const fv_step *step, double loss) {
+    fv_progress *p = &loop->p;
+    if (loop->on_nan == FV_ON_NAN_STOP || ++p->skipped_in_a_row > loop->most_skips)
+        return fail_non_finite(loop, batch, step, loss);
+    fv_console_warn(loop->s->con, "step %lld (epoch %lld): the %s is not finite; the step is left out (%lld in a row)",
+                    (long long)p->step + 1, (long long)p->epoch + 1, isfinite(loss) ? "gradient" : "loss",
+                    (long long)p->skipped_in_a_row);
+    p->step++;
+    p->steps_done++;
+    p->skipped++;
+    return FV_OK;
+}
+
+/* Forward, backward and update over the micro-steps; batch: the last one. */
+static fv_status run_batches(fv_loop *loop, const fv_step *step, fv_batch *batch, fv_step_result *out) {
     fv_session *s = loop->s;
-    double lr = fv_sched_lr(&loop->sched, loop->step), stats[2], loss, top1;
-    fv_step step = step_data(loop, epoch, lr);
     uint32_t forward = 1u << FV_SEG_FORWARD_BACKWARD;
-    fv_batch batch = {0};
-    *out = (fv_step_result){0};
+    double stats[2], loss, top1;
     for (int64_t micro = 0; micro < loop->micro_steps; micro++) {
-        FV_TRY(fv_loader_next(loop->loader, &batch));
-        if (batch.size == 0) return fv_fail(s->ctx, FV_E_INTERNAL, "the loader ran out of batches within an epoch");
-        FV_TRY(fv_network_feed(s->ctx, s->train_program, &s->net, &batch));
+        FV_TRY(fv_loader_next(loop->loader, batch));
+        if (batch->size == 0) return fv_fail(s->ctx, FV_E_INTERNAL, "the loader ran out of batches within an epoch");
+        FV_TRY(fv_network_feed(s->ctx, s->train_program, &s->net, batch));
         bool last = micro + 1 == loop->micro_steps;
-        FV_TRY(fv_program_run(s->train_program, &step, last ? FV_ALL_SEGMENTS : forward));
+        FV_TRY(fv_program_run(s->train_program, step, last ? FV_ALL_SEGMENTS : forward));
         FV_TRY(fv_network_output(s->ctx, s->train_program, "loss", &loss, 1));
         FV_TRY(fv_network_output(s->ctx, s->train_program, "top1", &top1, 1));
         out->loss += loss / (double)loop->micro_steps;
@@ -109,35 +159,49 @@ fv_status fv_loop_step(fv_loop *loop, int64_t epoch, fv_step_result *out) {
     FV_TRY(fv_network_output(s->ctx, s->train_program, "grad_stats", stats, 2));
     out->norm = stats[0];
     out->finite = stats[1] != 0 && isfinite(out->loss);
-    if (!out->finite) return fail_non_finite(loop, &batch, &step, out->loss);
+    return FV_OK;
+}
+
+fv_status fv_loop_step(fv_loop *loop, fv_step_result *out) {
+    fv_progress *p = &loop->p;
+    double lr = fv_sched_lr(&loop->sched, p->step) * p->lr_factor;
+    fv_step step = step_data(loop, lr);
+    fv_batch batch = {0};
+    *out = (fv_step_result){0};
+    FV_TRY(run_batches(loop, &step, &batch, out));
+    if (!out->finite && may_roll_back(loop)) return FV_OK; /* fv_loop_run goes back */
+    if (!out->finite && loop->on_nan == FV_ON_NAN_ROLLBACK) return fail_non_finite(loop, &batch, &step, out->loss);
+    if (!out->finite) return skip_step(loop, &batch, &step, out->loss);
     loop->last_lr = lr;
-    loop->recent_loss = loop->step ? 0.9 * loop->recent_loss + 0.1 * out->loss : out->loss;
-    loop->step++;
-    loop->steps_done++;
-    loop->loss_sum += out->loss;
-    loop->top1_sum += out->top1;
-    loop->pictures += s->net.batch * loop->micro_steps;
+    p->recent_loss = p->step ? 0.9 * p->recent_loss + 0.1 * out->loss : out->loss;
+    p->skipped_in_a_row = 0;
+    p->step++;
+    p->steps_done++;
+    p->loss_sum += out->loss;
+    p->top1_sum += out->top1;
+    p->pictures += loop->s->net.batch * loop->micro_steps;
     return FV_OK;
 }
 
 /* ---------------------------------------------------------------- what is shown */
 
-static void show_bar(fv_loop *loop, int64_t epoch, int64_t done, double loss, double started) {
+static void show_bar(fv_loop *loop, double loss, double seconds) {
     char bar[32];
-    int filled = (int)(24 * done / loop->steps_per_epoch);
+    const fv_progress *p = &loop->p;
+    int filled = (int)(24 * p->steps_done / loop->steps_per_epoch);
     for (int i = 0; i < 24; i++) bar[i] = i < filled ? '=' : i == filled ? '>' : ' ';
     bar[24] = '\0';
-    double now = fv_tool_now(), seconds = now - started;
-    fv_console_bar(loop->s->con, now, "%3lld/%-3lld [%s] %lld/%lld  loss %.3f  %.0f img/s", (long long)epoch + 1,
-                   (long long)loop->epochs, bar, (long long)done, (long long)loop->steps_per_epoch, loss,
-                   seconds > 0 ? (double)loop->pictures / seconds : 0);
+    fv_console_bar(loop->s->con, fv_tool_now(), "%3lld/%-3lld [%s] %lld/%lld  loss %.3f  %.0f img/s",
+                   (long long)p->epoch + 1, (long long)loop->epochs, bar, (long long)p->steps_done,
+                   (long long)loop->steps_per_epoch, loss, seconds > 0 ? (double)p->pictures / seconds : 0);
 }
 
 static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
     char count[24], val[16] = "-", top1[16] = "-", top5[16] = "-", eta[24];
     double left = (double)(loop->epochs - r->epoch) * (r->time / (double)r->epoch);
-    if (r->epoch == 1)
+    if (!loop->header_shown)
         fv_console_say(loop->s->con, "  epoch   loss  val_loss   top1   top5      lr   img/s    mem     ETA");
+    loop->header_shown = true;
     snprintf(count, sizeof count, "%lld/%lld", (long long)r->epoch, (long long)loop->epochs);
     if (isfinite(r->val_loss)) {
         snprintf(val, sizeof val, "%.3f", r->val_loss);
@@ -146,7 +210,7 @@ static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
     }
     fv_console_say(loop->s->con, "%7s %6.3f %9s %6s %6s %7.4f %7.0f %5.2fG %7s%s", count, r->train_loss, val, top1,
                    top5, r->lr, r->images_per_s, r->mem_gb, fv_text_duration(left, eta, sizeof eta),
-                   loop->best_epoch == r->epoch && loop->s->n_val ? "  *" : "");
+                   loop->p.best_epoch == r->epoch && loop->s->n_val ? "  *" : "");
 }
 
 static json_t *epoch_json(const fv_epoch_row *r) {
@@ -158,44 +222,110 @@ static json_t *epoch_json(const fv_epoch_row *r) {
                      "images_per_s", fv_json_number(r->images_per_s, 6), "mem_gb", fv_json_number(r->mem_gb, 4));
 }
 
+/* How long the training thread waited for pictures, in this process. */
+static void show_waiting(fv_loop *loop) {
+    double waited = fv_loader_wait_seconds(loop->loader), seconds = loop->p.train_seconds;
+    fv_console_detail(loop->s->con, "loader waited for %.2f s, %.1f%% of the epoch's training", waited - loop->waited,
+                      seconds > 0 ? 100 * (waited - loop->waited) / seconds : 0);
+    loop->waited = waited;
+}
+
+/* ---------------------------------------------------------------- saving */
+
+static fv_status save(fv_loop *loop, uint32_t what) {
+    if (!loop->saver) return FV_OK;
+    loop->p.elapsed = fv_tool_now() - loop->began;
+    if (what & FV_SAVE_STATE) loop->last_save = fv_tool_now();
+    return fv_saver_submit(loop->saver, what, &loop->p);
+}
+
+/* Between two steps: whether a save is due by count, time or signal. One that is still being written is not waited for.
+ */
+static fv_status save_if_due(fv_loop *loop) {
+    const fv_cli *cli = loop->s->cli;
+    int64_t every = fv_cli_int(cli, OPT_SAVE_STEPS);
+    double minutes = fv_cli_float(cli, OPT_SAVE_MINUTES);
+    if (!loop->saver) return FV_OK;
+    loop->save_due |= every && loop->p.step % every == 0;
+    loop->save_due |= minutes > 0 && fv_tool_now() - loop->last_save >= 60 * minutes;
+    bool asked = fv_signal_take_save();
+    if (asked || (loop->save_due && !fv_saver_busy(loop->saver))) {
+        loop->save_due = false;
+        FV_TRY(save(loop, FV_SAVE_STATE | (asked ? FV_SAVE_LAST | FV_SAVE_EMA : 0)));
+        if (asked) fv_console_say(loop->s->con, "saving at step %lld, as asked", (long long)loop->p.step);
+    }
+    return FV_OK;
+}
+
 /* ---------------------------------------------------------------- an epoch */
 
-static fv_status save(fv_loop *loop, const char *which, bool ema, int64_t epoch) {
-    fv_status status = fv_run_save(loop->run, loop->s, which, ema, epoch, loop->step);
-    if (status == FV_E_IO && !loop->s->ctx->error.hint[0])
-        fv_hint(loop->s->ctx, "what was saved before is as it was; make room, or choose another place with --output");
-    return status;
+bool fv_loop_stopped(const fv_loop *loop) {
+    const fv_cli *cli = loop->s->cli;
+    return fv_signal_pending() || (fv_cli_has(cli, OPT_MAX_STEPS) && loop->p.step >= fv_cli_int(cli, OPT_MAX_STEPS) &&
+                                   loop->p.epoch < loop->epochs);
 }
 
-static fv_status save_last(fv_loop *loop, int64_t epoch) {
-    if (!loop->run) return FV_OK;
-    FV_TRY(save(loop, "last", false, epoch));
-    return loop->s->net.optim.ema ? save(loop, "ema", true, epoch) : FV_OK;
+static fv_status start_loader(fv_loop *loop) {
+    return fv_loader_start(loop->loader, loop->p.epoch, loop->p.steps_done * loop->micro_steps);
 }
 
-static fv_status train_epoch(fv_loop *loop, int64_t epoch, int64_t first) {
+/* Back to the last saved state, with half the learning rate; to the one before it when not a single step came of that.
+ */
+static fv_status roll_back(fv_loop *loop) {
     fv_session *s = loop->s;
+    bool stuck = loop->rolled_back > loop->last_save;
+    int64_t rollbacks = loop->p.rollbacks + 1, step = loop->p.step;
+    double factor = loop->p.lr_factor / 2;
+    fv_st_file state;
+    FV_TRY(fv_saver_wait(loop->saver));
+    bool earlier = stuck && fv_resume_find_earlier(s, loop->run, &state) == FV_OK;
+    if (!earlier) FV_TRY(fv_resume_find_state(s, loop->run, &state));
+    fv_status status = fv_progress_read(s->ctx, &state, &loop->p);
+    if (status == FV_OK) status = fv_state_restore(s->ctx, s->store, &state);
+    fv_st_close(&state);
+    FV_TRY(status);
+    loop->p.rollbacks = rollbacks;
+    loop->p.lr_factor = factor;
+    loop->rolled_back = fv_tool_now();
+    fv_run_truncate(loop->run, loop->p.epoch);
+    fv_console_warn(
+        s->con,
+        "step %lld: not finite or diverged; back to step %lld, from here on with the learning rate times %g "
+        "(rollback %lld of %d)",
+        (long long)step + 1, (long long)loop->p.step, factor, (long long)rollbacks, FV_MOST_ROLLBACKS);
+    return start_loader(loop);
+}
+
+/* To the end of the epoch, or until something asks for an end. */
+static fv_status train_epoch(fv_loop *loop) {
+    fv_session *s = loop->s;
+    fv_progress *p = &loop->p;
     int64_t log_every = fv_cli_int(s->cli, OPT_LOG_EVERY);
-    double started = fv_tool_now();
-    for (int64_t i = first; i < loop->steps_per_epoch && !fv_signal_pending(); i++) {
+    double mark = fv_tool_now();
+    while (p->steps_done < loop->steps_per_epoch && !fv_loop_stopped(loop)) {
         fv_step_result r;
-        FV_TRY(fv_loop_step(loop, epoch, &r));
-        show_bar(loop, epoch, i + 1, r.loss, started);
-        if (log_every && loop->step % log_every == 0)
-            fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)loop->step, r.loss,
-                           r.norm, loop->last_lr);
-        if (fv_signal_take_save()) {
-            FV_TRY(save_last(loop, epoch));
-            fv_console_say(s->con, "saved weights/last at step %lld", (long long)loop->step);
+        FV_TRY(fv_loop_step(loop, &r));
+        double now = fv_tool_now();
+        p->train_seconds += now - mark;
+        mark = now;
+        if (!r.finite && loop->on_nan == FV_ON_NAN_ROLLBACK) {
+            FV_TRY(roll_back(loop));
+            mark = fv_tool_now();
+            continue;
         }
+        show_bar(loop, r.loss, p->train_seconds);
+        if (log_every && p->step % log_every == 0)
+            fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)p->step, r.loss,
+                           r.norm, loop->last_lr);
+        FV_TRY(save_if_due(loop));
     }
-    loop->train_seconds += fv_tool_now() - started;
     return FV_OK;
 }
 
 /* Figures on the validation split into the row; whether this epoch is the best so far. */
 static fv_status validate(fv_loop *loop, fv_epoch_row *row, bool *best, bool *interrupted) {
     fv_session *s = loop->s;
+    fv_progress *p = &loop->p;
     fv_evaluation e;
     FV_TRY(fv_session_build_eval(s));
     FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, &e));
@@ -210,111 +340,148 @@ static fv_status validate(fv_loop *loop, fv_epoch_row *row, bool *best, bool *in
         judged = row->ema_top1 = e.top1;
         fv_evaluation_free(&e);
     }
-    *best = !*interrupted && (!loop->best_epoch || judged > loop->best_top1);
-    if (*best) loop->best_top1 = judged;
+    if (*interrupted) return FV_OK;
+    *best = !p->best_epoch || judged > p->best_score;
+    p->stale = *best ? 0 : p->stale + 1;
+    if (*best) p->best_score = judged;
     return FV_OK;
 }
 
-static fv_status finish_epoch(fv_loop *loop, int64_t epoch) {
+static fv_epoch_row new_row(const fv_loop *loop) {
+    const fv_progress *p = &loop->p;
+    double n = p->steps_done > p->skipped ? (double)(p->steps_done - p->skipped) : 1;
+    return (fv_epoch_row){.epoch = p->epoch + 1,
+                          .train_loss = p->loss_sum / n,
+                          .train_top1 = p->pictures ? p->top1_sum / (double)p->pictures : 0,
+                          .lr = fv_sched_lr(&loop->sched, p->step - 1) * p->lr_factor,
+                          .images_per_s = p->train_seconds > 0 ? (double)p->pictures / p->train_seconds : 0,
+                          .top1 = NAN,
+                          .top5 = NAN,
+                          .val_loss = NAN,
+                          .ema_top1 = NAN};
+}
+
+static void begin_epoch(fv_progress *p, int64_t epoch) {
+    p->total_train_seconds += p->train_seconds;
+    p->total_pictures += p->pictures;
+    p->loss_sum = p->top1_sum = p->train_seconds = 0;
+    p->steps_done = p->pictures = p->skipped = 0;
+    p->epoch = epoch;
+}
+
+/* Validate, choose, show, save. A signal in between leaves the epoch unfinished: a resumed run validates it anew. */
+static fv_status finish_epoch(fv_loop *loop) {
     fv_session *s = loop->s;
+    fv_progress *p = &loop->p;
+    int64_t epoch = p->epoch, every = fv_cli_int(s->cli, OPT_SAVE_EPOCHS);
     bool last_epoch = epoch + 1 == loop->epochs, best = false, interrupted = false;
     bool evaluates = s->n_val && ((epoch + 1) % fv_cli_int(s->cli, OPT_EVAL_EVERY) == 0 || last_epoch);
-    double n = loop->steps_done ? (double)loop->steps_done : 1;
-    fv_epoch_row row = {.epoch = epoch + 1,
-                        .train_loss = loop->loss_sum / n,
-                        .train_top1 = loop->pictures ? loop->top1_sum / (double)loop->pictures : 0,
-                        .lr = loop->last_lr,
-                        .images_per_s = loop->train_seconds > 0 ? (double)loop->pictures / loop->train_seconds : 0,
-                        .top1 = NAN,
-                        .top5 = NAN,
-                        .val_loss = NAN,
-                        .ema_top1 = NAN};
-    FV_TRY(save_last(loop, epoch + 1));
+    fv_epoch_row row = new_row(loop);
     if (evaluates) FV_TRY(validate(loop, &row, &best, &interrupted));
     if (interrupted) return FV_OK;
     if (!s->n_val) best = last_epoch;
-    if (best) {
-        loop->best_epoch = epoch + 1;
-        if (loop->run) FV_TRY(save(loop, "best", s->net.optim.ema, epoch + 1));
-    }
+    if (best) p->best_epoch = epoch + 1;
     row.mem_gb = fv_tool_peak_mb() / 1024;
     row.time = fv_tool_now() - loop->began;
-    if (loop->run) FV_TRY(fv_run_add_row(loop->run, s->ctx, &row));
     show_epoch(loop, &row);
+    show_waiting(loop);
+    begin_epoch(p, epoch + 1);
+    if (loop->run) FV_TRY(fv_run_add_row(loop->run, s->ctx, &row));
+    bool due = last_epoch || (every && (epoch + 1) % every == 0);
+    FV_TRY(save(loop,
+                FV_SAVE_RESULTS | (best ? FV_SAVE_BEST : 0) | (due ? FV_SAVE_STATE | FV_SAVE_LAST | FV_SAVE_EMA : 0)));
     FV_TRY(fv_console_check_log(s->con, s->ctx));
     return fv_console_json(s->con, s->ctx, epoch_json(&row));
 }
 
+static double guessing(const fv_loop *loop) {
+    int64_t classes = loop->s->net.cfg.num_classes;
+    return log((double)(classes > 2 ? classes : 2));
+}
+
 /* The loss is many times that of guessing, and not for a moment: nothing will come of this run. */
-static fv_status check_divergence(fv_loop *loop, int64_t epoch) {
+static bool has_diverged(const fv_loop *loop) {
+    return loop->p.recent_loss > FV_DIVERGED * guessing(loop);
+}
+
+static fv_status fail_diverged(fv_loop *loop) {
     fv_session *s = loop->s;
     char kept[600];
-    double guess = log((double)(s->net.cfg.num_classes > 2 ? s->net.cfg.num_classes : 2));
-    if (loop->recent_loss <= FV_DIVERGED * guess) return FV_OK;
     fv_fail(s->ctx, FV_E_NUMERIC, "training diverged: the loss is %.4g at the end of epoch %lld, guessing has %.2f; %s",
-            loop->recent_loss, (long long)epoch + 1, guess, what_is_kept(loop, kept, sizeof kept));
+            loop->p.recent_loss, (long long)loop->p.epoch + 1, guessing(loop), what_is_kept(loop, kept, sizeof kept));
     return fv_hint(s->ctx, "a lower --lr (now %s), longer --warmup-epochs or --clip-grad 1 usually help",
                    fv_cli_text(s->cli, OPT_LR));
 }
 
-static void reset_epoch(fv_loop *loop) {
-    loop->total_train_seconds += loop->train_seconds;
-    loop->total_pictures += loop->pictures;
-    loop->loss_sum = loop->top1_sum = loop->train_seconds = 0;
-    loop->steps_done = loop->pictures = 0;
+static fv_status run_epochs(fv_loop *loop) {
+    fv_progress *p = &loop->p;
+    int64_t patience = fv_cli_int(loop->s->cli, OPT_PATIENCE);
+    bool started = p->steps_done > 0 && loop->loader_started;
+    while (p->epoch < loop->epochs) {
+        loop->out_of_patience = patience && p->stale >= patience;
+        if (loop->out_of_patience) {
+            fv_console_say(loop->s->con, "no improvement in %lld validations: stopping early, after epoch %lld",
+                           (long long)p->stale, (long long)p->epoch);
+            break;
+        }
+        if (!started) FV_TRY(start_loader(loop));
+        started = false;
+        FV_TRY(train_epoch(loop));
+        if (p->steps_done < loop->steps_per_epoch || fv_loop_stopped(loop)) break;
+        if (has_diverged(loop) && may_roll_back(loop)) {
+            FV_TRY(roll_back(loop));
+            started = true; /* with the loader where it has to be */
+            continue;
+        }
+        if (has_diverged(loop)) return fail_diverged(loop);
+        FV_TRY(finish_epoch(loop));
+        if (fv_signal_pending()) break;
+    }
+    return FV_OK;
 }
 
 fv_status fv_loop_run(fv_loop *loop) {
-    for (int64_t epoch = 0; epoch < loop->epochs; epoch++) {
-        int64_t first = loop->steps_done; /* 1 when the first step was taken before (train.c), else 0 */
-        if (epoch) FV_TRY(fv_loader_start(loop->loader, epoch, 0));
-        FV_TRY(train_epoch(loop, epoch, first));
-        if (fv_signal_pending()) {
-            FV_TRY(save_last(loop, epoch));
-            break;
-        }
-        FV_TRY(check_divergence(loop, epoch));
-        FV_TRY(finish_epoch(loop, epoch));
-        reset_epoch(loop);
-    }
-    reset_epoch(loop);
-    return FV_OK;
+    FV_TRY(run_epochs(loop));
+    if (fv_loop_stopped(loop)) FV_TRY(save(loop, FV_SAVE_STATE | FV_SAVE_LAST | FV_SAVE_EMA));
+    if (loop->out_of_patience) FV_TRY(save(loop, FV_SAVE_STATE | FV_SAVE_LAST | FV_SAVE_EMA));
+    if (loop->saver) FV_TRY(fv_saver_wait(loop->saver));
+    return fv_store_hash(loop->s->store, &loop->hash);
 }
 
 /* ---------------------------------------------------------------- learning by heart */
 
 fv_status fv_loop_overfit(fv_loop *loop) {
     fv_session *s = loop->s;
-    int64_t batches = loop->steps_per_epoch, epoch = 0;
+    fv_progress *p = &loop->p;
+    int64_t batches = loop->steps_per_epoch;
     double loss = INFINITY;
-    while (loop->step < FV_OVERFIT_STEPS && !fv_signal_pending()) {
-        if (epoch) FV_TRY(fv_loader_start(loop->loader, epoch, 0));
-        for (; loop->steps_done < batches;) {
+    while (p->step < FV_OVERFIT_STEPS && !fv_signal_pending()) {
+        if (p->epoch) FV_TRY(start_loader(loop));
+        while (p->steps_done < batches) {
             fv_step_result r;
-            FV_TRY(fv_loop_step(loop, epoch, &r));
-            show_bar(loop, epoch, loop->steps_done, r.loss, loop->began);
+            FV_TRY(fv_loop_step(loop, &r));
+            show_bar(loop, r.loss, fv_tool_now() - loop->began);
         }
-        loss = loop->loss_sum / (double)loop->steps_done;
-        reset_epoch(loop);
-        epoch++;
-        if (epoch % 50 == 0 || loss < FV_OVERFIT_LOSS)
-            fv_console_say(s->con, "  step %4lld  loss %.6f", (long long)loop->step, loss);
+        loss = p->loss_sum / (double)p->steps_done;
+        begin_epoch(p, p->epoch + 1);
+        if (p->epoch % 50 == 0 || loss < FV_OVERFIT_LOSS)
+            fv_console_say(s->con, "  step %4lld  loss %.6f", (long long)p->step, loss);
         if (loss < FV_OVERFIT_LOSS) break;
     }
     bool passed = loss < FV_OVERFIT_LOSS;
     FV_TRY(fv_console_json(s->con, s->ctx,
                            json_pack("{s:s, s:b, s:o, s:I}", "event", "overfit", "passed", (int)passed, "loss",
-                                     fv_json_number(loss, 6), "steps", (json_int_t)loop->step)));
+                                     fv_json_number(loss, 6), "steps", (json_int_t)p->step)));
     if (passed) {
         fv_console_result(
             s->con, "overfit: passed. The model learned %lld batch%s by heart: loss %.2e after %lld steps (below %g)",
-            (long long)batches, batches == 1 ? "" : "es", loss, (long long)loop->step, FV_OVERFIT_LOSS);
+            (long long)batches, batches == 1 ? "" : "es", loss, (long long)p->step, FV_OVERFIT_LOSS);
         return FV_OK;
     }
     if (fv_signal_pending()) return FV_OK;
     fv_fail(s->ctx, FV_E_GATE,
             "overfit: failed. The loss is %.4g after %lld steps on the same %lld batch%s; it should fall under %g",
-            loss, (long long)loop->step, (long long)batches, batches == 1 ? "" : "es", FV_OVERFIT_LOSS);
+            loss, (long long)p->step, (long long)batches, batches == 1 ? "" : "es", FV_OVERFIT_LOSS);
     return fv_hint(s->ctx, "try a lower --lr (now %s); if that does not help, model, labels or gradients are wrong",
                    fv_cli_text(s->cli, OPT_LR));
 }

@@ -2,41 +2,47 @@
 #ifndef FV_TOOLS_TRAIN_LOOP_H
 #define FV_TOOLS_TRAIN_LOOP_H
 
-#include "tools/train/run_folder.h"
+#include "tools/train/resume.h"
+#include "tools/train/saver.h"
+
+typedef enum fv_on_nan { FV_ON_NAN_STOP, FV_ON_NAN_SKIP, FV_ON_NAN_ROLLBACK } fv_on_nan;
 
 typedef struct fv_loop {
     fv_session *s;
     fv_run_folder *run; /* NULL: nothing is written (--dry-run, --overfit-batches) */
+    fv_saver *saver;    /* likewise */
     fv_loader *loader;
     fv_sched_cfg sched;
     int64_t epochs, steps_per_epoch, micro_steps; /* a step is one update; micro-steps are its batches */
-    int64_t step;                                 /* of the whole run, 0-based */
-    double began;                                 /* when training began */
+    fv_progress p;
+    double began;     /* when training began, less what earlier processes trained: now - began is the time it took */
+    double last_save; /* when the last state was handed to the saver */
     double last_lr;
-    double recent_loss; /* average that forgets: 0.9 of itself + 0.1 of the newest */
-    int64_t best_epoch; /* 1-based; 0: none yet */
-    double best_top1;
-    /* of the epoch so far */
-    double loss_sum, top1_sum;
-    int64_t steps_done, pictures;
-    double train_seconds; /* without evaluation */
-    double total_train_seconds;
-    int64_t total_pictures;
+    double waited; /* for the loader, up to the end of the last epoch */
+    fv_on_nan on_nan;
+    int64_t most_skips;
+    double rolled_back; /* when; 0: never */
+    bool out_of_patience, save_due, header_shown;
+    bool loader_started; /* within the epoch that `p` stands in */
+    uint64_t hash;       /* of weights, buffers, moments and averages at the end of training */
 } fv_loop;
 
 /* What one step gave. */
 typedef struct fv_step_result {
     double loss, top1, norm; /* mean over its batches; right ones; gradient norm */
-    bool finite;
+    bool finite;             /* false: nothing was updated, and --on-nan says to go on */
 } fv_step_result;
 
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s);
 void fv_loop_end(fv_loop *loop);
 
 /* One update out of the next micro_steps batches. The loader must have been started. */
-fv_status fv_loop_step(fv_loop *loop, int64_t epoch, fv_step_result *out);
-/* All epochs. Stops early, with FV_OK, when a signal comes; weights/last is then saved. */
+fv_status fv_loop_step(fv_loop *loop, fv_step_result *out);
+/* From where `p` stands to the last epoch. Stops early, with FV_OK and everything saved, when a signal comes, after
+ * --max-steps, and when --patience is at its end. */
 fv_status fv_loop_run(fv_loop *loop);
+/* Whether it stopped before its end in a way that --resume goes on from. */
+bool fv_loop_stopped(const fv_loop *loop);
 /* --overfit-batches: FV_OK if the loss falls under 1e-3, else FV_E_GATE. */
 fv_status fv_loop_overfit(fv_loop *loop);
 

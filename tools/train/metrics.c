@@ -1,4 +1,4 @@
-/* metrics.c: figures per class and of calibration. */
+/* metrics.c: figures per class and of calibration; those of several labels per picture are in multilabel.c. */
 #include "tools/train/evaluate.h"
 
 #include <math.h>
@@ -9,6 +9,11 @@ const char *fv_metrics_class_name(const fv_dataset *d, int32_t k, char *buf, siz
     if (d->class_names && k < d->classes && d->class_names[k]) return d->class_names[k];
     snprintf(buf, size, "class %d", k);
     return buf;
+}
+
+const fv_score_names *fv_score_names_of(bool multi_label) {
+    static const fv_score_names one = {"top1", "top5", "ema_top1"}, several = {"mAP", "f1", "ema_mAP"};
+    return multi_label ? &several : &one;
 }
 
 void fv_metrics_by_class(const fv_evaluation *e, fv_class_metrics *out) {
@@ -64,11 +69,48 @@ static json_t *per_class_json(const fv_evaluation *e) {
     return list;
 }
 
+/* The same with several labels; a class without positives has no average precision. */
+static json_t *per_label_json(const fv_evaluation *e) {
+    fv_label_metrics *m = fv_alloc(e->ctx, (size_t)e->classes, sizeof *m);
+    json_t *list = m && fv_multilabel_by_class(e, m) == FV_OK ? json_array() : NULL;
+    for (int32_t k = 0; list && k < e->classes; k++) {
+        char buf[32];
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "class",
+                                        fv_metrics_class_name(e->data, k, buf, sizeof buf), "tp", (json_int_t)m[k].tp,
+                                        "fp", (json_int_t)m[k].fp, "fn", (json_int_t)m[k].fn, "tn", (json_int_t)m[k].tn,
+                                        "precision", fv_json_number(m[k].precision, 6), "recall",
+                                        fv_json_number(m[k].recall, 6), "f1", fv_json_number(m[k].f1, 6),
+                                        "average_precision", fv_json_number(m[k].average_precision, 6)));
+    }
+    if (m) fv_free(e->ctx, m, (size_t)e->classes, sizeof *m);
+    return list;
+}
+
+static json_t *multilabel_json(const fv_evaluation *e, bool classes) {
+    json_t *o =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "mAP", fv_json_number(e->map, 9), "micro_f1",
+                  fv_json_number(e->micro_f1, 9), "macro_f1", fv_json_number(e->macro_f1, 9), "exact_match",
+                  fv_json_number(e->exact, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
+                  "images_per_s", fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
+    if (o && classes) json_object_set_new(o, "per_class", per_label_json(e));
+    return o;
+}
+
 json_t *fv_metrics_json(const fv_evaluation *e, bool classes) {
+    if (e->multi_label) return multilabel_json(e, classes);
     json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "top1", fv_json_number(e->top1, 9), "top5",
                           fv_json_number(e->top5, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
                           "ece", fv_json_number(fv_metrics_ece(e), 6), "images_per_s",
                           fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
     if (o && classes) json_object_set_new(o, "per_class", per_class_json(e));
     return o;
+}
+
+const char *fv_evaluation_text(const fv_evaluation *e, char *buf, size_t size) {
+    if (e->multi_label)
+        snprintf(buf, size, "mAP %.2f%%  f1 %.2f%%  exact %.2f%%  loss %.4f", 100 * e->map, 100 * e->micro_f1,
+                 100 * e->exact, e->loss);
+    else snprintf(buf, size, "top1 %.2f%%  top5 %.2f%%  loss %.4f", 100 * e->top1, 100 * e->top5, e->loss);
+    return buf;
 }

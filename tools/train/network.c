@@ -1,5 +1,6 @@
 #include "tools/train/network.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **out) {
@@ -11,10 +12,56 @@ fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **
     return fv_hint(ctx, "'fovea models' lists the models");
 }
 
+/* ---------------------------------------------------------------- freezing */
+
+/* Names, or stages, divided by commas, added to the list; room for `most`. */
+static fv_status add_prefixes(fv_ctx *ctx, fv_arena *arena, const char *text, const char **list, int most, int *n) {
+    while (*n < most) {
+        size_t length = strcspn(text, ",");
+        if (!(list[*n] = fv_arena_printf(arena, "%.*s", (int)length, text))) return ctx->error.code;
+        ++*n;
+        if (text[length] == '\0') return FV_OK;
+        text += length + 1;
+    }
+    return fv_fail(ctx, FV_E_USAGE, "--freeze: more than %d names", most);
+}
+
+fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_network *net) {
+    enum { MOST = 1000 };
+    const char *const *stages, **list = fv_arena_alloc(arena, MOST, sizeof *list);
+    int there_are = fv_model_stages(net->model, &stages), n = 0;
+    net->freeze = list;
+    net->n_freeze = 0;
+    net->freeze_named = text[strspn(text, "0123456789")] != '\0';
+    if (!list) return ctx->error.code;
+    long wanted = net->freeze_named ? 0 : strtol(text, NULL, 10);
+    if (wanted > there_are) {
+        fv_fail(ctx, FV_E_USAGE, "--freeze %s: '%s' has %d stages before its classifier", text, net->model->name,
+                there_are);
+        return fv_hint(ctx, "'fovea info %s' numbers them", net->model->name);
+    }
+    if (net->freeze_named) FV_TRY(add_prefixes(ctx, arena, text, list, MOST, &n));
+    for (long i = 0; i < wanted; i++) FV_TRY(add_prefixes(ctx, arena, stages[i], list, MOST, &n));
+    net->n_freeze = n;
+    return FV_OK;
+}
+
+/* A name that the user gave, and that nothing has, is a mistake. */
+static fv_status check_frozen(const fv_graph *g, const fv_network *net) {
+    for (int i = 0; i < net->n_freeze && net->freeze_named; i++) {
+        bool found = false;
+        for (int32_t k = 0; k < g->n_decls && !found; k++) found = fv_name_below(g->decls[k].name, net->freeze[i]);
+        if (found) continue;
+        fv_fail(g->ctx, FV_E_USAGE, "--freeze: nothing in '%s' is called '%s'", net->model->name, net->freeze[i]);
+        return fv_hint(g->ctx, "'fovea info %s' lists its layers and stages", net->model->name);
+    }
+    return FV_OK;
+}
+
 /* ---------------------------------------------------------------- graphs */
 
 typedef struct head {
-    fv_value logits, labels, row_weight;
+    fv_value logits, labels, row_weight; /* labels: or targets [batch,classes] */
 } head;
 
 /* From pictures to logits; an empty head and an error in the graph if something does not fit. */
@@ -32,7 +79,8 @@ static head build_forward(fv_graph *g, const fv_network *net) {
                       (fv_resize_attr){.mode = FV_RESIZE_BILINEAR, .out_h = size, .out_w = size});
     head out;
     out.logits = fv_model_build(g, net->model->name, x, &net->cfg);
-    out.labels = fv_input(root, "labels", fv_shape(FV_I32, b));
+    out.labels = net->multi_label ? fv_input(root, "targets", fv_shape(FV_F32, b, net->cfg.num_classes))
+                                  : fv_input(root, "labels", fv_shape(FV_I32, b));
     out.row_weight = fv_input(root, "row_weight", fv_shape(FV_F32, b));
     return out;
 }
@@ -54,16 +102,34 @@ static fv_status new_graph(fv_ctx *ctx, bool training, fv_graph **out) {
     return *out ? FV_OK : ctx->error.code;
 }
 
-static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
-    head h = build_forward(g, net);
-    int64_t classes = fv_dim(g, h.logits, -1);
+/* Result 0: the mean over the batch; result 1: per row. */
+static fv_value build_loss(fv_graph *g, const fv_network *net, head h, double smoothing, const double *class_weight) {
     fv_scope s = fv_in(fv_root(g), "loss");
-    fv_loss_attr attr = {.label_smoothing = net->smoothing, .reduction = FV_REDUCE_MEAN};
-    fv_set_output(g, "loss", fv_softmax_cross_entropy(s, h.logits, h.labels, h.row_weight, FV_NONE, attr));
+    fv_loss_attr attr = {.label_smoothing = smoothing, .reduction = FV_REDUCE_MEAN};
+    fv_value weight = class_weight ? fv_const(s, fv_shape(FV_F32, net->cfg.num_classes), class_weight) : FV_NONE;
+    return net->multi_label ? fv_bce_with_logits(s, h.logits, h.labels, h.row_weight, weight, attr)
+                            : fv_softmax_cross_entropy(s, h.logits, h.labels, h.row_weight, weight, attr);
+}
+
+static void count_correct(fv_graph *g, const fv_network *net, head h) {
+    fv_scope s = fv_in(fv_root(g), "loss");
+    int64_t classes = fv_dim(g, h.logits, -1);
+    if (net->multi_label) {
+        fv_set_output(g, "logits", h.logits);
+        return;
+    }
     fv_set_output(g, "top1", fv_topk_correct(s, h.logits, h.labels, h.row_weight, 1));
     fv_set_output(g, "top5", fv_topk_correct(s, h.logits, h.labels, h.row_weight, classes < 5 ? (int)classes : 5));
+}
+
+static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
+    fv_graph_freeze(g, net->freeze, net->n_freeze);
+    head h = build_forward(g, net);
+    fv_set_output(g, "loss", build_loss(g, net, h, net->smoothing, net->class_weight));
+    count_correct(g, net, h);
     fv_graph_fuse(g);
     FV_TRY(fv_graph_finish(g));
+    FV_TRY(check_frozen(g, net));
     *size = fv_network_measure(g, net->batch);
     FV_TRY(fv_optim_build(g, fv_find_output(g, "loss"), &net->optim));
     if (net->float64) fv_graph_cast_floats(g, FV_F64);
@@ -72,11 +138,8 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
 
 static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size *size) {
     head h = build_forward(g, net);
-    fv_loss_attr attr = {.label_smoothing = 0, .reduction = FV_REDUCE_MEAN};
-    fv_value loss =
-        fv_softmax_cross_entropy(fv_in(fv_root(g), "loss"), h.logits, h.labels, h.row_weight, FV_NONE, attr);
     fv_set_output(g, "logits", h.logits);
-    fv_set_output(g, "row_loss", fv_result(loss, 1));
+    fv_set_output(g, "row_loss", fv_result(build_loss(g, net, h, 0, NULL), 1));
     fv_graph_fuse(g);
     FV_TRY(fv_graph_finish(g));
     *size = fv_network_measure(g, net->batch);
@@ -122,6 +185,29 @@ fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double
     return FV_OK;
 }
 
+/* Rows of the batch whose logits have the sign that each target asks for. */
+static int64_t count_exact(const double *logits, const fv_batch *batch, int64_t classes) {
+    int64_t exact = 0;
+    for (int64_t r = 0; r < batch->valid; r++) {
+        bool right = true;
+        for (int64_t k = 0; k < classes && right; k++)
+            right = (logits[r * classes + k] >= 0) == (batch->targets[r * classes + k] > 0.5f);
+        exact += right;
+    }
+    return exact;
+}
+
+fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out) {
+    if (!net->multi_label) return fv_network_output(ctx, p, "top1", out, 1);
+    size_t count = (size_t)(batch->size * net->cfg.num_classes);
+    double *logits = fv_alloc(ctx, count, sizeof *logits);
+    if (!logits) return ctx->error.code;
+    fv_status status = fv_network_output(ctx, p, "logits", logits, (int64_t)count);
+    if (status == FV_OK) *out = (double)count_exact(logits, batch, net->cfg.num_classes);
+    fv_free(ctx, logits, count, sizeof *logits);
+    return status;
+}
+
 static fv_status feed_floats(fv_ctx *ctx, fv_program *p, bool float64, const char *name, const float *data,
                              size_t count) {
     if (!float64) return fv_program_input(p, name, data, count * sizeof *data);
@@ -137,7 +223,9 @@ fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, con
     size_t b = (size_t)batch->size, pixels = (size_t)net->h * (size_t)net->w * (size_t)net->c;
     FV_TRY(fv_program_input(p, "images", batch->images, b * pixels));
     FV_TRY(feed_floats(ctx, p, net->float64, "record", batch->record, b * FV_AUG_FIELDS));
-    FV_TRY(fv_program_input(p, "labels", batch->labels, b * sizeof *batch->labels));
+    if (net->multi_label)
+        FV_TRY(feed_floats(ctx, p, net->float64, "targets", batch->targets, b * (size_t)net->cfg.num_classes));
+    else FV_TRY(fv_program_input(p, "labels", batch->labels, b * sizeof *batch->labels));
     FV_TRY(feed_floats(ctx, p, net->float64, "row_weight", batch->row_weight, b));
     return fv_program_input(p, "row_key", batch->row_key, b * sizeof *batch->row_key);
 }

@@ -2,7 +2,9 @@
  *
  *   images u8 ─► augment (crop, flip, cutout, normalise) ─► resize, if need be ─► model ─► logits ─► loss ─► backward,
  * update record ──────┘                                                    labels, row_weight ──┘
- */
+ *
+ * labels i32 [batch], one class each: softmax cross-entropy; or targets [batch,classes], a flag per class: binary
+ * cross-entropy of each class by itself. */
 #ifndef FV_TOOLS_TRAIN_NETWORK_H
 #define FV_TOOLS_TRAIN_NETWORK_H
 
@@ -17,6 +19,14 @@ typedef struct fv_network {
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
     fv_pad_mode pad_mode; /* of the random crop */
     double smoothing;
+    bool multi_label; /* several labels per picture: input "targets" in the place of "labels" */
+    /* training, [num_classes]: weight of each class's pictures in the loss; several labels: of the class where it is
+     * there, against where it is not. NULL: 1 */
+    const double *class_weight;
+    double guess_loss;         /* training: of a model that knows nothing */
+    const char *const *freeze; /* training: prefixes of the names of what is not trained */
+    int n_freeze;
+    bool freeze_named; /* they are the user's: each must be the name of something */
     bool float64;
     fv_optim_cfg optim; /* training */
 } fv_network;
@@ -29,13 +39,20 @@ typedef struct fv_network_size {
 /* FV_E_USAGE with the nearest name if there is no such model. */
 fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **out);
 
-/* Forward, loss, backward and update. Outputs: loss [], top1 [], top5 [] (counts), grad_stats [2]. */
+/* --freeze: the first N stages of net->model, or names, into net->freeze. Memory from arena. */
+fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_network *net);
+
+/* Forward, loss, backward and update. Outputs: loss [], grad_stats [2], and top1 [], top5 [] (counts) or, with several
+ * labels, logits [batch,classes]. */
 fv_status fv_network_train_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Forward in evaluation mode. Outputs: logits [batch,classes], row_loss [batch]. */
 fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Of a graph that has only its forward pass yet. */
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch);
 
+/* How many pictures of the batch that the training program just saw it got right: the likeliest class is the label;
+ * with several labels: each class rightly there or not, at a probability of 0.5. */
+fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out);
 /* An output as doubles, whatever its precision. */
 fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);
 /* Give a program a batch; float inputs are widened for a float64 program. */

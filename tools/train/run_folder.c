@@ -1,14 +1,19 @@
 #include "tools/train/run_folder.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FV_RUN_NUMBERS 100000
+#define FV_RESULTS_MOST ((size_t)256 << 20)
 
 /* ---------------------------------------------------------------- folders and files */
 
@@ -51,26 +56,139 @@ static fv_status claim_folder(fv_run_folder *run, fv_ctx *ctx, const char *outpu
     return fail_folder(ctx, run->path);
 }
 
-fv_status fv_run_create(fv_run_folder *run, fv_session *s) {
-    static const char header[] = "epoch,time,train/loss,metrics/accuracy_top1,metrics/accuracy_top5,val/loss,lr/pg0,"
-                                 "train/accuracy_top1,ema/accuracy_top1,images_per_s,mem_gb\n";
-    char path[512];
+void fv_run_init(fv_run_folder *run) {
     memset(run, 0, sizeof *run);
+    run->lock = -1;
+}
+
+static fv_status lock_folder(fv_run_folder *run, fv_ctx *ctx) {
+    char path[512], owner[32];
+    FV_TRY(fv_run_path(run, ctx, "lock", path));
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock < 0) return fv_fail_at(ctx, FV_E_IO, path, -1, "%s", strerror(errno));
+    if (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK) return fv_fail_at(ctx, FV_E_IO, path, -1, "cannot be locked: %s", strerror(errno));
+        ssize_t n = pread(run->lock, owner, sizeof owner - 1, 0);
+        owner[n > 0 ? n : 0] = '\0';
+        owner[strcspn(owner, "\n")] = '\0';
+        fv_fail_at(ctx, FV_E_BUSY, run->path, -1, "another process works on this run%s%s", owner[0] ? ": " : "", owner);
+        return fv_hint(ctx, "wait for it, or stop it with 'kill %s': it saves before it leaves", owner);
+    }
+    int n = snprintf(owner, sizeof owner, "%ld\n", (long)getpid()); /* for the message above; nothing depends on it */
+    if (ftruncate(run->lock, 0) != 0 || pwrite(run->lock, owner, (size_t)n, 0) != n)
+        return fv_fail_at(ctx, FV_E_IO, path, -1, "%s", strerror(errno));
+    return FV_OK;
+}
+
+static fv_status append_results(fv_run_folder *run, fv_ctx *ctx, const char *text, size_t bytes) {
+    size_t wanted = run->results.bytes + bytes;
+    if (wanted > run->results.capacity) {
+        size_t capacity = 2 * wanted + 4096;
+        char *grown = realloc(run->results.text, capacity);
+        if (!grown) return fv_fail_memory(ctx, capacity, "results.csv");
+        run->results.text = grown;
+        run->results.capacity = capacity;
+    }
+    memcpy(run->results.text + run->results.bytes, text, bytes);
+    run->results.bytes = wanted;
+    return FV_OK;
+}
+
+/* Names of the two columns that depend on the kind of labels. */
+static fv_status begin_results(fv_run_folder *run, fv_session *s) {
+    char header[256];
+    bool several = s->train->targets != NULL;
+    int n = snprintf(header, sizeof header,
+                     "epoch,time,train/loss,%s,%s,val/loss,lr/pg0,train/accuracy_top1,%s,images_per_s,mem_gb\n",
+                     several ? "metrics/mAP" : "metrics/accuracy_top1",
+                     several ? "metrics/f1" : "metrics/accuracy_top5", several ? "ema/mAP" : "ema/accuracy_top1");
+    return append_results(run, s->ctx, header, (size_t)n);
+}
+
+fv_status fv_run_create(fv_run_folder *run, fv_session *s) {
+    char path[512];
     FV_TRY(claim_folder(run, s->ctx, fv_cli_text(s->cli, OPT_OUTPUT), fv_cli_text(s->cli, OPT_NAME)));
+    FV_TRY(lock_folder(run, s->ctx));
     FV_TRY(fv_run_path(run, s->ctx, "weights", path));
     FV_TRY(fv_make_folders(s->ctx, path));
     FV_TRY(fv_run_path(run, s->ctx, "log.txt", path));
     FV_TRY(fv_console_open_log(s->con, s->ctx, path));
+    FV_TRY(begin_results(run, s));
     FV_TRY(fv_run_path(run, s->ctx, "results.csv", path));
-    run->results = fopen(path, "we");
-    if (!run->results || fputs(header, run->results) == EOF || fflush(run->results) != 0)
-        return fv_fail_at(s->ctx, FV_E_IO, path, -1, "%s", strerror(errno));
-    return FV_OK;
+    return fv_write_file(s->ctx, path, run->results.text, run->results.bytes);
 }
 
 void fv_run_close(fv_run_folder *run) {
-    if (run->results) fclose(run->results);
-    run->results = NULL;
+    if (run->lock >= 0) close(run->lock);
+    free(run->results.text);
+    fv_run_init(run);
+}
+
+/* ---------------------------------------------------------------- a run that goes on */
+
+/* Temporary files that a killed process left behind; nobody else writes here while the lock is held. */
+static void remove_leftovers(const char *folder, int depth) {
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char path[1024];
+        struct stat st;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (n < 0 || n >= (int)sizeof path || lstat(path, &st) != 0) continue;
+        if (S_ISDIR(st.st_mode) && depth > 0) remove_leftovers(path, depth - 1);
+        else if (S_ISREG(st.st_mode) && strstr(e->d_name, ".tmp-")) unlink(path);
+    }
+    if (dir) closedir(dir);
+}
+
+fv_status fv_run_reopen(fv_run_folder *run, fv_session *s, const char *path) {
+    struct stat st;
+    char args[512];
+    int n = snprintf(run->path, sizeof run->path, "%s", path);
+    if (n < 0 || n >= (int)sizeof run->path) return fv_fail_at(s->ctx, FV_E_USAGE, path, -1, "the path is too long");
+    while (n > 1 && run->path[n - 1] == '/') run->path[--n] = '\0';
+    FV_TRY(fv_run_path(run, s->ctx, "args.yaml", args));
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode) || stat(args, &st) != 0) {
+        fv_fail_at(s->ctx, FV_E_MODEL, path, -1, "is no run folder: there is no args.yaml in it");
+        return fv_hint(s->ctx, "--resume wants the folder that 'fovea train' made, for example runs/train");
+    }
+    FV_TRY(lock_folder(run, s->ctx));
+    remove_leftovers(run->path, 2);
+    return FV_OK;
+}
+
+/* Where the rows after so many epochs begin; the header is row 0. */
+static size_t end_of_rows(const char *text, size_t bytes, int64_t epochs) {
+    size_t at = 0;
+    for (bool header = true; at < bytes; header = false) {
+        const char *end = memchr(text + at, '\n', bytes - at);
+        if (!end || (!header && strtoll(text + at, NULL, 10) > epochs)) break;
+        at = (size_t)(end - text) + 1;
+    }
+    return at;
+}
+
+void fv_run_truncate(fv_run_folder *run, int64_t epochs) {
+    run->results.bytes = end_of_rows(run->results.text, run->results.bytes, epochs);
+}
+
+fv_status fv_run_continue(fv_run_folder *run, fv_session *s, int64_t epochs) {
+    char path[512];
+    void *data = NULL;
+    size_t bytes = 0;
+    FV_TRY(fv_run_path(run, s->ctx, "log.txt", path));
+    FV_TRY(fv_console_open_log(s->con, s->ctx, path));
+    FV_TRY(fv_run_path(run, s->ctx, "results.csv", path));
+    if (access(path, F_OK) != 0) {
+        fv_console_warn(s->con, "%s is gone; it begins again with this epoch", path);
+        return begin_results(run, s);
+    }
+    FV_TRY(fv_read_file(s->ctx, path, FV_RESULTS_MOST, &data, &bytes));
+    fv_status status = append_results(run, s->ctx, data, bytes);
+    fv_free(s->ctx, data, bytes + 1, 1);
+    FV_TRY(status);
+    fv_run_truncate(run, epochs);
+    return run->results.bytes ? FV_OK : begin_results(run, s);
 }
 
 fv_status fv_write_json(fv_ctx *ctx, const char *path, json_t *object) {
@@ -135,53 +253,88 @@ static json_t *env_json(const fv_session *s) {
                      (json_int_t)s->size.params, "macs", fv_json_number(s->size.macs, 12), "dataset", dataset_json(s));
 }
 
-fv_status fv_run_describe(fv_run_folder *run, fv_session *s) {
+/* The entries of an earlier env.json's list `resumed`, and this one. */
+static json_t *resumed_list(const char *path, json_t *entry) {
+    json_t *old = json_load_file(path, 0, NULL), *list = json_array();
+    json_t *before = json_object_get(old, "resumed");
+    if (json_is_array(before)) json_array_extend(list, before);
+    json_array_append_new(list, entry);
+    json_decref(old);
+    return list;
+}
+
+fv_status fv_run_describe(fv_run_folder *run, fv_session *s, json_t *resumed) {
     char path[512], *text = NULL;
     size_t bytes = 0;
-    FV_TRY(fv_run_path(run, s->ctx, "args.yaml", path));
-    FV_TRY(fv_cli_write_yaml(s->cli, &text, &bytes));
-    fv_status status = fv_write_file(s->ctx, path, text, bytes);
+    json_t *env = env_json(s);
+    fv_status status = fv_run_path(run, s->ctx, "env.json", path);
+    if (resumed && env && status == FV_OK) json_object_set_new(env, "resumed", resumed_list(path, resumed));
+    else json_decref(resumed);
+    if (status == FV_OK) status = fv_run_path(run, s->ctx, "args.yaml", path);
+    if (status == FV_OK) status = fv_cli_write_yaml(s->cli, &text, &bytes);
+    if (status == FV_OK) status = fv_write_file(s->ctx, path, text, bytes);
     free(text);
-    FV_TRY(status);
-    return fv_run_write_json(run, s->ctx, "env.json", env_json(s));
+    if (status == FV_OK && s->train->files) {
+        status = fv_run_path(run, s->ctx, "split.csv", path);
+        if (status == FV_OK) status = fv_dataset_save_split(s->train, path);
+    }
+    if (status == FV_OK) return fv_run_write_json(run, s->ctx, "env.json", env);
+    json_decref(env);
+    return status;
 }
 
 /* ---------------------------------------------------------------- results.csv */
 
-static void put(FILE *to, const char *fmt, double v) {
-    fputc(',', to);
-    if (isfinite(v)) fprintf(to, fmt, v);
+static void put(char *row, size_t size, const char *fmt, double v) {
+    size_t used = strlen(row);
+    char number[40] = "";
+    if (isfinite(v)) snprintf(number, sizeof number, fmt, v);
+    snprintf(row + used, size - used, ",%s", number);
 }
 
 fv_status fv_run_add_row(fv_run_folder *run, fv_ctx *ctx, const fv_epoch_row *r) {
-    FILE *to = run->results;
-    fprintf(to, "%lld", (long long)r->epoch);
-    put(to, "%.3f", r->time);
-    put(to, "%.6f", r->train_loss);
-    put(to, "%.6f", r->top1);
-    put(to, "%.6f", r->top5);
-    put(to, "%.6f", r->val_loss);
-    put(to, "%.8g", r->lr);
-    put(to, "%.6f", r->train_top1);
-    put(to, "%.6f", r->ema_top1);
-    put(to, "%.1f", r->images_per_s);
-    put(to, "%.3f", r->mem_gb);
-    fputc('\n', to);
-    if (fflush(to) == 0 && !ferror(to)) return FV_OK;
-    char path[512];
-    FV_TRY(fv_run_path(run, ctx, "results.csv", path));
-    return fv_fail_at(ctx, FV_E_IO, path, -1, "%s", strerror(errno));
+    char row[512];
+    snprintf(row, sizeof row, "%lld", (long long)r->epoch);
+    put(row, sizeof row, "%.3f", r->time);
+    put(row, sizeof row, "%.6f", r->train_loss);
+    put(row, sizeof row, "%.6f", r->top1);
+    put(row, sizeof row, "%.6f", r->top5);
+    put(row, sizeof row, "%.6f", r->val_loss);
+    put(row, sizeof row, "%.8g", r->lr);
+    put(row, sizeof row, "%.6f", r->train_top1);
+    put(row, sizeof row, "%.6f", r->ema_top1);
+    put(row, sizeof row, "%.1f", r->images_per_s);
+    put(row, sizeof row, "%.3f", r->mem_gb);
+    size_t bytes = strlen(row);
+    row[bytes] = '\n'; /* in the place of the terminator */
+    return append_results(run, ctx, row, bytes + 1);
 }
 
 /* ---------------------------------------------------------------- weights */
 
-fv_status fv_run_save(fv_run_folder *run, fv_session *s, const char *which, bool ema, int64_t epoch, int64_t step) {
+static fv_model_config describe_model(const fv_session *s) {
+    const fv_dataset *d = s->train;
+    fv_model_config config = {.architecture = s->net.model->name,
+                              .num_classes = s->net.cfg.num_classes,
+                              .n_labels = d->class_names && d->classes == s->net.cfg.num_classes ? d->classes : 0,
+                              .label_names = (const char *const *)d->class_names,
+                              .input_size = {s->net.c, s->net.img_size, s->net.img_size},
+                              .interpolation = d->files ? fv_cli_text(s->cli, OPT_INTERPOLATION) : "bilinear",
+                              .crop_pct = d->files ? fv_cli_float(s->cli, OPT_CROP_PCT) : 1,
+                              .multi_label = d->targets != NULL};
+    memcpy(config.mean, s->net.mean, sizeof config.mean);
+    memcpy(config.std, s->net.std, sizeof config.std);
+    return config;
+}
+
+fv_status fv_run_save(const fv_run_folder *run, fv_ctx *ctx, const fv_session *s, fv_store *store, const char *which,
+                      bool ema, int64_t epoch, int64_t step) {
     char name[64], path[512], epoch_text[24], step_text[24];
     snprintf(name, sizeof name, "weights/%s", which);
-    FV_TRY(fv_run_path(run, s->ctx, name, path));
-    FV_TRY(fv_make_folders(s->ctx, path));
+    FV_TRY(fv_run_path(run, ctx, name, path));
+    FV_TRY(fv_make_folders(ctx, path));
     snprintf(name, sizeof name, "weights/%s/model.safetensors", which);
-    FV_TRY(fv_run_path(run, s->ctx, name, path));
+    FV_TRY(fv_run_path(run, ctx, name, path));
     snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
     snprintf(step_text, sizeof step_text, "%lld", (long long)step);
     const char *const meta[][2] = {{"format", "pt"},
@@ -189,18 +342,9 @@ fv_status fv_run_save(fv_run_folder *run, fv_session *s, const char *which, bool
                                    {"epoch", epoch_text},
                                    {"step", step_text},
                                    {"writer", "fovea " FV_VERSION}};
-    FV_TRY(fv_model_save(s->ctx, s->store, path, ema, meta, (int32_t)(sizeof meta / sizeof meta[0])));
-    const fv_dataset *d = s->train ? s->train : s->test;
-    fv_model_config config = {.architecture = s->net.model->name,
-                              .num_classes = s->net.cfg.num_classes,
-                              .n_labels = d->class_names && d->classes == s->net.cfg.num_classes ? d->classes : 0,
-                              .label_names = (const char *const *)d->class_names,
-                              .input_size = {s->net.c, s->net.img_size, s->net.img_size},
-                              .interpolation = "bilinear",
-                              .crop_pct = 1};
-    memcpy(config.mean, s->net.mean, sizeof config.mean);
-    memcpy(config.std, s->net.std, sizeof config.std);
+    FV_TRY(fv_model_save(ctx, store, path, ema, meta, (int32_t)(sizeof meta / sizeof meta[0])));
+    fv_model_config config = describe_model(s);
     snprintf(name, sizeof name, "weights/%s/config.json", which);
-    FV_TRY(fv_run_path(run, s->ctx, name, path));
-    return fv_config_save(s->ctx, path, &config);
+    FV_TRY(fv_run_path(run, ctx, name, path));
+    return fv_config_save(ctx, path, &config);
 }

@@ -1,9 +1,10 @@
-#include "tools/train/session.h"
+#include "tools/train/class_weights.h"
 #include "tools/train/source.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 void fv_session_init(fv_session *s, fv_tool *tool) {
     memset(s, 0, sizeof *s);
@@ -20,8 +21,8 @@ void fv_session_close(fv_session *s) {
     fv_program_destroy(s->train_program);
     fv_store_destroy(s->store);
     if (s->device) s->device->backend->close(s->device);
+    if (s->test != s->train) fv_dataset_free(s->test);
     fv_dataset_free(s->train);
-    fv_dataset_free(s->test);
     fv_arena_free(&s->arena);
 }
 
@@ -31,13 +32,52 @@ bool fv_session_overfits(const fv_session *s) {
 
 /* ---------------------------------------------------------------- data */
 
+static fv_status configure_pretrained(fv_session *s) {
+    const char *path = fv_cli_text(s->cli, OPT_PRETRAINED);
+    if (!path || s->weights[0] || s->resuming) return FV_OK;
+    fv_model_source source;
+    FV_TRY(fv_model_source_find(s->ctx, &s->arena, path, "best", &source));
+    source.args[0] = '\0'; /* of another run only the model is wanted */
+    FV_TRY(fv_model_source_apply(&source, s->cli, s->cli->command == FV_CMD_eval));
+    memcpy(s->weights, source.weights, sizeof s->weights);
+    return FV_OK;
+}
+
+/* What must be known before pictures are read. */
+static fv_status prepare(fv_session *s) {
+    if (s->prepared) return FV_OK;
+    s->prepared = true;
+    FV_TRY(configure_pretrained(s));
+    FV_TRY(fv_network_find(s->ctx, fv_cli_text(s->cli, OPT_MODEL), &s->net.model));
+    if (!fv_dataset_is_files(s->ctx, fv_cli_text(s->cli, OPT_DATA), fv_cli_text(s->cli, OPT_DATA_DIR))) return FV_OK;
+    return fv_recipe_resolve_files(s->cli, s->net.model);
+}
+
+static void show_opening(void *user, const char *what, int64_t done, int64_t total) {
+    fv_session *s = user;
+    fv_console_bar(s->con, fv_tool_now(), "%s  %lld/%lld", what, (long long)done, (long long)total);
+}
+
 static fv_status open_data(fv_session *s, fv_split split, fv_dataset **out) {
     const fv_cli *cli = s->cli;
-    fv_dataset_opts opts = {.root = fv_cli_text(cli, OPT_DATA_DIR)};
-    if (!strcmp(fv_cli_text(cli, OPT_DATA), "synthetic")) {
-        opts.img_size = fv_cli_has(cli, OPT_IMG_SIZE) ? (int32_t)fv_cli_int(cli, OPT_IMG_SIZE) : 0;
-        opts.classes = fv_cli_has(cli, OPT_NUM_CLASSES) ? (int32_t)fv_cli_int(cli, OPT_NUM_CLASSES) : 0;
-    }
+    FV_TRY(prepare(s));
+    fv_dataset_opts opts = {.root = fv_cli_text(cli, OPT_DATA_DIR),
+                            .img_size = fv_cli_has(cli, OPT_IMG_SIZE) ? (int32_t)fv_cli_int(cli, OPT_IMG_SIZE) : 0,
+                            .in_chans = fv_cli_has(cli, OPT_IN_CHANS) ? (int32_t)fv_cli_int(cli, OPT_IN_CHANS) : 0,
+                            .crop_pct = fv_cli_has(cli, OPT_CROP_PCT) ? fv_cli_float(cli, OPT_CROP_PCT) : 0,
+                            .filter =
+                                fv_cli_has(cli, OPT_INTERPOLATION) ? (fv_filter)fv_cli_int(cli, OPT_INTERPOLATION) : 0,
+                            .split_file = fv_cli_text(cli, OPT_SPLIT_FILE),
+                            .val_split = fv_cli_float(cli, OPT_VAL_SPLIT),
+                            .test_split = fv_cli_float(cli, OPT_TEST_SPLIT),
+                            .skip_bad = fv_cli_bool(cli, OPT_SKIP_BAD),
+                            .cache = (fv_cache)fv_cli_int(cli, OPT_CACHE),
+                            .cache_dir = fv_cli_text(cli, OPT_CACHE_DIR),
+                            .workers = fv_cpu_count(),
+                            .progress = show_opening,
+                            .progress_user = s};
+    if (!strcmp(fv_cli_text(cli, OPT_DATA), "synthetic") && fv_cli_has(cli, OPT_NUM_CLASSES))
+        opts.classes = (int32_t)fv_cli_int(cli, OPT_NUM_CLASSES);
     return fv_dataset_open(s->ctx, fv_cli_text(cli, OPT_DATA), split, &opts, out);
 }
 
@@ -71,11 +111,33 @@ static fv_status check_batch(fv_session *s) {
                    s->n_train < steps ? ", and fewer --grad-accum-steps" : "");
 }
 
+/* The samples of one part of a set that holds all of them. */
+static fv_status take_part(fv_session *s, fv_part part, int64_t **index, int64_t *n) {
+    const fv_dataset *d = s->train;
+    *n = 0;
+    for (int64_t i = 0; i < d->count; i++) *n += d->part[i] == part;
+    *index = fv_arena_alloc(&s->arena, (size_t)*n + 1, sizeof **index);
+    if (!*index) return s->ctx->error.code;
+    int64_t k = 0;
+    for (int64_t i = 0; i < d->count; i++)
+        if (d->part[i] == part) (*index)[k++] = i;
+    return FV_OK;
+}
+
+static fv_status split(fv_session *s) {
+    if (!s->train->part)
+        return fv_split_validation(s->ctx, &s->arena, s->train, fv_cli_float(s->cli, OPT_VAL_SPLIT),
+                                   (uint64_t)fv_cli_int(s->cli, OPT_SEED), &s->train_index, &s->n_train, &s->val_index,
+                                   &s->n_val);
+    FV_TRY(take_part(s, FV_PART_TRAIN, &s->train_index, &s->n_train));
+    FV_TRY(take_part(s, FV_PART_VAL, &s->val_index, &s->n_val));
+    return take_part(s, FV_PART_TEST, &s->test_index, &s->n_test);
+}
+
 fv_status fv_session_open_train(fv_session *s) {
+    if (s->train) return FV_OK;
     FV_TRY(open_data(s, FV_SPLIT_TRAIN, &s->train));
-    FV_TRY(fv_split_validation(s->ctx, &s->arena, s->train, fv_cli_float(s->cli, OPT_VAL_SPLIT),
-                               (uint64_t)fv_cli_int(s->cli, OPT_SEED), &s->train_index, &s->n_train, &s->val_index,
-                               &s->n_val));
+    FV_TRY(split(s));
     if (s->cli->command != FV_CMD_train) return FV_OK;
     double fraction = fv_cli_float(s->cli, OPT_FRACTION);
     if (fraction < 1) {
@@ -89,7 +151,19 @@ fv_status fv_session_open_train(fv_session *s) {
 }
 
 fv_status fv_session_open_test(fv_session *s) {
-    FV_TRY(open_data(s, FV_SPLIT_TEST, &s->test));
+    if (s->test) return FV_OK;
+    if (!s->train) FV_TRY(open_data(s, FV_SPLIT_TEST, &s->test));
+    if (s->test && s->test->part) { /* it holds the training pictures, too */
+        s->train = s->test;
+        FV_TRY(split(s));
+        return FV_OK;
+    }
+    if (s->train && s->train->part) {
+        s->test = s->train;
+        return FV_OK;
+    }
+    if (!s->test) FV_TRY(open_data(s, FV_SPLIT_TEST, &s->test));
+    s->n_test = s->test->count;
     const fv_dataset *a = s->train, *b = s->test;
     if (a && (a->h != b->h || a->w != b->w || a->c != b->c || a->classes != b->classes))
         return fv_fail_at(s->ctx, FV_E_DATA, b->path, -1,
@@ -98,16 +172,25 @@ fv_status fv_session_open_test(fv_session *s) {
     return FV_OK;
 }
 
+uint64_t fv_session_split_hash(const fv_session *s) {
+    uint64_t hash = XXH3_64bits(s->train_index, (size_t)s->n_train * sizeof *s->train_index);
+    return XXH3_64bits_withSeed(s->val_index, (size_t)s->n_val * sizeof *s->val_index, hash);
+}
+
 const char *fv_session_data_text(const fv_session *s, char *buf, size_t size) {
     const fv_dataset *d = s->train ? s->train : s->test;
+    bool own_val = d->part && d->has_part[FV_PART_VAL], own_test = !d->part || d->has_part[FV_PART_TEST];
     size_t used = (size_t)snprintf(buf, size, "%s: ", d->name);
     if (s->train && used < size) used += (size_t)snprintf(buf + used, size - used, "train %lld", (long long)s->n_train);
     if (s->n_val && used < size)
-        used += (size_t)snprintf(buf + used, size - used, ", val %lld (held out of train)", (long long)s->n_val);
-    if (s->test && used < size)
-        used +=
-            (size_t)snprintf(buf + used, size - used, "%stest %lld", s->train ? ", " : "", (long long)s->test->count);
-    if (used < size) snprintf(buf + used, size - used, " · %d classes · %dx%dx%d", d->classes, d->h, d->w, d->c);
+        used += (size_t)snprintf(buf + used, size - used, ", val %lld%s", (long long)s->n_val,
+                                 own_val ? "" : " (held out of train)");
+    if (s->test && s->n_test && used < size)
+        used += (size_t)snprintf(buf + used, size - used, "%stest %lld%s", s->train ? ", " : "", (long long)s->n_test,
+                                 own_test ? "" : " (held out)");
+    if (used < size)
+        snprintf(buf + used, size - used, " · %d classes · %dx%dx%d%s", d->classes, d->h, d->w, d->c,
+                 d->targets ? " · several labels per picture" : "");
     return buf;
 }
 
@@ -132,7 +215,8 @@ static fv_status resolve_list(fv_cli *cli, fv_cli_id id, const double *values, i
     return fv_cli_resolve(cli, id, "%s", text);
 }
 
-/* Flag > config.json (already among the options) > the training set's own. */
+/* Flag > config.json (already among the options) > the training set's own; for pictures in files, which would all have
+ * to be decoded, ImageNet's. */
 static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     if (d->c > FV_CONFIG_CHANNELS)
         return fv_fail(s->ctx, FV_E_DATA, "pictures have %d channels; at most %d can be used", d->c,
@@ -140,7 +224,8 @@ static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     if (!fv_cli_has(s->cli, OPT_MEAN) || !fv_cli_has(s->cli, OPT_STD)) {
         double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
         if (!s->train) FV_TRY(fv_session_open_train(s));
-        fv_dataset_stats(s->train, s->train_index, s->n_train, mean, std);
+        if (s->train->files) fv_recipe_normalisation(d->c, mean, std);
+        else fv_dataset_stats(s->train, s->train_index, s->n_train, mean, std);
         for (int32_t i = 0; i < d->c; i++)
             if (std[i] < 1e-6) std[i] = 1; /* a constant channel */
         FV_TRY(resolve_list(s->cli, OPT_MEAN, mean, d->c));
@@ -148,17 +233,6 @@ static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     }
     FV_TRY(take_channels(s, OPT_MEAN, d->c, s->net.mean));
     return take_channels(s, OPT_STD, d->c, s->net.std);
-}
-
-static fv_status configure_pretrained(fv_session *s) {
-    const char *path = fv_cli_text(s->cli, OPT_PRETRAINED);
-    if (!path || s->weights[0]) return FV_OK;
-    fv_model_source source;
-    FV_TRY(fv_model_source_find(s->ctx, &s->arena, path, "best", &source));
-    source.args[0] = '\0'; /* of another run only the model is wanted */
-    FV_TRY(fv_model_source_apply(&source, s->cli, s->cli->command == FV_CMD_eval));
-    memcpy(s->weights, source.weights, sizeof s->weights);
-    return FV_OK;
 }
 
 static void configure_training(fv_session *s) {
@@ -185,8 +259,6 @@ static void configure_training(fv_session *s) {
 fv_status fv_session_configure(fv_session *s) {
     const fv_dataset *d = s->train ? s->train : s->test;
     fv_network *net = &s->net;
-    FV_TRY(configure_pretrained(s));
-    FV_TRY(fv_network_find(s->ctx, fv_cli_text(s->cli, OPT_MODEL), &net->model));
     FV_TRY(fv_recipe_resolve(s->cli, net->model, d));
     FV_TRY(configure_normalisation(s, d));
     net->batch = fv_cli_int(s->cli, OPT_BATCH_SIZE);
@@ -200,8 +272,22 @@ fv_status fv_session_configure(fv_session *s) {
                 d->name, d->classes);
         return fv_hint(s->ctx, "--num-classes must be at least %d", d->classes);
     }
-    if (s->cli->command == FV_CMD_train) configure_training(s);
-    return FV_OK;
+    net->multi_label = d->targets != NULL;
+    if (net->multi_label && net->cfg.num_classes != d->classes)
+        return fv_fail(s->ctx, FV_E_USAGE, "--num-classes is %lld, but '%s' has %d; with several labels per picture the "
+                       "numbers must be the same", (long long)net->cfg.num_classes, d->name, d->classes);
+    if (fv_cli_given(s->cli, OPT_IN_CHANS) && fv_cli_int(s->cli, OPT_IN_CHANS) != d->c)
+        return fv_fail(s->ctx, FV_E_USAGE, "--in-chans is %s, but the pictures of '%s' have %d channels",
+                       fv_cli_text(s->cli, OPT_IN_CHANS), d->name, d->c);
+    if (s->cli->command != FV_CMD_train) return FV_OK;
+    if (!d->files && !strcmp(fv_cli_text(s->cli, OPT_TRAIN_CROP), "rrc")) {
+        fv_fail(s->ctx, FV_E_USAGE, "--train-crop rrc is for pictures in files; those of '%s' lie in arrays", d->name);
+        return fv_hint(s->ctx, "'--train-crop pad' crops them out of a padded border");
+    }
+    configure_training(s);
+    if (fv_cli_has(s->cli, OPT_FREEZE))
+        FV_TRY(fv_network_freeze(s->ctx, &s->arena, fv_cli_text(s->cli, OPT_FREEZE), net));
+    return fv_class_weights_configure(s);
 }
 
 /* ---------------------------------------------------------------- device and programs */
@@ -245,6 +331,7 @@ fv_status fv_session_build_train(fv_session *s) {
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, &s->size));
     FV_TRY(compile(s, g, &opts, &s->train_program));
     if (s->weights[0]) FV_TRY(fv_session_load(s, s->weights));
+    if (s->resuming) return FV_OK;
     return s->net.optim.ema ? fv_store_reset_ema(s->store) : FV_OK;
 }
 

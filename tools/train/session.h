@@ -14,9 +14,11 @@ typedef struct fv_session {
     fv_cli *cli;
     fv_console *con;
     fv_arena arena;
-    fv_dataset *train, *test;
-    int64_t *train_index, *val_index;
-    int64_t n_train, n_val;
+    fv_dataset *train, *test;                      /* test: the same set as train if that holds all parts */
+    int64_t *train_index, *val_index, *test_index; /* test_index NULL: all of `test` */
+    int64_t n_train, n_val, n_test;
+    bool prepared; /* what decides how pictures are read is settled */
+    bool resuming; /* weights come from training state */
     fv_network net;
     fv_network_size size;
     char weights[512]; /* to start from; "": none */
@@ -30,7 +32,10 @@ void fv_session_close(fv_session *s);
 
 /* Training set and its split; --fraction and --overfit-batches cut it down. */
 fv_status fv_session_open_train(fv_session *s);
+/* Test set: of its own, or a part of the training set's files. n_test is 0 where there is none. */
 fv_status fv_session_open_test(fv_session *s);
+/* Which samples train and which validate: XXH3 of both lists. */
+uint64_t fv_session_split_hash(const fv_session *s);
 /* Give every option that nobody gave its value, and fill `net`. Needs the data set that the options speak of. */
 fv_status fv_session_configure(fv_session *s);
 fv_status fv_session_open_device(fv_session *s);
@@ -48,5 +53,9 @@ const char *fv_session_data_text(const fv_session *s, char *buf, size_t size);
 
 /* recipe.c: defaults by model family and data set. */
 fv_status fv_recipe_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data);
+/* The same for what decides how picture files are read: size, crop, filter, channels. */
+fv_status fv_recipe_resolve_files(fv_cli *cli, const fv_model_entry *model);
+/* ImageNet's mean and deviation: per channel for colour (alpha: 0.5), their averages for grey. */
+void fv_recipe_normalisation(int32_t channels, double *mean, double *std);
 
 #endif

@@ -46,77 +46,115 @@ static void show_plan(fv_session *s) {
             fv_console_detail(s->con, "  %-18s %s", fv_cli_options[i].name, fv_cli_text(s->cli, (fv_cli_id)i));
 }
 
-static fv_status send_run_event(fv_session *s, const fv_run_folder *run, double first_loss) {
+/* first_loss: NAN in a resumed run. */
+static fv_status send_run_event(fv_loop *loop, double first_loss) {
+    fv_session *s = loop->s;
+    const fv_run_folder *run = loop->run;
     if (!s->con->json) return FV_OK;
     json_t *args = json_object();
     for (int i = 0; args && i < OPT_COUNT; i++)
         if (fv_cli_applies(s->cli, (fv_cli_id)i) && fv_cli_has(s->cli, (fv_cli_id)i) && i != OPT_HELP &&
-            i != OPT_CONFIG)
+            i != OPT_CONFIG && i != OPT_RESUME && i != OPT_FORCE)
             json_object_set_new(args, fv_cli_options[i].name, json_string(fv_cli_text(s->cli, (fv_cli_id)i)));
-    json_t *event = json_pack("{s:s, s:s, s:s?, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o?}", "event", "run",
-                              "version", FV_VERSION, "folder", run ? run->path : NULL, "model", s->net.model->name,
-                              "params", (json_int_t)s->size.params, "macs", fv_json_number(s->size.macs, 12), "device",
-                              s->device->text, "train", (json_int_t)s->n_train, "val", (json_int_t)s->n_val, "test",
-                              (json_int_t)(s->test ? s->test->count : 0), "first_loss", fv_json_number(first_loss, 7),
-                              "first_step_s", fv_json_number(fv_tool_now() - s->tool->launched, 4), "args", args);
+    json_t *event =
+        json_pack("{s:s, s:s, s:s?, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o?}", "event", "run", "version",
+                  FV_VERSION, "folder", run ? run->path : NULL, "model", s->net.model->name, "params",
+                  (json_int_t)s->size.params, "macs", fv_json_number(s->size.macs, 12), "device", s->device->text,
+                  "train", (json_int_t)s->n_train, "val", (json_int_t)s->n_val, "test", (json_int_t)s->n_test, "step",
+                  (json_int_t)loop->p.step, "first_loss", fv_json_number(first_loss, 7), "first_step_s",
+                  fv_json_number(fv_tool_now() - s->tool->launched, 4), "args", args);
     return fv_console_json(s->con, s->ctx, event);
 }
 
 /* ---------------------------------------------------------------- the end of a run */
 
-static json_t *metrics_json(const fv_loop *loop, const fv_evaluation *e, bool classes) {
+/* `split`: "test", or "val" where there is no test set; `e` is NULL where there is neither. */
+static json_t *metrics_json(const fv_loop *loop, const fv_evaluation *e, const char *split, bool classes) {
     const fv_session *s = loop->s;
+    const fv_progress *p = &loop->p;
+    char hash[24];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)loop->hash);
     json_t *o = json_pack(
-        "{s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "model", s->net.model->name, "epochs", (json_int_t)loop->epochs,
-        "best_epoch", (json_int_t)loop->best_epoch, "split", "test", "test", fv_metrics_json(e, classes),
-        "images_per_s",
-        fv_json_number(loop->total_train_seconds > 0 ? (double)loop->total_pictures / loop->total_train_seconds : 0, 6),
-        "peak_mem_gb", fv_json_number(fv_tool_peak_mb() / 1024, 4));
-    if (o && s->n_val) json_object_set_new(o, "best_val_top1", fv_json_number(loop->best_top1, 9));
-    if (o) json_object_set_new(o, "seconds", fv_json_number(fv_tool_now() - loop->began, 7));
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:s}", "model", s->net.model->name, "epochs", (json_int_t)p->epoch,
+        "best_epoch", (json_int_t)p->best_epoch, "images_per_s",
+        fv_json_number(p->total_train_seconds > 0 ? (double)p->total_pictures / p->total_train_seconds : 0, 6),
+        "peak_mem_gb", fv_json_number(fv_tool_peak_mb() / 1024, 4), "seconds",
+        fv_json_number(fv_tool_now() - loop->began, 7), "hash", hash);
+    if (o && e) {
+        json_object_set_new(o, "split", json_string(split));
+        json_object_set_new(o, split, fv_metrics_json(e, classes));
+    }
+    if (o && s->n_val)
+        json_object_set_new(o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
+    if (o && loop->out_of_patience) json_object_set_new(o, "stopped_early", json_true());
     return o;
 }
 
-/* The best model, as saved, on the test split. */
-static fv_status test_best(fv_loop *loop, fv_evaluation *e) {
+/* The best model, as saved, on the test split; on validation if there is none. */
+static fv_status test_best(fv_loop *loop, const char **split, fv_evaluation *e) {
     fv_session *s = loop->s;
     char path[512];
     FV_TRY(fv_run_path(loop->run, s->ctx, "weights/best/model.safetensors", path));
     FV_TRY(fv_session_build_eval(s));
     FV_TRY(fv_session_load(s, path));
-    return fv_evaluate(s, s->eval_program, s->test, NULL, 0, e);
+    *split = s->n_test ? "test" : "val";
+    if (s->n_test) return fv_evaluate(s, s->eval_program, s->test, s->test_index, s->n_test, e);
+    fv_console_warn(s->con,
+                    "there is no test set: these are figures on the validation set, by which the best epoch was "
+                    "chosen; they flatter");
+    return fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, e);
 }
 
-static fv_status report(fv_loop *loop, const fv_evaluation *e) {
+static fv_status send_done(fv_loop *loop, const fv_evaluation *e, const char *split) {
     fv_session *s = loop->s;
-    char title[200], path[512];
-    snprintf(title, sizeof title, "%s on %s, test", s->net.model->name, s->test->name);
-    FV_TRY(fv_report_all(s->ctx, loop->run->path, e, title));
-    FV_TRY(fv_run_write_json(loop->run, s->ctx, "metrics.json", metrics_json(loop, e, true)));
-    FV_TRY(fv_run_path(loop->run, s->ctx, "worst.html", path));
-    fv_console_result(s->con, "test   top1 %.2f%%  top5 %.2f%%  loss %.4f  (%lld pictures, weights of epoch %lld)",
-                      100 * e->top1, 100 * e->top5, e->loss, (long long)e->count, (long long)loop->best_epoch);
-    fv_console_say(s->con, "saved  %s/weights/best · look at %s", loop->run->path, path);
-    fv_console_say(s->con, "next   fovea eval %s --split test", loop->run->path);
     json_t *done = json_pack("{s:s, s:s}", "event", "done", "folder", loop->run->path),
-           *metrics = metrics_json(loop, e, false);
+           *metrics = metrics_json(loop, e, split, false);
     if (done && metrics) json_object_update(done, metrics);
     json_decref(metrics);
+    return fv_console_json(s->con, s->ctx, done);
+}
+
+static fv_status report(fv_loop *loop, const fv_evaluation *e, const char *split) {
+    fv_session *s = loop->s;
+    char title[200], path[512], figures[160];
+    snprintf(title, sizeof title, "%s on %s, %s", s->net.model->name, s->train->name, split);
+    FV_TRY(fv_report_all(s->ctx, loop->run->path, e, title));
+    FV_TRY(fv_run_write_json(loop->run, s->ctx, "metrics.json", metrics_json(loop, e, split, true)));
+    FV_TRY(fv_run_path(loop->run, s->ctx, "worst.html", path));
+    fv_console_result(s->con, "%-6s %s  (%lld pictures, weights of epoch %lld)", split,
+                      fv_evaluation_text(e, figures, sizeof figures), (long long)e->count,
+                      (long long)loop->p.best_epoch);
+    fv_console_say(s->con, "saved  %s/weights/best · look at %s", loop->run->path, path);
+    fv_console_say(s->con, "next   fovea eval %s --split %s", loop->run->path, split);
+    return send_done(loop, e, split);
+}
+
+static fv_status report_stop(fv_loop *loop) {
+    fv_session *s = loop->s;
+    char hash[24], by[48] = "as --max-steps says";
+    if (fv_signal_pending()) snprintf(by, sizeof by, "by signal %d", fv_signal_pending());
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)loop->hash);
+    fv_console_say(s->con, "stopped %s after step %lld; saved. Go on with 'fovea train --resume %s'", by,
+                   (long long)loop->p.step, loop->run->path);
+    json_t *done = json_pack("{s:s, s:s, s:I, s:s, s:b}", "event", "done", "folder", loop->run->path, "steps",
+                             (json_int_t)loop->p.step, "hash", hash, "resumable", 1);
+    if (done && fv_signal_pending()) json_object_set_new(done, "stopped_by_signal", json_integer(fv_signal_pending()));
     return fv_console_json(s->con, s->ctx, done);
 }
 
 static fv_status finish(fv_loop *loop) {
     fv_session *s = loop->s;
     fv_evaluation e;
-    if (fv_signal_pending()) {
-        fv_console_say(s->con, "stopped by a signal after step %lld; weights are in %s/weights/last",
-                       (long long)loop->step, loop->run->path);
-        return fv_console_json(s->con, s->ctx,
-                               json_pack("{s:s, s:s, s:I, s:i}", "event", "done", "folder", loop->run->path, "steps",
-                                         (json_int_t)loop->step, "stopped_by_signal", fv_signal_pending()));
+    const char *split;
+    if (fv_loop_stopped(loop)) return report_stop(loop);
+    if (!s->n_test && !s->n_val) {
+        fv_console_warn(s->con,
+                        "there is neither a test nor a validation set: nothing is known about pictures that the "
+                        "model has not seen");
+        return send_done(loop, NULL, "none");
     }
-    FV_TRY(test_best(loop, &e));
-    fv_status status = e.interrupted ? FV_OK : report(loop, &e);
+    FV_TRY(test_best(loop, &split, &e));
+    fv_status status = e.interrupted ? report_stop(loop) : report(loop, &e, split);
     fv_evaluation_free(&e);
     return status;
 }
@@ -138,11 +176,8 @@ static fv_status dry_run(fv_loop *loop) {
                                      fv_json_number(fv_tool_peak_mb() / 1024, 4)));
 }
 
-/* Everything up to the end of the first step; the test set is opened after it, so that what is wrong with it shows now.
- */
-static fv_status begin(fv_loop *loop, fv_session *s, fv_run_folder *run) {
-    fv_step_result first;
-    bool writes = !fv_session_overfits(s) && !fv_cli_bool(s->cli, OPT_DRY_RUN);
+/* What the programs of a run need, and its loader. */
+static fv_status set_up(fv_loop *loop, fv_session *s) {
     FV_TRY(fv_session_open_train(s));
     FV_TRY(fv_session_configure(s));
     FV_TRY(fv_session_open_device(s));
@@ -150,24 +185,67 @@ static fv_status begin(fv_loop *loop, fv_session *s, fv_run_folder *run) {
     show_header(s);
     FV_TRY(fv_loop_begin(loop, s));
     fv_signal_watch();
+    return FV_OK;
+}
+
+/* The run folder, and the first state: from here on nothing is lost. */
+static fv_status begin_run(fv_loop *loop, fv_run_folder *run) {
+    fv_session *s = loop->s;
+    FV_TRY(fv_run_create(run, s));
+    loop->run = run;
+    FV_TRY(fv_run_describe(run, s, NULL));
+    fv_console_say(s->con, "folder %s", run->path);
+    FV_TRY(fv_saver_create(s, run, &loop->saver));
+    return fv_saver_submit(loop->saver, FV_SAVE_STATE, &loop->p);
+}
+
+/* Everything up to the end of the first step; the test set is opened after it, so that what is wrong with it shows now.
+ */
+static fv_status begin(fv_loop *loop, fv_session *s, fv_run_folder *run) {
+    fv_step_result first;
+    bool writes = !fv_session_overfits(s) && !fv_cli_bool(s->cli, OPT_DRY_RUN);
+    FV_TRY(set_up(loop, s));
     FV_TRY(fv_loader_start(loop->loader, 0, 0));
+    loop->loader_started = true;
     double started = fv_tool_now();
-    FV_TRY(fv_loop_step(loop, 0, &first));
-    loop->train_seconds = fv_tool_now() - started;
+    FV_TRY(fv_loop_step(loop, &first));
+    loop->p.train_seconds = fv_tool_now() - started;
     if (!fv_session_overfits(s)) FV_TRY(fv_session_open_test(s));
     show_first_loss(s, first.loss);
     show_plan(s);
-    if (writes) {
-        loop->run = run;
-        FV_TRY(fv_run_create(run, s));
-        FV_TRY(fv_run_describe(run, s));
-        fv_console_say(s->con, "folder %s", run->path);
-    }
-    return send_run_event(s, loop->run, first.loss);
+    if (writes) FV_TRY(begin_run(loop, run));
+    return send_run_event(loop, first.loss);
 }
 
-static fv_status train(fv_session *s, fv_loop *loop, fv_run_folder *run) {
-    FV_TRY(begin(loop, s, run));
+/* The same for a run that goes on: its state in the place of the first step. */
+static fv_status begin_again(fv_loop *loop, fv_session *s, fv_run_folder *run, fv_resume *resume) {
+    char data[256];
+    FV_TRY(fv_resume_open(resume, s, run, fv_cli_text(s->cli, OPT_RESUME)));
+    FV_TRY(set_up(loop, s));
+    FV_TRY(fv_resume_restore(resume, s, &loop->p));
+    FV_TRY(fv_session_open_test(s));
+    if (loop->p.epoch > loop->epochs || loop->p.steps_done > loop->steps_per_epoch)
+        return fv_fail_at(s->ctx, FV_E_MODEL, run->path, -1,
+                          "its state stands in epoch %lld, step %lld of it; the options give %lld epochs of %lld steps",
+                          (long long)loop->p.epoch + 1, (long long)loop->p.steps_done, (long long)loop->epochs,
+                          (long long)loop->steps_per_epoch);
+    loop->began = fv_tool_now() - loop->p.elapsed;
+    fv_console_say(s->con, "data   %s", fv_session_data_text(s, data, sizeof data));
+    show_plan(s);
+    FV_TRY(fv_run_continue(run, s, loop->p.epoch));
+    loop->run = run;
+    FV_TRY(fv_run_describe(run, s, fv_resume_json(resume, &loop->p)));
+    fv_st_close(&resume->state);
+    fv_console_say(s->con, "resume %s at step %lld, epoch %lld of %lld", run->path, (long long)loop->p.step,
+                   (long long)(loop->p.epoch < loop->epochs ? loop->p.epoch + 1 : loop->epochs),
+                   (long long)loop->epochs);
+    FV_TRY(fv_saver_create(s, run, &loop->saver));
+    return send_run_event(loop, NAN);
+}
+
+static fv_status train(fv_session *s, fv_loop *loop, fv_run_folder *run, fv_resume *resume) {
+    if (fv_cli_has(s->cli, OPT_RESUME)) FV_TRY(begin_again(loop, s, run, resume));
+    else FV_TRY(begin(loop, s, run));
     if (fv_session_overfits(s)) return fv_loop_overfit(loop);
     if (fv_cli_bool(s->cli, OPT_DRY_RUN)) return dry_run(loop);
     FV_TRY(fv_loop_run(loop));
@@ -177,10 +255,13 @@ static fv_status train(fv_session *s, fv_loop *loop, fv_run_folder *run) {
 fv_status fv_cmd_train(fv_tool *tool) {
     fv_session s;
     fv_loop loop = {0};
-    fv_run_folder run = {0};
+    fv_run_folder run;
+    fv_resume resume = {0};
     fv_session_init(&s, tool);
-    fv_status status = train(&s, &loop, &run);
+    fv_run_init(&run);
+    fv_status status = train(&s, &loop, &run, &resume);
     fv_loop_end(&loop);
+    fv_resume_close(&resume);
     fv_run_close(&run);
     fv_session_close(&s);
     return status;
