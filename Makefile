@@ -21,7 +21,7 @@ OPT_release := -O2 -g -DNDEBUG
 OPT_debug   := -O1 -g -DFV_DEBUG
 OPT_asan    := -O1 -g -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG
+OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG -DFV_COVERAGE
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_ALL = $(BASE) $(OPT_$(KIND)) $(CFLAGS)
 LDFLAGS_ALL := $(filter -fsanitize=% --coverage,$(OPT_$(KIND))) $(LDFLAGS)
@@ -30,10 +30,9 @@ LIBS := -ljansson -lyaml -lxxhash -lz -lpng -ljpeg -ldl -lm -lpthread
 # Vector kernels are compiled once per instruction set (core/cpu/cpu.h). Contraction to FMA is allowed in them, and only there.
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 ISAS := generic $(if $(filter x86_64,$(ARCH)),avx2 avx512)
-KERNEL_OPT  := $(if $(filter cov,$(KIND)),-O1,-O3)
-ISA_generic := $(KERNEL_OPT) -ffp-contract=off
-ISA_avx2    := $(KERNEL_OPT) -mavx2 -mfma -mf16c -ffp-contract=fast
-ISA_avx512  := $(KERNEL_OPT) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+ISA_generic := $(if $(filter cov,$(KIND)),-O1,-O3) -ffp-contract=off
+ISA_avx2    := -O3 -mavx2 -mfma -mf16c -ffp-contract=fast
+ISA_avx512  := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 
 KERNEL_SRC := $(sort $(wildcard core/cpu/kernels/*.c))
 LIB_SRC  := $(sort $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c))
@@ -57,11 +56,12 @@ $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -c $< -o $@
+# Coverage is counted in the generic build of them: the others have the same source.
 define isa_rule
 $(O)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1))"
-	@$(CC) $(CFLAGS_ALL) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
+	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_ALL),$(filter-out --coverage,$(CFLAGS_ALL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
@@ -142,6 +142,9 @@ mutants: deps-test ## break each promise of docs/reliability.md in a copy of the
 lint: deps-lint ## warnings as errors (gcc, clang), formatting, includes between folders, cppcheck, shellcheck
 	@tools/lint.sh
 
+analyze: deps-lint ## static analysis: gcc -fanalyzer and clang-tidy
+	@tools/analyze.sh
+
 bench: deps-test $(B)/fovea ## measure beside PyTorch when that is installed (tests/peers/requirements.txt)
 	@tests/peers/bench.sh $(B)/fovea
 
@@ -175,7 +178,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint bench stripped install uninstall clean help FORCE
+.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

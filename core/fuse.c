@@ -62,12 +62,11 @@ static int fuse_batch_norm(fusion *f, int32_t k) {
     fv_value y = {n->first_result};
 
     int32_t relu = only_reader(f, y, FV_OP_ACTIVATION), add = -1;
-    fv_value residual = FV_NONE;
     if (!is_relu(g, relu)) {
         add = only_reader(f, y, FV_OP_ADD);
         if (add < 0) return 0;
         const fv_value *sum = g->operands + g->nodes[add].first_operand;
-        residual = sum[0].id == y.id ? sum[1] : sum[0];
+        fv_value residual = sum[0].id == y.id ? sum[1] : sum[0];
         relu = only_reader(f, (fv_value){g->nodes[add].first_result}, FV_OP_ACTIVATION);
         if (!is_relu(g, relu) || residual.id == y.id || !fv_same_type(fv_typeof(g, residual), fv_typeof(g, y)))
             return 0;

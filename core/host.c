@@ -94,7 +94,7 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
     const fv_graph *g = plan->graph;
     const fv_node *n = &g->nodes[node];
     fv_tensor *in = fv_arena_alloc(&e->arena, (size_t)(n->operands + n->results) + 1, sizeof *in);
-    if (!in) return e->dev->ctx->error.code;
+    if (!in) return FV_E_MEMORY;
     for (int j = 0; j < n->operands; j++) {
         int32_t id = g->operands[n->first_operand + j].id;
         in[j] = id ? (fv_tensor){plan->address[id], g->values[id].type} : (fv_tensor){0};
@@ -127,7 +127,7 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
 fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
                           fv_exec **out) {
     fv_exec *e = fv_calloc(dev->ctx, 1, sizeof *e);
-    if (!e) return dev->ctx->error.code;
+    if (!e) return FV_E_MEMORY;
     e->dev = dev;
     e->plan = plan;
     fv_arena_init(&e->arena, dev->ctx);
@@ -135,7 +135,7 @@ fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, co
     int32_t n = plan->segment_first[FV_SEG_COUNT];
     e->calls = fv_arena_alloc(&e->arena, (size_t)n + 1, sizeof *e->calls);
     e->seconds = fv_arena_alloc(&e->arena, (size_t)plan->graph->n_nodes + 1, sizeof *e->seconds);
-    fv_status status = e->calls && e->seconds ? FV_OK : dev->ctx->error.code;
+    fv_status status = e->calls && e->seconds ? FV_OK : FV_E_MEMORY;
     for (int32_t i = 0; status == FV_OK && i < n; i++)
         status = make_call(e, pool, plan, plan->order[i], kernels, &e->calls[i]);
     memcpy(e->first, plan->segment_first, sizeof e->first);

@@ -120,6 +120,13 @@ size_t fv_utf8_length(const unsigned char *s);
 bool fv_size_mul(size_t a, size_t b, size_t *out);
 bool fv_size_add(size_t a, size_t b, size_t *out);
 
+/* Analysers (tools/analyze.sh) see one file at a time: that a failure returns its code, they are told here. */
+#ifdef FV_ANALYZE
+#define fv_fail(ctx, code, ...) (fv_fail(ctx, code, __VA_ARGS__), (code))
+#define fv_fail_at(ctx, code, ...) (fv_fail_at(ctx, code, __VA_ARGS__), (code))
+#define fv_fail_memory(ctx, ...) (fv_fail_memory(ctx, __VA_ARGS__), FV_E_MEMORY)
+#endif
+
 /* FV_TRY(expr): leave the function with the status when it is not FV_OK. */
 #define FV_TRY(expr) \
     do { \

@@ -26,7 +26,7 @@ struct fv_store {
 
 fv_status fv_store_create(fv_ctx *ctx, fv_device *dev, fv_store **out) {
     fv_store *s = fv_calloc(ctx, 1, sizeof *s);
-    if (!s) return ctx->error.code;
+    if (!s) return FV_E_MEMORY;
     s->ctx = ctx;
     s->dev = dev;
     fv_arena_init(&s->arena, ctx);
@@ -169,6 +169,7 @@ static fv_status transfer(fv_store *s, int32_t index, void *host, const void *fr
         return fv_fail(s->ctx, FV_E_INTERNAL, "store: '%s' has %zu bytes, not %zu", slot->name, fv_bytes(slot->type),
                        bytes);
     if (bytes == 0) return FV_OK;
+    if (!host && !from) return fv_fail(s->ctx, FV_E_INTERNAL, "store: nothing to copy '%s' to or from", slot->name);
     char *temp = fv_alloc(s->ctx, bytes, 1);
     if (!temp) return s->ctx->error.code;
     fv_status status;
@@ -298,9 +299,9 @@ fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_
     *out = NULL;
     FV_TRY(fv_store_create(ctx, host, &s));
     s->slots = fv_alloc(ctx, (size_t)from->count, sizeof *s->slots);
-    fv_status status = s->slots ? FV_OK : ctx->error.code;
+    fv_status status = s->slots ? FV_OK : FV_E_MEMORY;
     if (s->slots) s->cap = s->count = from->count;
-    for (int32_t i = 0; i < s->count; i++) {
+    for (int32_t i = 0; i < s->count && s->slots; i++) {
         s->slots[i] = from->slots[i];
         s->slots[i].data = NULL;
     }

@@ -16,6 +16,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -277,10 +278,11 @@ static long quota_of(const char *group) {
     if (snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group) >= (int)sizeof path) return 0;
     FILE *file = fopen(path, "re");
     if (!file) return 0;
-    long quota = 0, period = 0;
-    int fields = fscanf(file, "%ld %ld", &quota, &period);
+    char line[64] = "", *end = line;
+    bool read = fgets(line, sizeof line, file) != NULL;
     fclose(file);
-    return fields == 2 && quota > 0 && period > 0 ? (quota - 1) / period + 1 : 0;
+    long quota = read ? strtol(line, &end, 10) : 0, period = strtol(end, NULL, 10);
+    return quota > 0 && period > 0 ? (quota - 1) / period + 1 : 0;
 }
 
 /* The tightest quota of the process's cgroup (version 2) and its ancestors; 0: none. */

@@ -156,7 +156,7 @@ fv_status fv_cifar_binary_read(fv_dataset *d, const fv_data_place *place, fv_spl
     binary_reader r = {.d = d, .layout = place->layout, .record = (size_t)place->layout->label_bytes + PICTURE};
     const fv_data_file_name *files = place->layout->files[split];
     char path[MOST_FILES][FV_DATA_PATH];
-    int64_t records[MOST_FILES], total = 0;
+    int64_t records[MOST_FILES] = {0}, total = 0;
     uint8_t *images;
     int32_t *labels;
     for (int i = 0; files[i].name; i++) {

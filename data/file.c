@@ -48,7 +48,7 @@ fv_status fv_data_mkdirs(fv_ctx *ctx, const char *path) {
 fv_status fv_data_parent(fv_ctx *ctx, const char *path, char out[FV_DATA_PATH]) {
     FV_TRY(fv_data_path(ctx, out, "%s", path));
     char *slash = strrchr(out, '/');
-    if (!slash) strcpy(out, ".");
+    if (!slash) memcpy(out, ".", 2);
     else slash[slash == out] = 0;
     return FV_OK;
 }

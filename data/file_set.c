@@ -106,9 +106,11 @@ static fv_status open_cache(fv_dataset *d, fv_listing *list, const fv_dataset_op
 /* A class can only be learnt from pictures in train. */
 static fv_status check_classes(fv_dataset *d, const fv_listing *list) {
     size_t n = (size_t)list->classes;
+    if (n == 0) return fv_fail_at(d->ctx, FV_E_DATA, list->source, -1, "no picture has a label");
     if (n < 2 && !list->several) {
         fv_fail_at(d->ctx, FV_E_DATA, list->source, -1, "there is only one class, '%s': nothing to tell apart",
                    list->class_names[0]);
+        if (list->item[0].line) return FV_E_DATA; /* a list */
         return fv_hint(d->ctx, "name the folder that holds the class folders; perhaps that is %s/%s", list->root,
                        list->class_names[0]);
     }

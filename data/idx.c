@@ -27,7 +27,7 @@ static fv_status read_header(idx_file *f, fv_ctx *ctx, const char *path, int ran
                           magic, expected, rank);
     size_t bytes = 1;
     for (int i = 0; i < rank; i++) {
-        f->dim[i] = big_endian32(head + 4 + 4 * i);
+        f->dim[i] = big_endian32(head + 4 + (size_t)4 * i);
         if (f->dim[i] == 0) return fv_fail_at(ctx, FV_E_DATA, path, 4 + 4 * i, "dimension %d is 0", i);
         if (!fv_size_mul(bytes, (size_t)f->dim[i], &bytes)) bytes = SIZE_MAX;
     }

@@ -237,7 +237,8 @@ static fv_status read_header(fv_jpeg *j) {
     check_length(j, blocks);
     j->memory.limit += (size_t)info->image_width * WORK_BYTES_PER_COLUMN;
     if (jpeg_has_multiple_scans(info)) j->memory.limit += sizeof(JBLOCK) * (size_t)padded;
-    *j->stored = (fv_stored_image){(int32_t)info->image_height, (int32_t)info->image_width, c, orientation_of(j)};
+    *j->stored = (fv_stored_image){
+        .h = (int32_t)info->image_height, .w = (int32_t)info->image_width, .c = c, .orientation = orientation_of(j)};
     return FV_OK;
 }
 

@@ -24,7 +24,7 @@ void fv_md5_init(fv_md5 *m) {
 
 static void mix_block(uint32_t state[4], const unsigned char block[64]) {
     uint32_t word[16], a = state[0], b = state[1], c = state[2], d = state[3];
-    for (int i = 0; i < 16; i++)
+    for (size_t i = 0; i < 16; i++)
         word[i] = (uint32_t)block[4 * i] | (uint32_t)block[4 * i + 1] << 8 | (uint32_t)block[4 * i + 2] << 16 |
                   (uint32_t)block[4 * i + 3] << 24;
     for (int i = 0; i < 64; i++) {
@@ -67,7 +67,8 @@ void fv_md5_final(fv_md5 *m, char hex[33]) {
     static const unsigned char padding[64] = {0x80};
     fv_md5_update(m, padding, 1 + (119 - m->bytes % 64) % 64);
     fv_md5_update(m, length, sizeof length);
-    for (int i = 0; i < 16; i++) snprintf(hex + 2 * i, 3, "%02x", (unsigned)(m->state[i / 4] >> (8 * (i % 4))) & 0xff);
+    for (size_t i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", (unsigned)(m->state[i / 4] >> (8 * (i % 4))) & 0xff);
 }
 
 fv_status fv_md5_file(fv_ctx *ctx, const char *path, char hex[33]) {

@@ -294,8 +294,9 @@ static fv_status push_global(machine *m, const unsigned char *module, size_t mod
     }
     char module_text[61] = {0}, name_text[61] = {0};
     for (size_t i = 0; i < 60 && i < module_size; i++)
-        module_text[i] = module[i] > 32 && module[i] < 127 ? (char)module[i] : '?';
-    for (size_t i = 0; i < 60 && i < name_size; i++) name_text[i] = name[i] > 32 && name[i] < 127 ? (char)name[i] : '?';
+        module_text[i] = (char)(module[i] > 32 && module[i] < 127 ? module[i] : '?');
+    for (size_t i = 0; i < 60 && i < name_size; i++)
+        name_text[i] = (char)(name[i] > 32 && name[i] < 127 ? name[i] : '?');
     return fv_fail_at(
         m->ctx, FV_E_DATA, m->path, (int64_t)m->op_at,
         "pickle: it asks for %s.%s, and only NumPy arrays are known here; nothing in a pickle is ever executed",

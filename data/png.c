@@ -55,7 +55,7 @@ fv_status fv_png_probe(fv_ctx *ctx, const fv_image_file *f, fv_stored_image *s) 
     if (colour > 6 || channels[colour] == 0 || depth == 0 || depth > 16 || (depth & (depth - 1)))
         return fv_fail_at(ctx, FV_E_DATA, f->name, (int64_t)c.at + 8, "damaged PNG: colour type %d with %d bits",
                           colour, depth);
-    *s = (fv_stored_image){(int32_t)h, (int32_t)w, channels[colour], 1};
+    *s = (fv_stored_image){.h = (int32_t)h, .w = (int32_t)w, .c = channels[colour], .orientation = 1};
     uint64_t row_bits = (uint64_t)w * depth * (colour == 3 ? 1 : channels[colour]);
     if ((uint64_t)h * ((row_bits + 7) / 8) / DEFLATE_MOST > f->bytes)
         return fv_fail_at(ctx, FV_E_DATA, f->name, (int64_t)f->bytes,

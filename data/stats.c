@@ -24,7 +24,7 @@ static size_t add_blocks(const uint8_t *p, size_t bytes, uint64_t *sum, uint64_t
             }
         }
         for (int j = 0; j < BLOCK; j++) low[j] += part[j];
-        if (b % (256 * 64) == 0 || end == blocks) /* before 32 bits run over: 64 * 256 * 255^2 < 2^32 */
+        if (b % ((size_t)256 * 64) == 0 || end == blocks) /* before 32 bits run over: 64 * 256 * 255^2 < 2^32 */
             for (int j = 0; j < BLOCK; j++) {
                 sum[j] += low[j];
                 square[j] += high[j];

@@ -73,7 +73,7 @@ static fv_status read_container(fv_ctx *ctx, const fv_image_file *f, container *
 fv_status fv_webp_probe(fv_ctx *ctx, const fv_image_file *file, fv_stored_image *s) {
     container c;
     FV_TRY(read_container(ctx, file, &c));
-    *s = (fv_stored_image){c.h, c.w, c.alpha ? 4 : 3, c.orientation};
+    *s = (fv_stored_image){.h = c.h, .w = c.w, .c = c.alpha ? 4 : 3, .orientation = c.orientation};
     return FV_OK;
 }
 

@@ -41,7 +41,7 @@ int fv_model_stages(const fv_model_entry *entry, const char *const **stages) {
 
 /* Levenshtein distance of strings shorter than MAX_NAME. */
 static int edit_distance(const char *a, const char *b) {
-    int row[MAX_NAME + 1], na = (int)strlen(a), nb = (int)strlen(b);
+    int row[MAX_NAME + 1] = {0}, na = (int)strlen(a), nb = (int)strlen(b);
     for (int j = 0; j <= nb; j++) row[j] = j;
     for (int i = 1; i <= na; i++) {
         int diagonal = row[0]; /* distance of a[0..i-1) and b[0..j-1) */
@@ -63,8 +63,9 @@ const char *fv_model_nearest(const char *name) {
     const char *nearest = NULL, *longer = NULL; /* longer: the first name that goes on where this one stops */
     int limit = (int)length / 3, best = (limit > 1 ? limit : 1) + 1;
     for (int i = 0; i < fv_model_count(); i++) {
-        const char *candidate = fv_model_at(i)->name;
-        if (strlen(candidate) >= MAX_NAME) continue;
+        const fv_model_entry *entry = fv_model_at(i);
+        if (!entry || strlen(entry->name) >= MAX_NAME) continue;
+        const char *candidate = entry->name;
         int distance = edit_distance(name, candidate);
         if (distance < best) best = distance, nearest = candidate;
         if (!longer && strncmp(name, candidate, length) == 0) longer = candidate;

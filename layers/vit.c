@@ -38,9 +38,10 @@ static const double *sincos_positions(fv_graph *g, int64_t rows, int64_t columns
     int64_t quarter = dim / 4;
     for (int64_t t = 0; t < rows * columns; t++) {
         double *out = table + (prefix + t) * dim;
+        int64_t at_row = t / columns, at_column = t % columns;
         for (int64_t i = 0; i < quarter; i++) {
             double frequency = pow(10000, -(double)i / (double)quarter);
-            double column = (double)(t % columns) * frequency, row = (double)(t / columns) * frequency;
+            double column = (double)at_column * frequency, row = (double)at_row * frequency;
             out[i] = sin(column);
             out[quarter + i] = cos(column);
             out[2 * quarter + i] = sin(row);

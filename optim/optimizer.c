@@ -163,6 +163,13 @@ static void update_averages(builder *b) {
     fv_op_node(b->scope, FV_OP_EMA_UPDATE, b->operands, 1 + 2 * b->trained.count, &attr);
 }
 
+/* A micro-step's share of the loss. 0 * loss^2 changes neither it nor its gradient, 1 / k, but makes the gradient
+ * not-a-number where the loss is not finite: so every micro-step takes part in the check, not only the last. */
+static fv_value share_of_loss(builder *b, int micro_steps) {
+    fv_value guard = fv_scale(b->scope, fv_mul(b->scope, b->loss, b->loss), 0, 0);
+    return fv_add(b->scope, fv_scale(b->scope, b->loss, 1.0 / micro_steps, 0), guard);
+}
+
 fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     FV_TRY(fv_graph_finish(g));
     FV_TRY(check_cfg(g->ctx, cfg));
@@ -171,7 +178,7 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     fv_segment segment = g->segment;
 
     g->segment = FV_SEG_FORWARD_BACKWARD;
-    FV_TRY(differentiate(&b, micro_steps > 1 ? fv_scale(b.scope, loss, 1.0 / micro_steps, 0) : loss));
+    FV_TRY(differentiate(&b, micro_steps > 1 ? share_of_loss(&b, micro_steps) : loss));
     b.operands = fv_arena_alloc(&g->arena, 1 + 4 * (size_t)b.trained.count, sizeof *b.operands);
     if (!b.operands) return g->ctx->error.code;
     if (micro_steps > 1) accumulate_gradients(&b);

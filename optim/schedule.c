@@ -60,7 +60,10 @@ double fv_sched_lr(const fv_sched_cfg *cfg, int64_t step) {
     case FV_SCHED_COSINE: return cosine_between(cfg->lr, cfg->min_lr, t);
     case FV_SCHED_LINEAR: return cfg->min_lr + (cfg->lr - cfg->min_lr) * (1 - t);
     case FV_SCHED_POLY: return cfg->min_lr + (cfg->lr - cfg->min_lr) * pow(1 - t, cfg->power > 0 ? cfg->power : 1);
-    case FV_SCHED_STEP: return cfg->decay_steps > 0 ? cfg->lr * pow(rate, (double)(step / cfg->decay_steps)) : cfg->lr;
+    case FV_SCHED_STEP: {
+        int64_t decays = cfg->decay_steps > 0 ? step / cfg->decay_steps : 0;
+        return cfg->lr * pow(rate, (double)decays);
+    }
     case FV_SCHED_MULTISTEP: return cfg->lr * pow(rate, milestones_passed(cfg, step));
     case FV_SCHED_CONSTANT:
     case FV_SCHED_ONECYCLE: break;

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,4 +147,46 @@ fv_status fvt_photos_open_cache(fvt_photos *p, fv_cache cache, int workers, bool
 void fvt_photos_close_cache(fvt_photos *p) {
     fv_picture_cache_close(p->files.cache);
     p->files.cache = NULL;
+}
+
+void fvt_photos_cached(fvt_photos *p, fv_cache cache, int workers) {
+    ck_assert_msg(fvt_photos_open_cache(p, cache, workers, false, NULL) == FV_OK, "%s: %s", p->ctx.error.path,
+                  p->ctx.error.message);
+}
+
+const char *fvt_photos_cache_file(const fvt_photos *p, const char *ending) {
+    static char path[512];
+    int found = 0;
+    DIR *folder = opendir(p->caches);
+    ck_assert_ptr_nonnull(folder);
+    for (struct dirent *e; (e = readdir(folder));) {
+        size_t length = strlen(e->d_name), n = strlen(ending);
+        if (length < n || strcmp(e->d_name + length - n, ending) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s", p->caches, e->d_name);
+        found++;
+    }
+    closedir(folder);
+    ck_assert_int_eq(found, 1);
+    return path;
+}
+
+void fvt_photos_load(fvt_photos *p, fv_decoder *decoder, uint8_t *to) {
+    for (int i = 0; i < p->set.count; i++)
+        ck_assert_msg(fv_picture_load(&p->files, decoder, i, NULL, to + (size_t)i * FVT_PICTURE) == FV_OK, "%s",
+                      p->ctx.error.message);
+}
+
+int64_t fvt_file_bytes(const char *path) {
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    return st.st_size;
+}
+
+void fvt_flip_bit(const char *path, int64_t byte) {
+    int fd = open(path, O_RDWR);
+    uint8_t value;
+    ck_assert_int_eq(pread(fd, &value, 1, byte), 1);
+    value ^= 0x10;
+    ck_assert_int_eq(pwrite(fd, &value, 1, byte), 1);
+    close(fd);
 }

@@ -6,6 +6,7 @@
 #include "tests/faults.h"
 
 #define FVT_PHOTOS_MOST 64
+#define FVT_PICTURE ((size_t)24 * 24 * 3) /* bytes of one as batches have it */
 
 typedef struct fvt_photos {
     fv_ctx ctx;
@@ -35,5 +36,14 @@ void fvt_photos_cut(fvt_photos *p, int i);
 
 fv_status fvt_photos_open_cache(fvt_photos *p, fv_cache cache, int workers, bool skip_bad, uint8_t *bad);
 void fvt_photos_close_cache(fvt_photos *p);
+/* The same, which must work, without bad files. */
+void fvt_photos_cached(fvt_photos *p, fv_cache cache, int workers);
+/* The path of the only file in the folder of caches that ends so; valid until the next call. */
+const char *fvt_photos_cache_file(const fvt_photos *p, const char *ending);
+/* All pictures as evaluation sees them, one behind the other. */
+void fvt_photos_load(fvt_photos *p, fv_decoder *decoder, uint8_t *to);
+
+int64_t fvt_file_bytes(const char *path);
+void fvt_flip_bit(const char *path, int64_t byte);
 
 #endif

@@ -14,22 +14,15 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <utime.h>
 
 Suite *cache_suite(void);
 
 #define FILES 27
-#define PICTURE ((size_t)24 * 24 * 3)
+#define PICTURE FVT_PICTURE
 
 static fvt_photos photos;
 static fv_decoder *decoder;
 static uint8_t expected[FILES * PICTURE]; /* evaluation without a cache */
-
-static void load_all(uint8_t *to) {
-    for (int i = 0; i < FILES; i++)
-        ck_assert_msg(fv_picture_load(&photos.files, decoder, i, NULL, to + (size_t)i * PICTURE) == FV_OK, "%s",
-                      photos.ctx.error.message);
-}
 
 /* Times in the past, so that the index may be trusted. */
 static void age(int i) {
@@ -40,7 +33,7 @@ static void age(int i) {
 static void setup(void) {
     fvt_photos_make(&photos, FILES);
     ck_assert_int_eq(fv_decoder_create(&photos.ctx, &decoder), FV_OK);
-    load_all(expected);
+    fvt_photos_load(&photos, decoder, expected);
 }
 
 static void teardown(void) {
@@ -50,41 +43,12 @@ static void teardown(void) {
 
 static void check_pictures(void) {
     static uint8_t got[FILES * PICTURE];
-    load_all(got);
+    fvt_photos_load(&photos, decoder, got);
     ck_assert_mem_eq(got, expected, sizeof got);
 }
 
 static void open_cache(fv_cache cache, int workers) {
-    ck_assert_msg(fvt_photos_open_cache(&photos, cache, workers, false, NULL) == FV_OK, "%s: %s", photos.ctx.error.path,
-                  photos.ctx.error.message);
-}
-
-/* The path of the only file in the folder of caches that ends so. */
-static const char *cache_file(const char *ending) {
-    static char path[512], command[600];
-    snprintf(command, sizeof command, "ls %s/*%s", photos.caches, ending);
-    FILE *list = popen(command, "r");
-    ck_assert_ptr_nonnull(fgets(path, sizeof path, list));
-    path[strcspn(path, "\n")] = 0;
-    char more[8];
-    ck_assert_ptr_null(fgets(more, sizeof more, list));
-    pclose(list);
-    return path;
-}
-
-static int64_t file_bytes(const char *path) {
-    struct stat st;
-    ck_assert_int_eq(stat(path, &st), 0);
-    return st.st_size;
-}
-
-static void flip_byte(const char *path, int64_t at) {
-    int fd = open(path, O_RDWR);
-    uint8_t byte;
-    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
-    byte ^= 0x10;
-    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
-    close(fd);
+    fvt_photos_cached(&photos, cache, workers);
 }
 
 /* ---------------------------------------------------------------- the same bits */
@@ -171,7 +135,7 @@ START_TEST(test_index) {
     ck_assert_int_lt(photos.io.calls[FVT_READ] - reads, 3); /* the index alone */
     check_pictures();
     char before[512], after[512];
-    snprintf(before, sizeof before, "%s", cache_file(".fvc"));
+    snprintf(before, sizeof before, "%s", fvt_photos_cache_file(&photos, ".fvc"));
 
     int64_t bytes = photos.bytes[4]; /* another picture of the same length, at the same time: only ctime tells */
     fvt_photos_paint(&photos, 4, 77);
@@ -179,12 +143,12 @@ START_TEST(test_index) {
     photos.bytes[4] = bytes;
     age(4);
     fvt_photos_close_cache(&photos);
-    load_all(expected);
+    fvt_photos_load(&photos, decoder, expected);
     reads = photos.io.calls[FVT_READ];
     open_cache(FV_CACHE_DISK, 2);
     check_pictures();
     unlink(before);
-    snprintf(after, sizeof after, "%s", cache_file(".fvc"));
+    snprintf(after, sizeof after, "%s", fvt_photos_cache_file(&photos, ".fvc"));
     ck_assert_str_ne(before, after);
 }
 END_TEST
@@ -196,173 +160,6 @@ START_TEST(test_racy) {
     open_cache(FV_CACHE_DISK, 2);
     ck_assert_int_ge(photos.io.calls[FVT_READ] - reads, FILES);
     ck_assert_int_eq(photos.warnings, 0);
-}
-END_TEST
-
-/* ---------------------------------------------------------------- damage */
-
-/* One bit anywhere in the cache, and every way of cutting it off: the same pictures all the same. */
-START_TEST(test_damaged_cache) {
-    open_cache(FV_CACHE_DISK, 2);
-    char path[512];
-    snprintf(path, sizeof path, "%s", cache_file(".fvc"));
-    int64_t bytes = file_bytes(path), step = bytes / 60;
-    for (int64_t at = 0; at < bytes; at += at < 64 || at > bytes - 64 ? 7 : step) {
-        fvt_photos_close_cache(&photos);
-        photos.warnings = 0;
-        flip_byte(path, at);
-        open_cache(FV_CACHE_DISK, 1);
-        check_pictures();
-        fvt_photos_close_cache(&photos); /* of damaged pictures one hears at the end */
-        ck_assert_msg(photos.warnings == 1, "byte %lld of %lld: %d warnings", (long long)at, (long long)bytes,
-                      photos.warnings);
-        ck_assert_ptr_nonnull(strstr(photos.warning, "anew"));
-        photos.warnings = 0;
-        open_cache(FV_CACHE_DISK, 1);
-        check_pictures();
-        fvt_photos_close_cache(&photos);
-        ck_assert_int_eq(photos.warnings, 0); /* sound again */
-        ck_assert_int_eq(file_bytes(path), bytes);
-    }
-    static const double parts[] = {0, 0.0001, 0.3, 0.999};
-    for (int k = 0; k < 4; k++) {
-        ck_assert_int_eq(truncate(path, (int64_t)((double)bytes * parts[k])), 0);
-        photos.warnings = 0;
-        open_cache(FV_CACHE_DISK, 2);
-        ck_assert_int_eq(photos.warnings, 1);
-        check_pictures();
-        fvt_photos_close_cache(&photos);
-    }
-    unlink(path); /* something else of that name */
-    ck_assert_int_eq(mkfifo(path, 0600), 0);
-    ck_assert_int_eq(fvt_photos_open_cache(&photos, FV_CACHE_DISK, 1, false, NULL), FV_E_IO);
-}
-END_TEST
-
-/* Random crops from a damaged cache are those of the sound one. */
-START_TEST(test_damaged_crops) {
-    const fv_augment_cfg cfg = {.scale = {0.3, 1.0}, .ratio = {0.75, 4.0 / 3.0}};
-    static uint8_t crop[2][FILES * PICTURE];
-    for (int round = 0; round < 2; round++) {
-        open_cache(FV_CACHE_DISK, 2);
-        for (int i = 0; i < FILES; i++) {
-            const fv_picture_draw draw = {.augment = &cfg, .seed = 5, .epoch = 1, .key = i};
-            ck_assert_int_eq(fv_picture_load(&photos.files, decoder, i, &draw, crop[round] + (size_t)i * PICTURE),
-                             FV_OK);
-        }
-        fvt_photos_close_cache(&photos);
-        if (round == 0)
-            for (int k = 1; k < 20; k++) flip_byte(cache_file(".fvc"), 48 + 3000 * k);
-    }
-    ck_assert_mem_eq(crop[0], crop[1], sizeof crop[0]);
-    ck_assert_int_eq(photos.warnings, 1);
-}
-END_TEST
-
-START_TEST(test_damaged_index) {
-    open_cache(FV_CACHE_DISK, 2);
-    char path[512];
-    snprintf(path, sizeof path, "%s", cache_file(".fvi"));
-    int64_t bytes = file_bytes(path);
-    for (int64_t at = 0; at < bytes; at += 1 + bytes / 40) {
-        flip_byte(path, at);
-        photos.warnings = 0;
-        open_cache(FV_CACHE_DISK, 2);
-        ck_assert_int_eq(photos.warnings, 1);
-        check_pictures();
-    }
-    ck_assert_int_eq(truncate(path, bytes / 2), 0);
-    open_cache(FV_CACHE_DISK, 2);
-    check_pictures();
-}
-END_TEST
-
-/* ---------------------------------------------------------------- places that cannot be written */
-
-START_TEST(test_no_place) {
-    fvt_put_file(photos.caches, "", 0); /* a file where the folder should be */
-    ck_assert_int_eq(fvt_photos_open_cache(&photos, FV_CACHE_DISK, 1, false, NULL), FV_E_IO);
-    ck_assert_ptr_nonnull(strstr(photos.ctx.error.hint, "--cache ram"));
-    unlink(photos.caches);
-
-    const fv_dataset_opts opts = {.cache = FV_CACHE_DISK};
-    char *home = getenv("HOME"), *xdg = getenv("XDG_CACHE_HOME"), inside[200];
-    home = home ? strdup(home) : NULL;
-    xdg = xdg ? strdup(xdg) : NULL;
-    unsetenv("HOME");
-    unsetenv("XDG_CACHE_HOME");
-    ck_assert_int_eq(fv_picture_cache_open(&photos.ctx, &photos.files, &opts, NULL), FV_E_USAGE);
-    ck_assert_ptr_nonnull(strstr(photos.ctx.error.hint, "--cache-dir"));
-    setenv("XDG_CACHE_HOME", photos.caches, 1);
-    ck_assert_int_eq(fv_picture_cache_open(&photos.ctx, &photos.files, &opts, NULL), FV_OK);
-    check_pictures();
-    snprintf(inside, sizeof inside, "%s/fovea", photos.caches);
-    ck_assert_int_eq(fvt_count_files(inside), 3); /* .fvc, .fvi, .lock */
-    fvt_photos_close_cache(&photos);
-    fvt_remove_folder(inside);
-    if (home) setenv("HOME", home, 1);
-    if (xdg) setenv("XDG_CACHE_HOME", xdg, 1);
-    else unsetenv("XDG_CACHE_HOME");
-    free(home);
-    free(xdg);
-}
-END_TEST
-
-/* Every call fails in turn, with the disk full: an error that says so, and the next run is as if nothing had been. A
- * cache that is there serves even if nothing can be written. */
-START_TEST(test_full_disk) {
-    static const fvt_call calls[] = {FVT_OPEN, FVT_WRITE, FVT_FSYNC, FVT_CLOSE, FVT_RENAME};
-    for (size_t c = 0; c < sizeof calls / sizeof *calls; c++) {
-        for (int64_t n = 1, failed = 1; failed; n += calls[c] == FVT_OPEN ? 13 : 1) {
-            memset(photos.io.calls, 0, sizeof photos.io.calls);
-            photos.io.fail = calls[c];
-            photos.io.fail_at = n;
-            photos.io.times = 1;
-            photos.io.error = ENOSPC;
-            fv_status status = fvt_photos_open_cache(&photos, FV_CACHE_DISK, 1, false, NULL);
-            failed = photos.io.calls[calls[c]] >= n;
-            photos.io.fail_at = 0;
-            ck_assert(status == FV_OK || (failed && status == FV_E_IO));
-            if (calls[c] == FVT_WRITE && status != FV_OK)
-                ck_assert_ptr_nonnull(strstr(photos.ctx.error.hint, "--cache ram"));
-            if (status == FV_OK) check_pictures();
-            open_cache(FV_CACHE_DISK, 1);
-            check_pictures();
-            fvt_photos_close_cache(&photos);
-            ck_assert_int_eq(photos.io.open_files, 0);
-            ck_assert_int_eq(fvt_count_files(photos.caches), 3); /* .fvc, .fvi, .lock: nothing half made */
-            unlink(cache_file(".fvc"));
-        }
-    }
-    open_cache(FV_CACHE_DISK, 1);
-    photos.io.fail = FVT_WRITE;
-    photos.io.fail_at = photos.io.calls[FVT_WRITE] + 1;
-    photos.io.times = INT64_MAX / 2;
-    open_cache(FV_CACHE_DISK, 1);
-    check_pictures();
-    photos.io.fail_at = 0;
-}
-END_TEST
-
-START_TEST(test_memory) {
-    static const fv_cache caches[] = {FV_CACHE_NONE, FV_CACHE_RAM, FV_CACHE_DISK};
-    uint8_t bad[FILES] = {0};
-    int64_t before = photos.memory.live;
-    fvt_photos_cut(&photos, 3);
-    bool reached = true;
-    for (int64_t n = 1; reached; n += n < 60 ? 1 : 7) {
-        if (access(photos.caches, F_OK) == 0) fvt_remove_folder(photos.caches);
-        photos.memory.calls = 0;
-        photos.memory.fail_at = n;
-        fv_status status = fvt_photos_open_cache(&photos, caches[_i], 2, true, bad);
-        reached = photos.memory.calls >= n;
-        photos.memory.fail_at = 0;
-        fvt_photos_close_cache(&photos);
-        ck_assert(status == FV_E_MEMORY || status == FV_OK);
-        ck_assert(reached || status == FV_OK);
-        ck_assert_int_eq(photos.memory.live, before);
-        ck_assert_int_eq(photos.io.open_files, 0);
-    }
 }
 END_TEST
 
@@ -459,7 +256,7 @@ START_TEST(test_concurrent_runs) {
         for (int k = 0; k < 4; k++) pid[k] = start_process();
         for (int k = 0; k < 4; k++) join_process(pid[k]);
         ck_assert_int_eq(fvt_count_files(photos.caches), 3);
-        unlink(cache_file(".fvc"));
+        unlink(fvt_photos_cache_file(&photos, ".fvc"));
     }
 }
 END_TEST
@@ -476,8 +273,8 @@ START_TEST(test_lock) {
     open_cache(FV_CACHE_DISK, 1);
     fvt_photos_close_cache(&photos);
     char lock[512];
-    snprintf(lock, sizeof lock, "%s", cache_file(".lock"));
-    unlink(cache_file(".fvc"));
+    snprintf(lock, sizeof lock, "%s", fvt_photos_cache_file(&photos, ".lock"));
+    unlink(fvt_photos_cache_file(&photos, ".fvc"));
     int ready[2];
     char byte;
     ck_assert_int_eq(pipe(ready), 0);
@@ -517,12 +314,6 @@ Suite *cache_suite(void) {
     tcase_add_test(tcase, test_loader);
     tcase_add_test(tcase, test_index);
     tcase_add_test(tcase, test_racy);
-    tcase_add_test(tcase, test_damaged_cache);
-    tcase_add_test(tcase, test_damaged_crops);
-    tcase_add_test(tcase, test_damaged_index);
-    tcase_add_test(tcase, test_no_place);
-    tcase_add_test(tcase, test_full_disk);
-    tcase_add_loop_test(tcase, test_memory, 0, 3);
     tcase_add_test(tcase, test_bad_is_error);
     tcase_add_test(tcase, test_skip_bad);
     tcase_add_test(tcase, test_concurrent_runs);

@@ -325,13 +325,18 @@ END_TEST
 
 START_TEST(test_loader_refusals) {
     static const fv_augment_cfg deep = {.crop_pad = 8, .pad_mode = FV_PAD_REFLECT}, odd = {.flip = 1.5},
-                                minus = {.cutout = -1};
+                                minus = {.cutout = -1}, inwards = {.crop_pad = -1}, far = {.crop_pad = 5000},
+                                large = {.cutout = 5000};
     static const fv_loader_cfg wrong[] = {{.batch = 0},
                                           {.batch = -3},
                                           {.batch = 204, .train = true},
                                           {.batch = 8, .workers = -1},
                                           {.batch = 8, .workers = 100000},
                                           {.batch = 8, .prefetch = -1},
+                                          {.batch = 8, .prefetch = 5000},
+                                          {.batch = 8, .train = true, .augment = &inwards},
+                                          {.batch = 8, .train = true, .augment = &far},
+                                          {.batch = 8, .train = true, .augment = &large},
                                           {.batch = 8, .train = true, .augment = &deep},
                                           {.batch = 8, .train = true, .augment = &odd},
                                           {.batch = 8, .train = true, .augment = &minus}};
@@ -342,12 +347,14 @@ START_TEST(test_loader_refusals) {
     }
     const fv_loader_cfg huge = {.batch = INT64_MAX / 2}, good = {.batch = 8, .train = true};
     ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &huge, &l), FV_E_MEMORY);
-    static const int64_t outside[] = {0, 203}, nothing[1];
+    static const int64_t outside[] = {0, 203}, below[] = {0, -1}, nothing[1];
+    ck_assert_int_eq(fv_loader_create(&ctx, set, below, 2, &good, &l), FV_E_USAGE);
     ck_assert_int_eq(fv_loader_create(&ctx, set, outside, 2, &good, &l), FV_E_USAGE);
     ck_assert_int_eq(fv_loader_create(&ctx, set, nothing, 0, &good, &l), FV_E_USAGE);
     ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &good, &l), FV_OK);
     ck_assert_int_eq(fv_loader_start(l, 0, 26), FV_E_USAGE);
     ck_assert_int_eq(fv_loader_start(l, -1, 0), FV_E_USAGE);
+    ck_assert_int_eq(fv_loader_start(l, 0, -1), FV_E_USAGE);
     fv_loader_destroy(l);
     fv_loader_destroy(NULL);
 }

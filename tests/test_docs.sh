@@ -30,6 +30,7 @@ check_commands() {
     local -a words
     while read -r line; do
         line=${line%%#*}
+        line=${line%% | *}
         line=${line#\$ }
         [[ $line =~ ^([A-Z_]+=[^ ]*\ +)*fovea\ +(.*)$ ]] || continue
         read -ra words <<<"${BASH_REMATCH[2]}"

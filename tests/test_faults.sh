@@ -206,7 +206,7 @@ if promise R13; then
         rm -f out err
         env --default-signal=INT,TERM "$fovea" train "${slow[@]}" "${@:2}" --name "$1" --json >out 2>err &
         pid=$!
-        wait_for 60 grep -qE '^ *step 2 ' err || fail "R13: $1 does not begin"
+        wait_for 60 grep -sqE '^ *step 2 ' err || fail "R13: $1 does not begin"
     }
     for signal in INT TERM; do
         code=$((128 + $(kill -l $signal)))
@@ -261,7 +261,7 @@ if promise R14; then
     pid=$!
     wait_for 60 test -s runs/one/state/last.safetensors || fail "R14: the first run does not begin"
     begun=$(now_ms)
-    "$fovea" train --resume runs/one >out 2>err
+    timeout 10 "$fovea" train --resume runs/one >out 2>err
     status=$?
     took=$(($(now_ms) - begun))
     ends 8 "runs/one" "R14: a second process"

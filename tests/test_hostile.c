@@ -21,8 +21,8 @@ Suite *hostile_suite(void);
 #define MOST_SECONDS 0.1
 #define ROOM ((size_t)9 << 20)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOWED 1 /* by a sanitizer, which also takes memory for itself */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(FV_COVERAGE)
+#define SLOWED 1 /* by a sanitizer, which also takes memory for itself, or by counters */
 #else
 #define SLOWED 0
 #endif

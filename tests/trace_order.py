@@ -14,6 +14,10 @@ import os
 import sys
 
 
+def above(path):
+    return os.path.dirname(path) or "."
+
+
 class Order:
     def __init__(self, folder, free):
         self.folder, self.free = os.path.normpath(folder), set(free)
@@ -32,7 +36,7 @@ class Order:
             return
         if ".tmp-" not in path or "x" not in mode:
             self.breach(f"{path} is written in place, or under a temporary name without O_EXCL")
-        waiting = self.unsynced.get(os.path.dirname(path))
+        waiting = self.unsynced.get(above(path))
         if waiting:
             self.breach(f"{path} is begun before its folder was synced for {', '.join(waiting)}")
         self.dirty[path] = "written"
@@ -43,14 +47,14 @@ class Order:
             self.breach(f"{path} is renamed without a sync after its last write")
         elif state == "synced":
             self.breach(f"{path} is renamed before it was closed")
-        if os.path.dirname(path) != os.path.dirname(target):
+        if above(path) != above(target):
             self.breach(f"{path} is renamed into another folder: {target}")
-        self.unsynced.setdefault(os.path.dirname(target), []).append(target)
+        self.unsynced.setdefault(above(target), []).append(target)
         self.saved.add(os.path.relpath(target, self.folder))
 
     def on_folder_sync(self, path):
         self.unsynced.pop(path, None)
-        waiting = [made for made in self.unsynced.get(os.path.dirname(path), []) if made == path]
+        waiting = [made for made in self.unsynced.get(above(path), []) if made == path]
         if waiting:
             self.breach(f"{path} holds saved files, but the folder above was not synced since it was made")
 
@@ -59,7 +63,7 @@ class Order:
         if int(result) < 0:
             return
         if call == "mkdir" and (self.inside(path) or self.inside(os.path.join(path, os.path.basename(self.folder)))):
-            self.unsynced.setdefault(os.path.dirname(path), []).append(path)
+            self.unsynced.setdefault(above(path), []).append(path)
         elif call == "fsync" and detail.startswith("d"):
             self.on_folder_sync(path)
         elif not self.inside(path):

@@ -55,7 +55,9 @@ static fv_status build(bench *b) {
     const char *device = fv_cli_text(b->cli, OPT_DEVICE);
     const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
     if (!backend) return fv_fail(b->ctx, FV_E_MEMORY, "this build has no device '%s'", device);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(b->cli, OPT_THREADS), .isa = fv_cli_text(b->cli, OPT_ISA)};
+    fv_device_opts opts = {.threads = (int)fv_cli_int(b->cli, OPT_THREADS),
+                           .isa = fv_cli_text(b->cli, OPT_ISA),
+                           .direct = !fv_cli_bool(b->cli, OPT_WINOGRAD)};
     FV_TRY(backend->open(b->ctx, &opts, &b->device));
     fv_graph *g = NULL;
     FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size)

@@ -74,7 +74,7 @@ static fv_status describe(fv_tool *tool, const fv_dataset *d, const char *split)
     fv_ctx *ctx = &tool->ctx;
     int64_t *count = fv_alloc(ctx, (size_t)d->classes, sizeof *count), least, most;
     double *stats = fv_alloc(ctx, (size_t)d->c, 2 * sizeof *stats);
-    fv_status status = count && stats ? FV_OK : ctx->error.code;
+    fv_status status = count && stats ? FV_OK : FV_E_MEMORY;
     if (status == FV_OK) {
         char line[512] = "";
         count_classes(d, &least, &most, count);

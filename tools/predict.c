@@ -126,7 +126,9 @@ static fv_status open_model(predict *p) {
     const char *name = fv_cli_text(p->cli, OPT_DEVICE);
     const fv_backend *backend = fv_backend_find(!strcmp(name, "auto") ? "cpu" : name);
     if (!backend) return fv_fail(p->ctx, FV_E_MEMORY, "this build has no device '%s'", name);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(p->cli, OPT_THREADS), .isa = fv_cli_text(p->cli, OPT_ISA)};
+    fv_device_opts opts = {.threads = (int)fv_cli_int(p->cli, OPT_THREADS),
+                           .isa = fv_cli_text(p->cli, OPT_ISA),
+                           .direct = !fv_cli_bool(p->cli, OPT_WINOGRAD)};
     FV_TRY(backend->open(p->ctx, &opts, &p->device));
     fv_graph *g = build_graph(p);
     if (!g) return p->ctx->error.code;
@@ -201,7 +203,8 @@ static const char *class_name(const predict *p, int64_t k, char *buf, size_t siz
 static int64_t next_best(const predict *p, const float *row, int64_t last) {
     int64_t best = -1;
     for (int64_t k = 0; k < p->cfg.num_classes; k++) {
-        bool later = last < 0 || row[k] < row[last] || (row[k] == row[last] && k > last);
+        bool later = last < 0;
+        if (last >= 0) later = row[k] < row[last] || (k > last && row[k] == row[last]);
         if (later && (best < 0 || row[k] > row[best])) best = k;
     }
     return best;
@@ -326,7 +329,7 @@ static fv_status open_csv(predict *p) {
     }
     char folder[512];
     const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash > path ? (int)(slash - path) : 1, slash ? path : ".");
+    snprintf(folder, sizeof folder, "%.*s", slash && slash > path ? (int)(slash - path) : 1, slash ? path : ".");
     if (access(folder, W_OK) != 0) /* better known before the work than after */
         return fv_fail_at(p->ctx, FV_E_IO, path, -1, "cannot be written: %s", strerror(errno));
     p->csv = open_memstream(&p->csv_text, &p->csv_bytes);

@@ -24,6 +24,7 @@ typedef struct fv_cpu_device {
     fv_device base;
     fv_pool *pool;
     const fv_cpu_isa *isa;
+    bool direct; /* no Winograd */
 } fv_cpu_device;
 
 #define FV_CAT3_(a, b, c) a##b##_##c

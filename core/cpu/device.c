@@ -60,6 +60,7 @@ static void cpu_close(fv_device *base) {
 static fv_status open_parts(fv_cpu_device *dev, const fv_device_opts *opts) {
     fv_ctx *ctx = dev->base.ctx;
     FV_TRY(choose_isa(ctx, opts->isa, &dev->isa));
+    dev->direct = opts->direct;
     FV_TRY(fv_pool_create(ctx, opts->threads, &dev->pool));
     snprintf(dev->base.kernels, sizeof dev->base.kernels, "%s", dev->isa->name);
     snprintf(dev->base.text, sizeof dev->base.text, "cpu %s x%d", dev->isa->name, fv_pool_threads(dev->pool));

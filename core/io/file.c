@@ -130,21 +130,21 @@ fv_status fv_write(fv_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
-/* Make the new name durable. File systems that cannot sync a directory say EINVAL; there is nothing more to be done
- * there. */
-static fv_status sync_directory(fv_writer *w) {
-    char folder[sizeof w->path];
-    snprintf(folder, sizeof folder, "%s", w->path);
+/* File systems that cannot sync a directory say EINVAL; there is nothing more to be done there. */
+fv_status fv_sync_name(fv_ctx *ctx, const char *path) {
+    char folder[512];
+    if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
+        return fv_fail_at(ctx, FV_E_IO, path, -1, "the path is longer than %zu bytes", sizeof folder - 1);
     char *slash = strrchr(folder, '/');
     if (!slash) snprintf(folder, sizeof folder, ".");
     else slash[slash == folder] = '\0';
 
-    int fd = open_retried(w->ctx, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (fd < 0) return writer_fail(w, "open its folder to sync it", errno);
-    int failed = w->ctx->io.fsync(w->ctx->io.user, fd), error = errno;
-    w->ctx->io.close(w->ctx->io.user, fd);
-    if (failed && error != EINVAL) return writer_fail(w, "sync its folder", error);
-    return FV_OK;
+    int fd = open_retried(ctx, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0) return fv_fail_at(ctx, FV_E_IO, path, -1, "cannot open its folder to sync it: %s", strerror(errno));
+    int failed = ctx->io.fsync(ctx->io.user, fd), error = errno;
+    ctx->io.close(ctx->io.user, fd);
+    if (!failed || error == EINVAL) return FV_OK;
+    return fv_fail_at(ctx, FV_E_IO, path, -1, "cannot sync its folder: %s", strerror(error));
 }
 
 fv_status fv_writer_commit(fv_writer *w) {
@@ -164,7 +164,7 @@ fv_status fv_writer_commit(fv_writer *w) {
         return w->status;
     }
     w->temp[0] = '\0';
-    return sync_directory(w);
+    return w->status = fv_sync_name(w->ctx, w->path);
 }
 
 void fv_writer_abort(fv_writer *w) {

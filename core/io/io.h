@@ -36,6 +36,8 @@ fv_status fv_write(fv_writer *w, const void *data, size_t bytes);
 fv_status fv_writer_commit(fv_writer *w); /* durable under its name afterwards */
 void fv_writer_abort(fv_writer *w);       /* removes the temporary file; fine after commit or a failed open */
 fv_status fv_write_file(fv_ctx *ctx, const char *path, const void *data, size_t bytes);
+/* Make the name of a new file or folder durable: syncs the folder that it is in. */
+fv_status fv_sync_name(fv_ctx *ctx, const char *path);
 
 /* ---- safetensors (https://huggingface.co/docs/safetensors, format section)
  *

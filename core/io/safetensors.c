@@ -388,7 +388,7 @@ fv_status fv_st_open(fv_st_file *f, fv_ctx *ctx, const char *path) {
     *f = (fv_st_file){.ctx = ctx};
     fv_arena_init(&f->arena, ctx);
     fv_reader reader;
-    checksum sum;
+    checksum sum = {.there = false};
     FV_TRY(fv_reader_open(&reader, ctx, path));
     snprintf(f->path, sizeof f->path, "%s", path);
     fv_status status = read_header(f, &reader, &sum);

@@ -60,7 +60,7 @@ fv_status fv_state_save(fv_ctx *ctx, fv_store *store, const char *path, const ch
     fv_arena_init(&arena, ctx);
     fv_st_tensor *tensors = fv_arena_alloc(&arena, (size_t)slots + 1, sizeof *tensors);
     int32_t *source = fv_arena_alloc(&arena, (size_t)slots + 1, sizeof *source);
-    fv_status status = tensors && source ? FV_OK : ctx->error.code;
+    fv_status status = tensors && source ? FV_OK : FV_E_MEMORY;
     for (int32_t i = 0; i < slots && status == FV_OK; i++) {
         const fv_slot *slot = fv_store_slot(store, i);
         if (!is_kept(slot)) continue;

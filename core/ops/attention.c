@@ -44,7 +44,7 @@ static bool check_operands(fv_infer *i, int first, fv_type *y, fv_type *lse) {
     }
     if (a->heads < 1) return fv_infer_fail(i, "%d heads: the number must be positive", a->heads);
     if (width % a->heads) return fv_infer_fail(i, "width %lld is not divisible by %d heads", width, a->heads);
-    if (a->scale == 0) a->scale = 1 / sqrt((double)(width / a->heads));
+    if (a->scale == 0) a->scale = 1 / sqrt((double)width / a->heads);
     if (!isfinite(a->scale)) return fv_infer_fail(i, "scale %g is not finite", a->scale);
     *y = fv_shape(q.dtype, n, q.dim[1], width);
     *lse = fv_shape(q.dtype, n, a->heads, q.dim[1]);
@@ -52,13 +52,13 @@ static bool check_operands(fv_infer *i, int first, fv_type *y, fv_type *lse) {
 }
 
 bool fv_infer_attention(fv_infer *i) {
-    fv_type y, lse;
+    fv_type y = {0}, lse = {0};
     return check_operands(i, 0, &y, &lse) && fv_set_result_type(i, 0, y) && fv_set_result_type(i, 1, lse);
 }
 
 /* dy, y, lse, q, k, v -> dq, dk, dv; packed: dy, y, lse, qkv -> dqkv */
 bool fv_infer_attention_bwd(fv_infer *i) {
-    fv_type y, lse;
+    fv_type y = {0}, lse = {0};
     bool sound = check_operands(i, 3, &y, &lse) && fv_expect_like(i, 0, "dy", y, "attention's result") &&
                  fv_expect_like(i, 1, "y", y, "attention's result") &&
                  fv_expect_like(i, 2, "lse", lse, "attention's second result") && fv_set_result_type(i, 0, i->in[3]);

@@ -50,7 +50,7 @@ static bool output_of(fv_infer *i, fv_conv2d_attr *a, const fv_type *x, const fv
 }
 
 bool fv_infer_conv2d(fv_infer *i) {
-    fv_type y;
+    fv_type y = {0};
     return fv_expect_float(i, 0, "x", 4, 4) && fv_expect_float(i, 1, "w", 4, 4) &&
            fv_expect_vector(i, 2, "bias", i->in[1].dim[0]) &&
            output_of(i, &i->attr->conv2d, &i->in[0], &i->in[1], &y) && fv_set_result_type(i, 0, y);
@@ -60,7 +60,7 @@ bool fv_infer_conv2d_bwd_data(fv_infer *i) {
     fv_conv2d_bwd_attr *a = &i->attr->conv2d_bwd;
     if (!fv_expect_float(i, 0, "dy", 4, 4) || !fv_expect_float(i, 1, "w", 4, 4) || !fv_expect_dims(i, "dx", 4, a->dim))
         return false;
-    fv_type x = fv_type_make(i->in[0].dtype, 4, a->dim), y;
+    fv_type x = fv_type_make(i->in[0].dtype, 4, a->dim), y = {0};
     return output_of(i, &a->conv, &x, &i->in[1], &y) && fv_expect_like(i, 0, "dy", y, "the convolution's result") &&
            fv_set_result_type(i, 0, x);
 }
@@ -69,7 +69,7 @@ bool fv_infer_conv2d_bwd_weight(fv_infer *i) {
     fv_conv2d_bwd_attr *a = &i->attr->conv2d_bwd;
     if (!fv_expect_float(i, 0, "dy", 4, 4) || !fv_expect_float(i, 1, "x", 4, 4) || !fv_expect_dims(i, "dw", 4, a->dim))
         return false;
-    fv_type w = fv_type_make(i->in[0].dtype, 4, a->dim), y;
+    fv_type w = fv_type_make(i->in[0].dtype, 4, a->dim), y = {0};
     return output_of(i, &a->conv, &i->in[1], &w, &y) && fv_expect_like(i, 0, "dy", y, "the convolution's result") &&
            fv_set_result_type(i, 0, w);
 }

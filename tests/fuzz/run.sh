@@ -17,5 +17,5 @@ cifar | cifar_python | archive) options+=(-max_len=12288) ;;
 image) options+=(-max_len=16384) ;;
 *) options+=(-max_len=4096) ;;
 esac
-export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1
 exec nice -n 15 "$build/fuzz-$target" "${options[@]}" "$build/corpus/$target" "tests/fuzz/corpus/$target"

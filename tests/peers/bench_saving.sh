@@ -12,14 +12,13 @@ temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 cd "$temp"
 
-# Seconds of training: pictures / (pictures per second), summed over the epochs; evaluation is left out, waiting for saves within
-# an epoch is in it. The wall clock of the whole run is the second figure: it has the last save in it, too.
+# Three figures of a run: seconds of training by results.csv, without evaluation and without the wait for the last save; wall clock; and
+# processor time, which depends least on what else the machine does: with all processors busy, what saving takes training lacks.
 one() { # one FILE OPTIONS...
-    local started ended
-    started=$(date +%s%N)
-    "$fovea" train "${options[@]}" --val-split 0 -q --name t "${@:2}" >/dev/null
-    ended=$(date +%s%N)
-    awk -F, -v wall=$((ended - started)) 'NR > 1 { s += 1 / $10 } END { printf "%.6f %.4f\n", s, wall / 1e9 }' runs/t/results.csv >>"$1"
+    local TIMEFORMAT='%R %U %S' times
+    times=$({ time "$fovea" train "${options[@]}" --val-split 0 -q --name t "${@:2}" >/dev/null 2>err; } 2>&1)
+    awk -F, -v times="$times" 'NR > 1 { s += 1 / $10 }
+        END { split(times, t, " "); printf "%.8f %.3f %.3f\n", s, t[1], t[2] + t[3] }' runs/t/results.csv >>"$1"
     rm -rf runs
 }
 median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -32,9 +31,9 @@ for ((i = 0; i < rounds; i++)); do
 done
 for kind in epochs steps; do
     case $kind in epochs) text="a save per epoch (the default)" ;; steps) text="and one every 10 steps" ;; esac
-    for column in 1 2; do
-        case $column in 1) what="training time" ;; 2) what="wall clock" ;; esac
+    for column in 1 2 3; do
+        case $column in 1) what="training" ;; 2) what="wall clock" ;; 3) what="processor time" ;; esac
         paste -d' ' <(cut -d' ' -f$column none | median) <(cut -d' ' -f$column $kind | median) |
-            awk -v text="$text" -v what="$what" '{ printf "%-32s %-14s %+.2f %%\n", text, what, 100 * ($2 / $1 - 1) }'
+            awk -v text="$text" -v what="$what" '{ printf "%-32s %-15s %+.2f %%\n", text, what, 100 * ($2 / $1 - 1) }'
     done
 done

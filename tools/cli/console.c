@@ -71,7 +71,7 @@ static int terminal_columns(int fd) {
     struct winsize size;
     if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
     const char *columns = getenv("COLUMNS");
-    int n = columns ? atoi(columns) : 0;
+    int n = columns ? (int)strtol(columns, NULL, 10) : 0;
     return n > 0 ? n : 80;
 }
 

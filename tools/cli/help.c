@@ -78,7 +78,7 @@ int fv_cli_columns(FILE *to, int most) {
     struct winsize size;
     if (!isatty(fileno(to))) return FV_HELP_WIDTH;
     const char *given = getenv("COLUMNS");
-    int n = given ? atoi(given) : 0;
+    int n = given ? (int)strtol(given, NULL, 10) : 0;
     if (n <= 0 && ioctl(fileno(to), TIOCGWINSZ, &size) == 0) n = size.ws_col;
     return n <= 0 ? FV_HELP_WIDTH : n < 40 ? 40 : n < most ? n : most;
 }

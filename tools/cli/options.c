@@ -36,7 +36,7 @@ bool fv_cli_applies(const fv_cli *cli, fv_cli_id id) {
 
 static bool same_name(const char *option, const char *name, size_t length) {
     for (size_t i = 0; i < length; i++) {
-        char c = name[i] == '_' ? '-' : name[i];
+        char c = (char)(name[i] == '_' ? '-' : name[i]);
         if (option[i] == '\0' || option[i] != c) return false;
     }
     return option[length] == '\0';
@@ -53,7 +53,7 @@ const char *fv_cli_env_name(fv_cli_id id, char *buf, size_t size) {
     if (o->env && !o->env[0]) return NULL;
     snprintf(buf, size, o->env ? "%s" : "FOVEA_%s", o->env ? o->env : o->name);
     if (!o->env)
-        for (char *p = buf; *p; p++) *p = *p == '-' ? '_' : (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+        for (char *p = buf; *p; p++) *p = (char)(*p == '-' ? '_' : *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
     return buf;
 }
 

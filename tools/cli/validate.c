@@ -26,7 +26,8 @@ static fv_status check_on_nan(fv_cli *cli) {
     static const char *const words[] = {"stop", "skip", "rollback"};
     if (!strcmp(text, "stop") || !strcmp(text, "rollback")) return FV_OK;
     bool skip = !strncmp(text, "skip:", 5) && is_digits(text + 5) && strlen(text + 5) <= 7;
-    if (skip && atol(text + 5) >= 1 && atol(text + 5) <= 1000000) return FV_OK;
+    long most = skip ? strtol(text + 5, NULL, 10) : 0;
+    if (most >= 1 && most <= 1000000) return FV_OK;
     char word[16];
     snprintf(word, sizeof word, "%.*s", (int)strcspn(text, ":"), text);
     const char *near = fv_text_nearest(word, words, 3);
@@ -79,7 +80,7 @@ static fv_status check_class_weights(fv_cli *cli) {
     if (!text || !strcmp(text, "balanced")) return FV_OK;
     double most = 0;
     for (const char *p = text;; p++) {
-        char *end = NULL;
+        char *end = (char *)(uintptr_t)p;
         double w = strspn(p, "+.0123456789") ? strtod(p, &end) : -1;
         if (!(w >= 0 && w <= 1e6) || (*end != ',' && *end != '\0')) break;
         if (w > most) most = w;

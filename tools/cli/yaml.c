@@ -74,7 +74,7 @@ static fv_status read_list(fv_yaml_reader *r, const char **text) {
         if (r->event.type == YAML_SEQUENCE_END_EVENT) return *text = joined ? joined : "", FV_OK;
         FV_TRY(plain_scalar(r, "a list of plain values is wanted here"));
         size_t length = r->event.data.scalar.length;
-        if (used + length + 2 > room) {
+        if (!joined || used + length + 2 > room) {
             room = 2 * (used + length + 2);
             char *wider = fv_arena_alloc(&r->cli->arena, room, 1);
             if (!wider) return r->cli->ctx->error.code;

@@ -123,7 +123,7 @@ static fv_status report_labels(fv_ctx *ctx, const char *path, const fv_evaluatio
     fv_text_file f;
     size_t k = (size_t)e->classes;
     fv_label_metrics *m = fv_alloc(ctx, k, sizeof *m);
-    fv_status status = m ? fv_multilabel_by_class(e, m) : ctx->error.code;
+    fv_status status = m ? fv_multilabel_by_class(e, m) : FV_E_MEMORY;
     if (status == FV_OK) status = fv_text_file_open(&f, ctx);
     if (status == FV_OK) {
         print(f.to, e, m);
@@ -161,7 +161,7 @@ fv_status fv_report_confusion(fv_ctx *ctx, const char *path, const fv_evaluation
     FV_TRY(fv_text_file_open(&f, ctx));
     int64_t *matrix = fv_alloc(ctx, cells, sizeof *matrix);
     fv_class_metrics *m = fv_alloc(ctx, k, sizeof *m);
-    fv_status status = matrix && m ? FV_OK : ctx->error.code;
+    fv_status status = matrix && m ? FV_OK : FV_E_MEMORY;
     if (status == FV_OK) {
         fv_metrics_confusion(e, matrix);
         fv_metrics_by_class(e, m);

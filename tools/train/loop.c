@@ -189,7 +189,7 @@ static void show_bar(fv_loop *loop, double loss, double seconds) {
     char bar[32];
     const fv_progress *p = &loop->p;
     int filled = (int)(24 * p->steps_done / loop->steps_per_epoch);
-    for (int i = 0; i < 24; i++) bar[i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    for (int i = 0; i < 24; i++) bar[i] = (char)(i < filled ? '=' : i == filled ? '>' : ' ');
     bar[24] = '\0';
     fv_console_bar(loop->s->con, fv_tool_now(), "%3lld/%-3lld [%s] %lld/%lld  loss %.3f  %.0f img/s",
                    (long long)p->epoch + 1, (long long)loop->epochs, bar, (long long)p->steps_done,

@@ -99,7 +99,7 @@ fv_network_size fv_network_measure(const fv_graph *g, int64_t batch) {
 
 static fv_status new_graph(fv_ctx *ctx, bool training, fv_graph **out) {
     *out = fv_graph_new(ctx, training);
-    return *out ? FV_OK : ctx->error.code;
+    return *out ? FV_OK : FV_E_MEMORY;
 }
 
 /* Result 0: the mean over the batch; result 1: per row. */

@@ -22,7 +22,7 @@ static fv_status try_state(fv_session *s, const fv_run_folder *run, const char *
 }
 
 fv_status fv_resume_find_state(fv_session *s, const fv_run_folder *run, fv_st_file *out) {
-    bool last_there, prev_there;
+    bool last_there = false, prev_there = false;
     *out = (fv_st_file){0};
     fv_status last = try_state(s, run, "state/last.safetensors", out, &last_there);
     if (last == FV_OK) return FV_OK;
@@ -60,6 +60,13 @@ static bool may_change(fv_cli_id id) {
     return false;
 }
 
+/* Random crops are cut from the file, or from what a cache keeps of it: not the same pixels. */
+static bool cache_matters(const fv_session *s, const fv_cli *saved, fv_cli_id id) {
+    const char *crop = saved->value[OPT_TRAIN_CROP].text;
+    if (id != OPT_CACHE || !crop || strcmp(crop, "rrc") != 0) return false;
+    return (fv_cli_int(s->cli, id) == FV_CACHE_NONE) != (fv_cli_int(saved, id) == FV_CACHE_NONE);
+}
+
 static const char *shown(const fv_cli_value *v) {
     return v->text ? v->text : "not set";
 }
@@ -79,7 +86,7 @@ static fv_status merge(fv_resume *r, fv_session *s, const fv_cli *saved, fv_cli_
     }
     if (before->text && !strcmp(now->text, before->text)) return FV_OK;
     bool longer = id == OPT_EPOCHS && now->number[0] >= before->number[0];
-    if (!longer && !may_change(id)) {
+    if (!longer && (!may_change(id) || cache_matters(s, saved, id))) {
         if (!fv_cli_bool(s->cli, OPT_FORCE)) {
             fv_fail(s->ctx, FV_E_USAGE, "--%s is %s in the run and cannot become %s when it is resumed", name,
                     shown(before), now->text);

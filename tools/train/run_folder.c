@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FV_RUN_NUMBERS 100000
+#define FV_INTERRUPTIONS 1000 /* in a row, of one call */
 #define FV_RESULTS_MOST ((size_t)256 << 20)
 
 /* ---------------------------------------------------------------- folders and files */
@@ -31,8 +32,8 @@ fv_status fv_make_folders(fv_ctx *ctx, const char *path) {
         char kept = *p;
         *p = '\0';
         struct stat st;
-        if (mkdir(part, 0777) != 0 && !(errno == EEXIST && stat(part, &st) == 0 && S_ISDIR(st.st_mode)))
-            return fail_folder(ctx, part);
+        if (mkdir(part, 0777) == 0) FV_TRY(fv_sync_name(ctx, part));
+        else if (!(errno == EEXIST && stat(part, &st) == 0 && S_ISDIR(st.st_mode))) return fail_folder(ctx, part);
         *p = kept;
         if (kept == '\0') return FV_OK;
     }
@@ -43,6 +44,23 @@ fv_status fv_run_path(const fv_run_folder *run, fv_ctx *ctx, const char *name, c
     return n > 0 && n < 512 ? FV_OK : fv_fail_at(ctx, FV_E_USAGE, run->path, -1, "the path is too long");
 }
 
+/* The nearest folder of --output that is there says whether the others can be made. */
+fv_status fv_run_check_output(fv_session *s) {
+    const char *output = fv_cli_text(s->cli, OPT_OUTPUT);
+    char part[512];
+    struct stat st;
+    if (snprintf(part, sizeof part, "%s", output) >= (int)sizeof part)
+        return errno = ENAMETOOLONG, fail_folder(s->ctx, output);
+    while (stat(part, &st) != 0) {
+        if (errno != ENOENT) return fail_folder(s->ctx, part);
+        char *slash = strrchr(part, '/');
+        if (!slash) snprintf(part, sizeof part, ".");
+        else slash[slash == part] = '\0';
+    }
+    if (!S_ISDIR(st.st_mode)) return errno = ENOTDIR, fail_folder(s->ctx, output);
+    return access(part, W_OK | X_OK) == 0 ? FV_OK : fail_folder(s->ctx, output);
+}
+
 static fv_status claim_folder(fv_run_folder *run, fv_ctx *ctx, const char *output, const char *name) {
     FV_TRY(fv_make_folders(ctx, output));
     for (int i = 1; i < FV_RUN_NUMBERS; i++) {
@@ -50,7 +68,7 @@ static fv_status claim_folder(fv_run_folder *run, fv_ctx *ctx, const char *outpu
         if (i > 1) snprintf(number, sizeof number, "-%d", i);
         int n = snprintf(run->path, sizeof run->path, "%s/%s%s", output, name, number);
         if (n < 0 || n >= (int)sizeof run->path) return errno = ENAMETOOLONG, fail_folder(ctx, output);
-        if (mkdir(run->path, 0777) == 0) return FV_OK;
+        if (mkdir(run->path, 0777) == 0) return fv_sync_name(ctx, run->path);
         if (errno != EEXIST) return fail_folder(ctx, run->path);
     }
     return fail_folder(ctx, run->path);
@@ -64,7 +82,8 @@ void fv_run_init(fv_run_folder *run) {
 static fv_status lock_folder(fv_run_folder *run, fv_ctx *ctx) {
     char path[512], owner[32];
     FV_TRY(fv_run_path(run, ctx, "lock", path));
-    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    for (int i = 0; i < FV_INTERRUPTIONS && (i == 0 || (run->lock < 0 && errno == EINTR)); i++)
+        run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (run->lock < 0) return fv_fail_at(ctx, FV_E_IO, path, -1, "%s", strerror(errno));
     if (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) return fv_fail_at(ctx, FV_E_IO, path, -1, "cannot be locked: %s", strerror(errno));

@@ -20,6 +20,8 @@ typedef struct fv_epoch_row {
     double train_loss, top1, top5, val_loss, lr, train_top1, ema_top1, images_per_s, mem_gb;
 } fv_epoch_row;
 
+/* Whether a folder can be made below --output: to be known before anything is trained. */
+fv_status fv_run_check_output(fv_session *s);
 void fv_run_init(fv_run_folder *run);
 /* Make the folder (--output, --name; -2, -3, ... if taken), lock it, begin results.csv and log.txt. */
 fv_status fv_run_create(fv_run_folder *run, fv_session *s);

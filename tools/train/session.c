@@ -274,8 +274,10 @@ fv_status fv_session_configure(fv_session *s) {
     }
     net->multi_label = d->targets != NULL;
     if (net->multi_label && net->cfg.num_classes != d->classes)
-        return fv_fail(s->ctx, FV_E_USAGE, "--num-classes is %lld, but '%s' has %d; with several labels per picture the "
-                       "numbers must be the same", (long long)net->cfg.num_classes, d->name, d->classes);
+        return fv_fail(s->ctx, FV_E_USAGE,
+                       "--num-classes is %lld, but '%s' has %d; with several labels per picture the "
+                       "numbers must be the same",
+                       (long long)net->cfg.num_classes, d->name, d->classes);
     if (fv_cli_given(s->cli, OPT_IN_CHANS) && fv_cli_int(s->cli, OPT_IN_CHANS) != d->c)
         return fv_fail(s->ctx, FV_E_USAGE, "--in-chans is %s, but the pictures of '%s' have %d channels",
                        fv_cli_text(s->cli, OPT_IN_CHANS), d->name, d->c);
@@ -297,7 +299,9 @@ fv_status fv_session_open_device(fv_session *s) {
     if (!strcmp(name, "auto")) name = s->net.float64 ? "ref" : "cpu";
     const fv_backend *backend = fv_backend_find(name);
     if (!backend) return fv_fail(s->ctx, FV_E_MEMORY, "this build has no device '%s'", name);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(s->cli, OPT_THREADS), .isa = fv_cli_text(s->cli, OPT_ISA)};
+    fv_device_opts opts = {.threads = (int)fv_cli_int(s->cli, OPT_THREADS),
+                           .isa = fv_cli_text(s->cli, OPT_ISA),
+                           .direct = !fv_cli_bool(s->cli, OPT_WINOGRAD)};
     return backend->open(s->ctx, &opts, &s->device);
 }
 

@@ -204,6 +204,7 @@ static fv_status begin_run(fv_loop *loop, fv_run_folder *run) {
 static fv_status begin(fv_loop *loop, fv_session *s, fv_run_folder *run) {
     fv_step_result first;
     bool writes = !fv_session_overfits(s) && !fv_cli_bool(s->cli, OPT_DRY_RUN);
+    if (writes) FV_TRY(fv_run_check_output(s));
     FV_TRY(set_up(loop, s));
     FV_TRY(fv_loader_start(loop->loader, 0, 0));
     loop->loader_started = true;

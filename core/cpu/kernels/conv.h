@@ -87,6 +87,14 @@ void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, con
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
+/* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums. */
+bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev);
+size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
+void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                   const float *weight, const float *bias, float *result);
+size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s);
+void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
+
 /* groups == channels, one output channel each. */
 FV_INLINE bool fv_conv_is_depthwise(const fv_conv_shape *s) {
     return s->groups > 1 && s->groups == s->c && s->k == s->c;

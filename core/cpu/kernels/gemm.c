@@ -159,8 +159,7 @@ void CPU(strip_gemm)(const fv_strip_gemm *g) {
 FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
     vf acc[FV_OUTER_ROWS][FV_OUTER_VECTORS];
     FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
-        const float *sums = g->acc + i * g->ld;
-        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = g->accumulate ? vf_load(sums + v * FV_VL) : vf_zero();
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_zero();
     }
     const float *a = g->a, *b = g->b;
     const ptrdiff_t *b_off = g->b_off, lda = g->lda;
@@ -186,7 +185,10 @@ FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
         a += lda;
     }
     FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
-        FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_store(g->acc + i * g->ld + v * FV_VL, acc[i][v]);
+        float *sums = g->acc + i * g->ld;
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) {
+            vf_store(sums + v * FV_VL, g->accumulate ? vf_load(sums + v * FV_VL) + acc[i][v] : acc[i][v]);
+        }
     }
 }
 

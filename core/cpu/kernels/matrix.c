@@ -11,10 +11,14 @@ static bool given(const fv_graph *g, const fv_node *node, int i) {
     return i < node->operands && !fv_is_none(g->operands[node->first_operand + i]);
 }
 
-static size_t conv_workspace(const fv_conv_shape *s, fv_op op, int threads) {
+static size_t conv_workspace(const fv_device *dev, const fv_conv_shape *s, fv_op op, int threads) {
+    const fv_conv_kind kind = op == FV_OP_CONV2D ? FV_CONV_FORWARD : FV_CONV_DATA;
     if (fv_conv_is_depthwise(s)) return CPU(depthwise_workspace)(s, op, threads);
+    if (CPU(winograd_fits)(s, dev))
+        return op == FV_OP_CONV2D_BWD_WEIGHT ? CPU(winograd_weight_workspace)(s)
+                                             : CPU(winograd_workspace)(s, kind, threads);
     if (op == FV_OP_CONV2D_BWD_WEIGHT) return CPU(conv_weight_workspace)(s, threads);
-    return CPU(conv_gemm_workspace)(s, op == FV_OP_CONV2D ? FV_CONV_FORWARD : FV_CONV_DATA, threads);
+    return CPU(conv_gemm_workspace)(s, kind, threads);
 }
 
 size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node) {
@@ -24,13 +28,13 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
     switch (node->op) {
     case FV_OP_CONV2D:
         s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &attr->conv2d);
-        return conv_workspace(&s, node->op, threads);
+        return conv_workspace(dev, &s, node->op, threads);
     case FV_OP_CONV2D_BWD_DATA:
         s = CPU(conv_shape)(result(g, node, 0), operand(g, node, 1), operand(g, node, 0), &attr->conv2d_bwd.conv);
-        return conv_workspace(&s, node->op, threads);
+        return conv_workspace(dev, &s, node->op, threads);
     case FV_OP_CONV2D_BWD_WEIGHT:
         s = CPU(conv_shape)(operand(g, node, 1), result(g, node, 0), operand(g, node, 0), &attr->conv2d_bwd.conv);
-        return conv_workspace(&s, node->op, threads);
+        return conv_workspace(dev, &s, node->op, threads);
     case FV_OP_LINEAR:
         s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
         return CPU(conv_gemm_workspace)(&s, FV_CONV_FORWARD, threads);

@@ -148,7 +148,7 @@ static double sum_rest(const axes *a, int i, const float *x, const int64_t *stri
 
 static void any_tile(void *arg, int64_t result, int thread) {
     const reduce_args *a = arg;
-    int64_t stride[FV_MAX_RANK], at = 0, rest = result;
+    int64_t stride[FV_MAX_RANK] = {0}, at = 0, rest = result;
     (void)thread;
     for (int64_t i = a->axes.rank - 1, s = 1; i >= 0; s *= a->axes.dim[i--]) stride[i] = s;
     for (int i = a->axes.rank - 1; i >= 0; i--) {

@@ -1,0 +1,263 @@
+/* conv_winograd.c: 3x3 convolutions of stride 1 and the gradients of their data by Winograd's minimal filtering,
+ * F(4x4, 3x3) of Lavin and Gray (2016): 36 products for 16 results of 9 taps each.
+ *
+ *   weights  U[f] = G g G^T             36 matrices [depth, columns], in panels
+ *   source   V[f] = B^T d B             of 6x6 pixels around each tile of 4x4 results: 36 matrices [tiles, depth]
+ *            M[f] = V[f] U[f]           row_gemm
+ *   result   y    = A^T M A + bias
+ *
+ * A unit of tiles has V and the M of one panel in the second-level cache. With too few units to go round V is made for
+ * all tiles first, and the products are shared out by unit and panel. Roundings: at most 3e-5 of the largest result
+ * (tests/test_winograd.c); direct convolution has 3e-6. */
+#include "core/cpu/kernels/conv_winograd.h"
+
+enum {
+    UNIT_FLOATS = 112 << 10, /* of V in a unit */
+    MIN_UNIT = 24,
+    MAX_UNIT = 96,
+    FEW_UNITS = 16,
+    PACK_CHANNELS = 32, /* of weights that are transformed at a time */
+};
+
+typedef struct plan {
+    const fv_conv_shape *shape;
+    fv_conv_kind kind;
+    int64_t source[2], depth, result[2], columns, pad[2];
+    fv_patches patches;
+    int64_t unit, units, panels;
+    bool shared; /* V of all tiles */
+    size_t offset_at, zero_at, u_at, v_at, m_at, total;
+    size_t v_floats, m_floats; /* per thread, or of all tiles */
+} plan;
+
+static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    const bool forward = kind == FV_CONV_FORWARD;
+    plan p = {.shape = s, .kind = kind, .depth = forward ? s->c : s->k, .columns = forward ? s->k : s->c};
+    for (int a = 0; a < 2; a++) {
+        const int64_t x = a ? s->w : s->h, y = a ? s->ow : s->oh;
+        p.source[a] = forward ? x : y;
+        p.result[a] = forward ? y : x;
+        p.pad[a] = forward ? s->pad[a] : 2 - s->pad[a];
+    }
+    p.patches = fv_patches_of(s->n, p.source, p.result, p.pad, p.depth);
+    p.unit = fv_min64(MAX_UNIT, fv_max64(MIN_UNIT, UNIT_FLOATS / (FV_WINO_POINTS * p.depth))) / FV_MR * FV_MR;
+    p.units = fv_ceil_div(p.patches.tiles, p.unit);
+    p.panels = fv_ceil_div(p.columns, FV_NR);
+    p.shared = p.units < FEW_UNITS;
+    p.v_floats = (size_t)(FV_WINO_POINTS * (p.shared ? p.units * p.unit : p.unit) * p.depth);
+    p.m_floats = (size_t)(FV_WINO_POINTS * p.unit * FV_NR);
+    const size_t copies = (size_t)threads;
+    p.offset_at = fv_workspace_add(&p.total, 2 * (size_t)p.unit * sizeof(ptrdiff_t));
+    p.zero_at = fv_workspace_add(&p.total, (size_t)p.depth * sizeof(float));
+    p.u_at = fv_workspace_add(&p.total, FV_WINO_POINTS * fv_packed_floats(p.columns, p.depth) * sizeof(float));
+    p.v_at = fv_workspace_add(&p.total, p.v_floats * (p.shared ? 1 : copies) * sizeof(float));
+    p.m_at = fv_workspace_add(&p.total, p.m_floats * copies * sizeof(float));
+    return p;
+}
+
+bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev) {
+    if (((const fv_cpu_device *)dev)->direct) return false;
+    const bool plain = s->r == 3 && s->s == 3 && s->groups == 1 && s->stride[0] == 1 && s->stride[1] == 1 &&
+                       s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
+    /* Part of the tiles that lies in the result: small pictures waste the rest. */
+    const double used =
+        (double)(s->oh * s->ow) /
+        (double)(fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE) * FV_WINO_TILE * FV_WINO_TILE);
+    return plain && s->c >= 32 && s->k >= 32 && used > 0.55;
+}
+
+size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    return make_plan(s, kind, threads).total;
+}
+
+typedef struct job {
+    plan p;
+    const float *source, *weight, *bias;
+    float *result;
+    ptrdiff_t *v_off, *m_off; /* [unit]: rows of V and M */
+    float *zero, *u, *v, *m;
+} job;
+
+/* ---------------------------------------------------------------- weights */
+
+/* G of one column or row of three taps. */
+FV_INLINE void filter_points(const vf g[3], vf out[FV_WINO_PATCH]) {
+    const vf even = g[0] + g[2], far = vf_fma(vf_set1(4.0f), g[2], g[0]), twice = g[1] + g[1];
+    out[0] = g[0] * vf_set1(1.0f / 4);
+    out[1] = (even + g[1]) * vf_set1(-1.0f / 6);
+    out[2] = (even - g[1]) * vf_set1(-1.0f / 6);
+    out[3] = (far + twice) * vf_set1(1.0f / 24);
+    out[4] = (far - twice) * vf_set1(1.0f / 24);
+    out[5] = g[2];
+}
+
+/* taps: [9][channels][width] -> u: 36 matrices, `step` floats apart, [channels][width] */
+static void transform_weights(const float *taps, int64_t floats, float *u, int64_t step) {
+    for (int64_t at = 0; at < floats; at += FV_VL) {
+        vf half[3][FV_WINO_PATCH], g[3], out[FV_WINO_PATCH];
+        FV_UNROLL_ALL for (int s = 0; s < 3; s++) {
+            FV_UNROLL_ALL for (int r = 0; r < 3; r++) g[r] = vf_load(taps + (r * 3 + s) * floats + at);
+            filter_points(g, half[s]);
+        }
+        FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) {
+            FV_UNROLL_ALL for (int s = 0; s < 3; s++) g[s] = half[s][i];
+            filter_points(g, out);
+            FV_UNROLL_ALL for (int k = 0; k < FV_WINO_PATCH; k++)
+                vf_store(u + (i * FV_WINO_PATCH + k) * step + at, out[k]);
+        }
+    }
+}
+
+/* One panel, PACK_CHANNELS of its depth. U: [panel][point][depth][width] */
+static void pack_tile(void *arg, int64_t tile, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t panel = tile % p->panels, first = tile / p->panels * PACK_CHANNELS;
+    const int64_t channels = fv_min64(PACK_CHANNELS, p->depth - first);
+    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
+    float taps[9 * PACK_CHANNELS * FV_NR] __attribute__((aligned(64)));
+    for (int64_t t = 0; t < 9; t++) {
+        float *dst = taps + t * channels * width;
+        const float *w = j->weight + t * s->c; /* weight: [k][3][3][c] */
+        if (p->kind == FV_CONV_FORWARD)
+            CPU(pack_panel)(dst, w + panel * FV_NR * 9 * s->c + first, channels, columns, 1, 9 * s->c);
+        else /* turned by 180 degrees */ CPU(pack_panel)
+        (dst, j->weight + (8 - t) * s->c + first * 9 * s->c + panel * FV_NR, channels, columns, 9 * s->c, 1);
+    }
+    float *u = j->u + (size_t)(FV_WINO_POINTS * panel * FV_NR * p->depth) + first * width;
+    transform_weights(taps, channels * width, u, p->depth * width);
+}
+
+/* ---------------------------------------------------------------- source and result */
+
+FV_INLINE void result_points(const vf m[FV_WINO_PATCH], vf out[FV_WINO_TILE]) {
+    const vf s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    out[0] = m[0] + s + s2;
+    out[1] = vf_fma(vf_set1(2.0f), d2, d);
+    out[2] = vf_fma(vf_set1(4.0f), s2, s);
+    out[3] = vf_fma(vf_set1(8.0f), d2, d) + m[5];
+}
+
+/* One vector of columns of one tile: m [36] vectors, `step` floats apart -> y */
+FV_INLINE void transform_result(const float *m, int64_t step, vf bias, vf out[FV_WINO_TILE][FV_WINO_TILE]) {
+    vf half[FV_WINO_TILE][FV_WINO_PATCH], in[FV_WINO_PATCH], r[FV_WINO_TILE];
+    FV_UNROLL_ALL for (int x = 0; x < FV_WINO_PATCH; x++) {
+        FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) in[y] = vf_load(m + (y * FV_WINO_PATCH + x) * step);
+        result_points(in, r);
+        FV_UNROLL_ALL for (int y = 0; y < FV_WINO_TILE; y++) half[y][x] = r[y];
+    }
+    FV_UNROLL_ALL for (int y = 0; y < FV_WINO_TILE; y++) {
+        result_points(half[y], out[y]);
+        FV_UNROLL_ALL for (int x = 0; x < FV_WINO_TILE; x++) out[y][x] += bias;
+    }
+}
+
+/* M of tiles first .. first + count and one panel into the result. */
+static void write_results(const job *j, int64_t first, int64_t count, int64_t panel, const float *m) {
+    const plan *p = &j->p;
+    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
+    const int64_t step = p->unit * width;
+    for (int at = 0; at < columns; at += FV_VL) {
+        const int n = columns - at < FV_VL ? columns - at : FV_VL;
+        const vf bias = j->bias ? vf_load_n(j->bias + panel * FV_NR + at, n) : vf_zero();
+        for (int64_t t = 0; t < count; t++) {
+            const int64_t tile = first + t, image = tile / p->patches.image_tiles,
+                          in_image = tile % p->patches.image_tiles;
+            const int64_t row = in_image / p->patches.tiles_w * FV_WINO_TILE,
+                          col = in_image % p->patches.tiles_w * FV_WINO_TILE;
+            const int64_t rows = fv_min64(FV_WINO_TILE, p->result[0] - row),
+                          cols = fv_min64(FV_WINO_TILE, p->result[1] - col);
+            float *y =
+                j->result + ((image * p->result[0] + row) * p->result[1] + col) * p->columns + panel * FV_NR + at;
+            vf out[FV_WINO_TILE][FV_WINO_TILE];
+            transform_result(m + t * width + at, step, bias, out);
+            for (int64_t a = 0; a < rows; a++, y += p->result[1] * p->columns)
+                for (int64_t b = 0; b < cols; b++) vf_store_n(y + b * p->columns, out[a][b], n);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- units */
+
+static void multiply(const job *j, int64_t first, int64_t count, int64_t panel, const float *v, int64_t v_step,
+                     float *m) {
+    const plan *p = &j->p;
+    static const ptrdiff_t tap[1] = {0};
+    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
+    fv_row_gemm g = {.x_off = j->v_off,
+                     .y_off = j->m_off,
+                     .rows = count,
+                     .tap = tap,
+                     .taps = 1,
+                     .depth = p->depth,
+                     .columns = width};
+    ptrdiff_t narrow[MAX_UNIT];
+    if (width != FV_NR) {
+        for (int64_t i = 0; i < count; i++) narrow[i] = i * width;
+        g.y_off = narrow;
+    }
+    for (int64_t f = 0; f < FV_WINO_POINTS; f++) {
+        g.x = v + f * v_step;
+        g.y = m + f * p->unit * width;
+        g.b = j->u + (size_t)(FV_WINO_POINTS * panel * FV_NR * p->depth) + f * p->depth * width;
+        CPU(row_gemm)(&g);
+    }
+    write_results(j, first, count, panel, m);
+}
+
+static void unit_tile(void *arg, int64_t unit, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t first = unit * p->unit, count = fv_min64(p->unit, p->patches.tiles - first);
+    float *v = j->v + (size_t)thread * p->v_floats, *m = j->m + (size_t)thread * p->m_floats;
+    fv_make_patches(&p->patches, j->source, j->zero, first, count, p->unit, v);
+    for (int64_t panel = 0; panel < p->panels; panel++) multiply(j, first, count, panel, v, p->unit * p->depth, m);
+}
+
+static void patch_tile(void *arg, int64_t unit, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t first = unit * FV_MR, count = fv_min64(FV_MR, p->patches.tiles - first);
+    fv_make_patches(&p->patches, j->source, j->zero, first, count, p->units * p->unit, j->v + first * p->depth);
+}
+
+static void panel_tile(void *arg, int64_t tile, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t unit = tile % p->units, panel = tile / p->units;
+    const int64_t first = unit * p->unit, count = fv_min64(p->unit, p->patches.tiles - first);
+    multiply(j, first, count, panel, j->v + first * p->depth, p->units * p->unit * p->depth,
+             j->m + (size_t)thread * p->m_floats);
+}
+
+void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                   const float *weight, const float *bias, float *result) {
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)),
+             .source = source,
+             .weight = weight,
+             .bias = bias,
+             .result = result};
+    const plan *p = &j.p;
+    char *work = c->workspace;
+    j.v_off = (ptrdiff_t *)(work + p->offset_at);
+    j.m_off = j.v_off + p->unit;
+    j.zero = (float *)(work + p->zero_at);
+    j.u = (float *)(work + p->u_at);
+    j.v = (float *)(work + p->v_at);
+    j.m = (float *)(work + p->m_at);
+    memset(j.zero, 0, (size_t)p->depth * sizeof *j.zero);
+    for (int64_t i = 0; i < p->unit; i++) {
+        j.v_off[i] = i * p->depth;
+        j.m_off[i] = i * FV_NR;
+    }
+    fv_pool_run(c->pool, p->panels * fv_ceil_div(p->depth, PACK_CHANNELS), pack_tile, &j);
+    if (p->shared) {
+        fv_pool_run(c->pool, fv_ceil_div(p->patches.tiles, FV_MR), patch_tile, &j);
+        fv_pool_run(c->pool, p->panels * p->units, panel_tile, &j);
+    } else {
+        fv_pool_run(c->pool, p->units, unit_tile, &j);
+    }
+}

@@ -1,0 +1,190 @@
+/* conv_winograd_weight.c: the gradient of the weights of a 3x3 convolution of stride 1, by the transpose of Winograd's
+ * F(4x4, 3x3):
+ *
+ *   D[f] = A dy A^T   of tiles of 4x4 gradients: 36 matrices [tiles, k]
+ *   V[f] = B^T x B    of the 6x6 pixels around them: 36 matrices [tiles, c]
+ *   P[f] = D[f]^T V[f], summed over groups of tiles in order
+ *   dw   = G^T P G
+ *
+ * A group of tiles has V and D in the last-level cache. Products are shared out by point and block of k: nothing
+ * depends on the number of threads. */
+#include "core/cpu/kernels/conv_winograd.h"
+
+enum {
+    GROUP_FLOATS = 3 << 20, /* of V and D in a group: 12 MB */
+    ROWS = 32,              /* of k in a block */
+    SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
+};
+
+typedef struct plan {
+    const fv_conv_shape *shape;
+    fv_patches patches;
+    int64_t group, groups, blocks;
+    int64_t kp, cp; /* k and c rounded up to whole register tiles */
+    size_t zero_at, v_at, d_at, p_at, total;
+} plan;
+
+static plan make_plan(const fv_conv_shape *s) {
+    plan p = {.shape = s};
+    p.patches = fv_patches_of(s->n, (int64_t[]){s->h, s->w}, (int64_t[]){s->oh, s->ow}, s->pad, s->c);
+    p.kp = fv_ceil_div(s->k, FV_OUTER_ROWS) * FV_OUTER_ROWS;
+    p.cp = fv_ceil_div(s->c, FV_VL) * FV_VL;
+    p.group = fv_min64(p.patches.tiles, fv_max64(48, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
+    p.groups = fv_ceil_div(p.patches.tiles, p.group);
+    p.group = fv_ceil_div(p.patches.tiles, p.groups); /* even groups */
+    p.blocks = fv_ceil_div(p.kp, ROWS);
+    p.zero_at = fv_workspace_add(&p.total, (size_t)s->c * sizeof(float));
+    p.v_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.group * s->c + FV_VL) * sizeof(float));
+    p.d_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.group * p.kp) * sizeof(float));
+    p.p_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.kp * p.cp) * sizeof(float));
+    return p;
+}
+
+size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s) {
+    return make_plan(s).total;
+}
+
+typedef struct job {
+    plan p;
+    const float *dy, *x;
+    float *dw;
+    float *zero, *v, *d, *sums;
+    int64_t first, count; /* the group's tiles */
+} job;
+
+/* ---------------------------------------------------------------- gradients of tiles */
+
+FV_INLINE void tile_points(const vf y[FV_WINO_TILE], vf out[FV_WINO_PATCH]) {
+    const vf two = vf_set1(2.0f), four = vf_set1(4.0f);
+    const vf even = y[0] + y[2], odd = y[1] + y[3];
+    const vf even2 = vf_fma(four, y[2], y[0]), odd2 = vf_fma(four, y[3], y[1]) * two;
+    out[0] = y[0];
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = even2 + odd2;
+    out[4] = even2 - odd2;
+    out[5] = y[3];
+}
+
+/* D of one tile and vector of channels; zeros outside the result and past the channels. */
+static void transform_tile(const job *j, const float *dy, int64_t rows, int64_t cols, int64_t k, int n, float *d) {
+    const fv_conv_shape *s = j->p.shape;
+    const int64_t step = j->count * j->p.kp;
+    vf half[FV_WINO_PATCH][FV_WINO_TILE], in[FV_WINO_TILE], out[FV_WINO_PATCH];
+    FV_UNROLL_ALL for (int b = 0; b < FV_WINO_TILE; b++) {
+        FV_UNROLL_ALL for (int a = 0; a < FV_WINO_TILE; a++) {
+            in[a] = a < rows && b < cols ? vf_load_n(dy + (a * s->ow + b) * s->k + k, n) : vf_zero();
+        }
+        tile_points(in, out);
+        FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) half[i][b] = out[i];
+    }
+    const int fit = (int)fv_min64(FV_VL, j->p.kp - k);
+    FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) {
+        tile_points(half[i], out);
+        FV_UNROLL_ALL for (int m = 0; m < FV_WINO_PATCH; m++)
+            vf_store_n(d + (i * FV_WINO_PATCH + m) * step + k, out[m], fit);
+    }
+}
+
+static void make_gradients(const job *j, int64_t first, int64_t count) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    for (int64_t t = first; t < first + count; t++) {
+        const int64_t tile = j->first + t, image = tile / p->patches.image_tiles;
+        const int64_t row = tile % p->patches.image_tiles / p->patches.tiles_w * FV_WINO_TILE;
+        const int64_t col = tile % p->patches.image_tiles % p->patches.tiles_w * FV_WINO_TILE;
+        const float *dy = j->dy + ((image * s->oh + row) * s->ow + col) * s->k;
+        for (int64_t k = 0; k < p->kp; k += FV_VL) {
+            const int n = (int)fv_max64(0, fv_min64(FV_VL, s->k - k));
+            transform_tile(j, dy, fv_min64(FV_WINO_TILE, s->oh - row), fv_min64(FV_WINO_TILE, s->ow - col), k, n,
+                           j->d + t * p->kp);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- the steps of a group */
+
+enum { CHUNK = 12 }; /* tiles transformed at a time */
+
+static void transform_chunk(void *arg, int64_t chunk, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, j->count - first);
+    fv_make_patches(&p->patches, j->x, j->zero, j->first + first, count, j->count, j->v + first * p->shape->c);
+    make_gradients(j, first, count);
+}
+
+/* One point, a block of k, all of c. */
+static void product_tile(void *arg, int64_t tile, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t f = tile / p->blocks, first = tile % p->blocks * ROWS, end = fv_min64(p->kp, first + ROWS);
+    const float *d = j->d + f * j->count * p->kp, *v = j->v + f * j->count * p->shape->c;
+    fv_outer_gemm g = {.lda = p->kp, .ldb = p->shape->c, .ld = p->cp};
+    for (int64_t t = 0; t < j->count; t += SUM_TILES) {
+        g.count = fv_min64(SUM_TILES, j->count - t);
+        g.accumulate = j->first > 0 || t > 0;
+        for (int64_t c = 0; c < p->cp; c += FV_OUTER_COLUMNS) {
+            g.vectors = (int)fv_min64(FV_OUTER_VECTORS, (p->cp - c) / FV_VL);
+            g.b = v + t * p->shape->c + c;
+            for (int64_t k = first; k < end; k += FV_OUTER_ROWS) {
+                g.a = d + t * p->kp + k;
+                g.acc = j->sums + (f * p->kp + k) * p->cp + c;
+                CPU(outer_gemm)(&g);
+            }
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- back to the filter */
+
+FV_INLINE void filter_taps(const vf m[FV_WINO_PATCH], vf out[3]) {
+    const vf s = m[1] + m[2], d = m[2] - m[1], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    const vf sixth = vf_set1(1.0f / 6);
+    out[0] = vf_fma(vf_set1(1.0f / 24), s2, vf_fma(-sixth, s, m[0] * vf_set1(0.25f)));
+    out[1] = vf_fma(vf_set1(1.0f / 12), d2, sixth * d);
+    out[2] = vf_fma(sixth, s2 - s, m[5]);
+}
+
+static void filter_tile(void *arg, int64_t k, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t step = p->kp * p->cp;
+    for (int64_t c = 0; c < s->c; c += FV_VL) {
+        const float *m = j->sums + k * p->cp + c;
+        const int n = (int)fv_min64(FV_VL, s->c - c);
+        vf half[3][FV_WINO_PATCH], in[FV_WINO_PATCH], out[3];
+        FV_UNROLL_ALL for (int x = 0; x < FV_WINO_PATCH; x++) {
+            FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) in[y] = vf_load(m + (y * FV_WINO_PATCH + x) * step);
+            filter_taps(in, out);
+            FV_UNROLL_ALL for (int r = 0; r < 3; r++) half[r][x] = out[r];
+        }
+        FV_UNROLL_ALL for (int r = 0; r < 3; r++) {
+            filter_taps(half[r], out);
+            FV_UNROLL_ALL for (int q = 0; q < 3; q++) vf_store_n(j->dw + ((k * 3 + r) * 3 + q) * s->c + c, out[q], n);
+        }
+    }
+}
+
+void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
+    job j = {.p = make_plan(s), .dy = dy, .x = x, .dw = dw};
+    const plan *p = &j.p;
+    char *work = c->workspace;
+    j.zero = (float *)(work + p->zero_at);
+    j.v = (float *)(work + p->v_at);
+    j.d = (float *)(work + p->d_at);
+    j.sums = (float *)(work + p->p_at);
+    memset(j.zero, 0, (size_t)s->c * sizeof *j.zero);
+    memset(j.v + FV_WINO_POINTS * p->group * s->c, 0,
+           FV_VL * sizeof *j.v); /* read past the last row, into columns unused */
+    for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
+        j.count = fv_min64(p->group, p->patches.tiles - j.first);
+        fv_pool_run(c->pool, fv_ceil_div(j.count, CHUNK), transform_chunk, &j);
+        fv_pool_run(c->pool, FV_WINO_POINTS * p->blocks, product_tile, &j);
+    }
+    fv_pool_run(c->pool, s->k, filter_tile, &j);
+}
