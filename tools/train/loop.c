@@ -152,7 +152,7 @@ static fv_status run_batches(fv_loop *loop, const fv_step *step, fv_batch *batch
         bool last = micro + 1 == loop->micro_steps;
         FV_TRY(fv_program_run(s->train_program, step, last ? FV_ALL_SEGMENTS : forward));
         FV_TRY(fv_network_output(s->ctx, s->train_program, "loss", &loss, 1));
-        FV_TRY(fv_network_output(s->ctx, s->train_program, "top1", &top1, 1));
+        FV_TRY(fv_network_correct(s->ctx, s->train_program, &s->net, batch, &top1));
         out->loss += loss / (double)loop->micro_steps;
         out->top1 += top1;
     }
@@ -197,10 +197,12 @@ static void show_bar(fv_loop *loop, double loss, double seconds) {
 }
 
 static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
+    const fv_score_names *names = fv_score_names_of(loop->s->net.multi_label);
     char count[24], val[16] = "-", top1[16] = "-", top5[16] = "-", eta[24];
     double left = (double)(loop->epochs - r->epoch) * (r->time / (double)r->epoch);
     if (!loop->header_shown)
-        fv_console_say(loop->s->con, "  epoch   loss  val_loss   top1   top5      lr   img/s    mem     ETA");
+        fv_console_say(loop->s->con, "  epoch   loss  val_loss %6s %6s      lr   img/s    mem     ETA", names->score,
+                       names->second);
     loop->header_shown = true;
     snprintf(count, sizeof count, "%lld/%lld", (long long)r->epoch, (long long)loop->epochs);
     if (isfinite(r->val_loss)) {
@@ -213,13 +215,14 @@ static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
                    loop->p.best_epoch == r->epoch && loop->s->n_val ? "  *" : "");
 }
 
-static json_t *epoch_json(const fv_epoch_row *r) {
+static json_t *epoch_json(const fv_epoch_row *r, const fv_score_names *names) {
     return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch", "epoch",
                      (json_int_t)r->epoch, "time", fv_json_number(r->time, 7), "train_loss",
-                     fv_json_number(r->train_loss, 7), "val_loss", fv_json_number(r->val_loss, 7), "top1",
-                     fv_json_number(r->top1, 7), "top5", fv_json_number(r->top5, 7), "lr", fv_json_number(r->lr, 8),
-                     "train_top1", fv_json_number(r->train_top1, 7), "ema_top1", fv_json_number(r->ema_top1, 7),
-                     "images_per_s", fv_json_number(r->images_per_s, 6), "mem_gb", fv_json_number(r->mem_gb, 4));
+                     fv_json_number(r->train_loss, 7), "val_loss", fv_json_number(r->val_loss, 7), names->score,
+                     fv_json_number(r->top1, 7), names->second, fv_json_number(r->top5, 7), "lr",
+                     fv_json_number(r->lr, 8), "train_top1", fv_json_number(r->train_top1, 7), names->ema,
+                     fv_json_number(r->ema_top1, 7), "images_per_s", fv_json_number(r->images_per_s, 6), "mem_gb",
+                     fv_json_number(r->mem_gb, 4));
 }
 
 /* How long the training thread waited for pictures, in this process. */
@@ -330,14 +333,14 @@ static fv_status validate(fv_loop *loop, fv_epoch_row *row, bool *best, bool *in
     FV_TRY(fv_session_build_eval(s));
     FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, &e));
     *interrupted = e.interrupted;
-    row->top1 = e.top1, row->top5 = e.top5, row->val_loss = e.loss;
+    row->top1 = e.score, row->top5 = e.second, row->val_loss = e.loss;
     fv_evaluation_free(&e);
     double judged = row->top1;
     if (s->net.optim.ema && !*interrupted) {
         FV_TRY(fv_session_build_ema(s));
         FV_TRY(fv_evaluate(s, s->ema_program, s->train, s->val_index, s->n_val, &e));
         *interrupted = e.interrupted;
-        judged = row->ema_top1 = e.top1;
+        judged = row->ema_top1 = e.score;
         fv_evaluation_free(&e);
     }
     if (*interrupted) return FV_OK;
@@ -391,12 +394,11 @@ static fv_status finish_epoch(fv_loop *loop) {
     FV_TRY(save(loop,
                 FV_SAVE_RESULTS | (best ? FV_SAVE_BEST : 0) | (due ? FV_SAVE_STATE | FV_SAVE_LAST | FV_SAVE_EMA : 0)));
     FV_TRY(fv_console_check_log(s->con, s->ctx));
-    return fv_console_json(s->con, s->ctx, epoch_json(&row));
+    return fv_console_json(s->con, s->ctx, epoch_json(&row, fv_score_names_of(s->net.multi_label)));
 }
 
 static double guessing(const fv_loop *loop) {
-    int64_t classes = loop->s->net.cfg.num_classes;
-    return log((double)(classes > 2 ? classes : 2));
+    return fmax(loop->s->net.guess_loss, log(2));
 }
 
 /* The loss is many times that of guessing, and not for a moment: nothing will come of this run. */

@@ -15,21 +15,24 @@ static void show_header(fv_session *s) {
     if (s->weights[0]) fv_console_say(s->con, "weights %s", s->weights);
 }
 
-/* The first loss of a fresh classifier is near that of guessing: ln K. */
+/* The first loss of a fresh classifier is near that of guessing: ln K; several labels: ln 2, more with class weights.
+ */
 static void show_first_loss(fv_session *s, double loss) {
     char data[256];
-    double guess = log((double)s->net.cfg.num_classes);
+    double guess = s->net.guess_loss;
     bool close = fabs(loss - guess) <= 0.25 * guess + 0.1;
     fv_console_say(s->con, "data   %s", fv_session_data_text(s, data, sizeof data));
     fv_console_say(s->con, "recipe %s, lr %s %s, warm-up %s, weight decay %s, batch %s · mean %s std %s",
                    fv_cli_text(s->cli, OPT_OPTIMIZER), fv_cli_text(s->cli, OPT_LR), fv_cli_text(s->cli, OPT_SCHED),
                    fv_cli_text(s->cli, OPT_WARMUP_EPOCHS), fv_cli_text(s->cli, OPT_WEIGHT_DECAY),
                    fv_cli_text(s->cli, OPT_BATCH_SIZE), fv_cli_text(s->cli, OPT_MEAN), fv_cli_text(s->cli, OPT_STD));
-    const char *verdict = s->weights[0] ? ""
-                          : close       ? " ✓"
-                                        : " ! far from guessing: look at the normalisation and the last layer";
-    fv_console_say(s->con, "init   loss %.2f (ln %lld = %.2f)%s · first step %.2f s after launch", loss,
-                   (long long)s->net.cfg.num_classes, guess, verdict, fv_tool_now() - s->tool->launched);
+    const char *verdict = s->weights[0] || s->net.class_weight ? ""
+                          : close                              ? " ✓"
+                                  : " ! far from guessing: look at the normalisation and the last layer";
+    char guessing[40] = "guessing";
+    if (!s->net.multi_label) snprintf(guessing, sizeof guessing, "ln %lld", (long long)s->net.cfg.num_classes);
+    fv_console_say(s->con, "init   loss %.2f (%s = %.2f)%s · first step %.2f s after launch", loss, guessing, guess,
+                   verdict, fv_tool_now() - s->tool->launched);
 }
 
 static void show_plan(fv_session *s) {
