@@ -65,8 +65,9 @@ $(O)/$(1)/%.o: %.c
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
-# Every test with the synthetic set waits for its painter: one thread, so its counters need not be atomic.
+# Every test with the synthetic set waits for its painter, which is one thread.
 ifeq ($(KIND),cov)
+$(O)/core/rng.o: CFLAGS += -O1
 $(O)/data/synthetic.o: CFLAGS += -O1 -fprofile-update=single
 endif
 

@@ -36,9 +36,24 @@ run_test() { # run_test COMMAND
 }
 apply() { patch -p1 -s -f -N --no-backup-if-mismatch -d "$tree" "$@" >"$tree.log" 2>&1; }
 
-mkdir -p "$tree"
-# Times of files are kept, so that a second run in the same place builds only what has changed.
-(cd "$root" && tar --exclude=./build --exclude=./.git --exclude=./runs --exclude=./datasets -cf - .) | tar -xf - -C "$tree"
+# In a copy that is already there only files that differ are replaced, and they count as new: make goes by their times.
+refresh() {
+    local file
+    rm -rf "$tree.new"
+    mkdir -p "$tree" "$tree.new"
+    tar -C "$root" --exclude=./build --exclude=./b --exclude=./.git --exclude=./runs --exclude=./datasets -cf - . | tar -xmf - -C "$tree.new"
+    (cd "$tree" && find . -path ./b -prune -o -type f -print) | while IFS= read -r file; do
+        [ -e "$tree.new/$file" ] || rm -f "$tree/$file"
+    done
+    (cd "$tree.new" && find . -type f) | while IFS= read -r file; do
+        cmp -s "$tree.new/$file" "$tree/$file" && continue
+        mkdir -p "$tree/${file%/*}"
+        cp -p "$tree.new/$file" "$tree/$file"
+    done
+    rm -rf "$tree.new"
+}
+
+refresh
 say "mutants: building the tree as it is"
 build || { tail -n 5 "$tree.log"; say "mutants: the tree does not build"; exit 1; }
 
