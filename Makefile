@@ -21,7 +21,7 @@ OPT_release := -O2 -g -DNDEBUG
 OPT_debug   := -O1 -g -DFV_DEBUG
 OPT_asan    := -O1 -g -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG -DFV_COVERAGE
+OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG -DFV_COVERAGE -DFV_ARENA_BLOCK=0
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_ALL = $(BASE) $(OPT_$(KIND)) $(CFLAGS)
 LDFLAGS_ALL := $(filter -fsanitize=% --coverage,$(OPT_$(KIND))) $(LDFLAGS)
@@ -127,9 +127,13 @@ test: deps-test ## build and run all tests
 run-tests: all examples $(B)/unit-tests $(B)/fault.so
 	BUILD_DIR=$(B) tests/run.sh
 
-asan tsan debug cov: ## build with sanitizers (asan, tsan), NaN poisoning (debug) or coverage (cov) and run the unit tests
-	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan cov,$@),$(BUILD)/$@/fuzz-replay)
+asan tsan debug: ## build with sanitizers (asan, tsan) or NaN poisoning (debug) and run the unit tests
+	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan,$@),$(BUILD)/$@/fuzz-replay)
 	BUILD_DIR=$(BUILD)/$@ tests/run-sanitized.sh $@
+
+cov: deps-lint ## branch coverage of the tests, per folder, and its limits (docs/reliability.md)
+	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=cov $(addprefix $(BUILD)/cov/,unit-tests fovea fuzz-replay fault.so)
+	@BUILD_DIR=$(BUILD)/cov tests/coverage.sh
 
 fuzz: deps-lint ## build the fuzz targets (clang, libFuzzer)
 	@$(MAKE) --no-print-directory NO_DEPS=1 CC=clang KIND=fuzz $(FUZZ_TARGETS:%=$(BUILD)/fuzz/fuzz-%)

@@ -4,9 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifndef FV_ARENA_BLOCK
+#define FV_ARENA_BLOCK 65536 /* 0: a block for each allocation, so that tests can make every single one fail */
+#endif
+
 #define ALIGN 64
-#define FIRST_BLOCK ((size_t)64 << 10)
-#define LAST_BLOCK ((size_t)2 << 20) /* doubling stops here: at most this much lies idle */
+#define FIRST_BLOCK ((size_t)FV_ARENA_BLOCK)
+#define LAST_BLOCK (32 * FIRST_BLOCK) /* doubling stops here: at most this much lies idle */
 
 struct fv_arena_block {
     fv_arena_block *next;

@@ -55,6 +55,7 @@ static void *take(j_common_ptr info, size_t count, size_t size) {
         if (!b) {
             m->out_of_memory = true;
             leave(info, JERR_OUT_OF_MEMORY);
+            return NULL; /* for readers and tools that do not see that leave() does not return */
         }
     }
     void *ptr = (unsigned char *)b + b->used;

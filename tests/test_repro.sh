@@ -14,8 +14,9 @@ read -ra files <<<"${FOVEA_REPRO:-fovea libfovea.so}"
 tree=$temp/another/place/with-a-rather-long-name-to-show-in-debugging-information
 mkdir -p "$tree"
 tar --exclude=./build --exclude=./b --exclude=./.git --exclude=./runs --exclude=./datasets -cf - . | tar -xf - -C "$tree"
-commit=$(cat "$build/obj/commit" 2>/dev/null || echo unknown)
-if ! make -s -j2 -C "$tree" NO_DEPS=1 BUILD=out COMMIT="$commit" "${files[@]/#/out/}" >"$temp/log" 2>&1; then
+commit=$(cat "$build/obj/commit" 2>/dev/null || echo unknown) # the copy has no history to ask
+date=$(git log -1 --format=%cs 2>/dev/null)
+if ! make -s -j2 -C "$tree" NO_DEPS=1 BUILD=out COMMIT="$commit" COMMIT_DATE="$date" "${files[@]/#/out/}" >"$temp/log" 2>&1; then
     tail -n 5 "$temp/log"
     echo "FAILED: R22: the copy cannot be built"
     echo "0 passed, 1 failed"

@@ -103,7 +103,8 @@ fv_status fv_model_load(fv_ctx *ctx, fv_store *store, const char *path, const fv
 
 /* ---- training state: everything of a store that a bit-exact resume needs, types as in the store
  *   "model.conv1.weight" weights and buffers   "opt.momentum.conv1.weight" moments   "ema.conv1.weight" averages */
-/* The file that was there before stays as `prev` (NULL: it is replaced). Refuses non-finite values, as fv_model_save. */
+/* The file that was there before stays as `prev` (NULL: it is replaced). Refuses non-finite values, as fv_model_save.
+ */
 fv_status fv_state_save(fv_ctx *ctx, fv_store *store, const char *path, const char *prev, const char *const (*meta)[2],
                         int32_t n_meta);
 /* Put the tensors of an open state file into the store. All must be there, no others, of the same types and shapes
