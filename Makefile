@@ -56,12 +56,14 @@ $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -c $< -o $@
+# Fuzz targets link the kernels and run none of them: these need no sanitizer, which takes minutes to compile.
+CFLAGS_KERNEL = $(if $(filter fuzz,$(KIND)),$(filter-out -fsanitize=%,$(CFLAGS_ALL)),$(CFLAGS_ALL))
 # Coverage is counted in the generic build of them: the others have the same source.
 define isa_rule
 $(O)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1))"
-	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_ALL),$(filter-out --coverage,$(CFLAGS_ALL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
+	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 

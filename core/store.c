@@ -234,7 +234,9 @@ static fv_status initialise(fv_store *s, int32_t index, uint64_t seed) {
             ((double *)(void *)temp)[m] = (double)(float)value;
             break; /* the same weights in both precisions */
         case FV_I64: ((int64_t *)(void *)temp)[m] = (int64_t)value; break;
-        default: break;
+        case FV_I32: ((int32_t *)(void *)temp)[m] = (int32_t)value; break;
+        case FV_U8: ((uint8_t *)temp)[m] = (uint8_t)value; break;
+        default: memset(temp, 0, bytes); break; /* no backend computes in it (supports) */
         }
     }
     fv_status status = s->dev->backend->copy(s->dev, slot->data, temp, bytes, FV_COPY_TO_DEVICE);

@@ -8,6 +8,9 @@ flags=(-std=c11 -D_GNU_SOURCE -I. -fno-math-errno)
 if [ $# -gt 0 ]; then sources=("$@"); else
     mapfile -t sources < <(git ls-files -co --exclude-standard 'core/*.c' 'layers/*.c' 'optim/*.c' 'data/*.c' 'tools/*.c')
 fi
+for tool in gcc clang-tidy; do
+    command -v $tool >/dev/null || { echo "analyze: no $tool here (tools/deps.sh --lint)"; exit 1; }
+done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

@@ -18,6 +18,10 @@ static void on_save(int number) {
     save_wanted = 1;
 }
 
+void fv_signal_prepare(void) {
+    signal(SIGUSR1, SIG_IGN);
+}
+
 void fv_signal_watch(void) {
     struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     struct sigaction save = {.sa_handler = on_save, .sa_flags = SA_RESTART};

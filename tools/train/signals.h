@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+void fv_signal_prepare(void);   /* SIGUSR1 no longer kills: until fv_signal_watch there is nothing to save */
 void fv_signal_watch(void);     /* from now on */
 int fv_signal_pending(void);    /* number of the signal that asked for the end; 0: none */
 bool fv_signal_take_save(void); /* whether SIGUSR1 came since the last call */

@@ -261,6 +261,7 @@ fv_status fv_cmd_train(fv_tool *tool) {
     fv_loop loop = {0};
     fv_run_folder run;
     fv_resume resume = {0};
+    fv_signal_prepare();
     fv_session_init(&s, tool);
     fv_run_init(&run);
     fv_status status = train(&s, &loop, &run, &resume);
