@@ -143,10 +143,12 @@ static fv_status reorder(fv_graph *g, const bool *dead) {
 
 int fv_graph_fuse(fv_graph *g) {
     fusion f = {.g = g};
-    if (g->error != FV_OK || g->n_nodes == 0 || count_uses(&f) != FV_OK) return 0;
+    if (g->error != FV_OK || g->n_nodes == 0) return 0;
+    fv_status status = count_uses(&f);
     int gone = 0;
-    for (int32_t k = 0; k < g->n_nodes; k++)
+    for (int32_t k = 0; k < g->n_nodes && status == FV_OK; k++)
         if (!f.dead[k]) gone += fuse_batch_norm(&f, k);
-    if (gone && reorder(g, f.dead) != FV_OK) fv_graph_fail(fv_root(g), g->ctx->error.code, "%s", g->ctx->error.message);
+    if (gone) status = reorder(g, f.dead);
+    if (status != FV_OK) fv_graph_fail(fv_root(g), status, "%s", g->ctx->error.message);
     return gone;
 }

@@ -318,8 +318,10 @@ static void operands_text(const fv_type *in, int n, char *buf, size_t size) {
 /* Fail unless the number of operands and the required ones are there. */
 static bool arity_is_sound(fv_scope s, const fv_op_info *info, const fv_value *operands, int n) {
     if (n < info->min_in || (info->max_in >= 0 && n > info->max_in)) {
-        fv_graph_fail(s, FV_E_MODEL, "%s: takes at least %d operands%s, got %d", info->name, info->min_in,
-                      info->max_in < 0 ? "" : " and not that many", n);
+        char most[16] = " or more";
+        if (info->max_in >= 0) snprintf(most, sizeof most, " to %d", info->max_in);
+        fv_graph_fail(s, FV_E_MODEL, "%s: takes %d%s operands, got %d", info->name, info->min_in,
+                      info->max_in == info->min_in ? "" : most, n);
         return false;
     }
     for (int k = 0; k < n; k++) {

@@ -65,7 +65,7 @@ static void count_classes(const fv_dataset *d, int64_t *min, int64_t *max, int64
 
 static json_t *channels_json(const double *values, int32_t n) {
     json_t *list = json_array();
-    for (int32_t i = 0; list && i < n; i++) json_array_append_new(list, fv_json_number(values[i], 6));
+    for (int32_t i = 0; list && i < n; i++) fv_json_add(&list, fv_json_number(values[i], 6));
     return list;
 }
 

@@ -119,7 +119,7 @@ static void show_origin(files_view *v) {
 static fv_status counts_event(files_view *v) {
     json_t *list = json_array();
     for (int32_t k = 0; list && k < v->d->classes; k++)
-        json_array_append_new(list, counts_json(v->d->class_names[k], v->count[k]));
+        fv_json_add(&list, counts_json(v->d->class_names[k], v->count[k]));
     char fingerprint[24], path[520];
     snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, v->d->fingerprint);
     const int64_t *n = v->in_part;

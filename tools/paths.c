@@ -63,10 +63,13 @@ static fv_status add_folder(collector *c, const char *folder) {
     for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--) copy[n - 1] = '\0';
     int64_t before = c->list->count, failed = c->list->failed;
     FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, by_name);
+    if (!walk && errno == ENOMEM) return fv_fail_memory(c->ctx, 4096, "the list of a folder");
     if (!walk) return skip(c, folder, strerror(errno)), FV_OK;
     fv_status status = FV_OK;
     FTSENT *e;
-    while (status == FV_OK && (e = fts_read(walk)) != NULL) status = add_entry(c, walk, e);
+    while (status == FV_OK && (errno = 0, e = fts_read(walk)) != NULL) status = add_entry(c, walk, e);
+    if (status == FV_OK && errno == ENOMEM) status = fv_fail_memory(c->ctx, 4096, "the list of a folder");
+    else if (status == FV_OK && errno) skip(c, folder, strerror(errno));
     fts_close(walk);
     if (status == FV_OK && c->list->count == before && c->list->failed == failed)
         skip(c, folder, "no .jpg, .jpeg, .png or .webp file in this folder");

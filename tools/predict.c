@@ -228,7 +228,7 @@ static fv_status show_json(predict *p, const char *path, const float *row, int64
     json_t *list = json_array();
     for (int64_t i = 0, k = -1; list && i < n; i++) {
         k = next_best(p, row, k);
-        if (json_array_append_new(list, class_json(p, row, k)) != 0) break;
+        fv_json_add(&list, class_json(p, row, k));
     }
     json_t *line = json_pack("{s:s, s:o, s:o}", "event", "prediction", "path", fv_json_text(path), "classes", list);
     return fv_console_json(p->con, p->ctx, line);

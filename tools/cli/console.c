@@ -192,10 +192,9 @@ json_t *fv_json_text(const char *s) {
 static json_t *error_event(const fv_error *e) {
     json_t *event = json_pack("{s:s, s:i, s:s, s:o}", "event", "error", "code", (int)e->code, "kind",
                               fv_status_text(e->code), "message", fv_json_text(e->message));
-    if (!event) return NULL;
-    if (e->path[0]) json_object_set_new(event, "path", fv_json_text(e->path));
-    if (e->offset >= 0) json_object_set_new(event, "offset", json_integer(e->offset));
-    if (e->hint[0]) json_object_set_new(event, "hint", fv_json_text(e->hint));
+    if (e->path[0]) fv_json_set(&event, "path", fv_json_text(e->path));
+    if (e->offset >= 0) fv_json_set(&event, "offset", json_integer(e->offset));
+    if (e->hint[0]) fv_json_set(&event, "hint", fv_json_text(e->hint));
     return event;
 }
 
@@ -239,4 +238,23 @@ json_t *fv_json_number(double value, int digits) {
     char text[40];
     snprintf(text, sizeof text, "%.*g", digits, value);
     return json_real(strtod(text, NULL));
+}
+
+static void keep_if(bool done, json_t **whole) {
+    if (done) return;
+    json_decref(*whole);
+    *whole = NULL;
+}
+
+void fv_json_add(json_t **whole, json_t *part) {
+    keep_if(json_array_append_new(*whole, part) == 0, whole);
+}
+
+void fv_json_set(json_t **whole, const char *key, json_t *part) {
+    keep_if(json_object_set_new(*whole, key, part) == 0, whole);
+}
+
+void fv_json_merge(json_t **whole, json_t *part) {
+    keep_if(json_object_update(*whole, part) == 0, whole);
+    json_decref(part);
 }

@@ -46,5 +46,11 @@ fv_status fv_console_json(fv_console *con, fv_ctx *ctx, json_t *object);
 json_t *fv_json_text(const char *s);
 /* A finite number, else null. `digits` significant ones. */
 json_t *fv_json_number(double value, int digits);
+/* Append to a list, give an object a member: the part is taken. What memory did not suffice for is NULL, and so is then
+ * *whole, for good: fv_console_json and fv_write_json say so, and nothing is left out in silence. */
+void fv_json_add(json_t **whole, json_t *part);
+void fv_json_set(json_t **whole, const char *key, json_t *part);
+/* All members of another object, which is taken. */
+void fv_json_merge(json_t **whole, json_t *part);
 
 #endif

@@ -240,7 +240,7 @@ fv_status fv_cli_write_yaml(fv_cli *cli, char **text, size_t *bytes) {
     if (fclose(to) != 0 || failed || !ok) {
         free(*text);
         *text = NULL;
-        return fv_fail(cli->ctx, FV_E_IO, "args.yaml could not be written");
+        return fv_fail_memory(cli->ctx, 4096, "args.yaml"); /* nothing else can fail: the text is UTF-8 */
     }
     return FV_OK;
 }

@@ -17,7 +17,8 @@ fv_status fv_png_encode(fv_ctx *ctx, const uint8_t *pixels, int32_t h, int32_t w
     if (!buf) return fv_fail_memory(ctx, size, "a PNG");
     if (!png_image_write_to_memory(&image, buf, &size, 0, pixels, 0, NULL)) {
         free(buf);
-        return fv_fail(ctx, FV_E_INTERNAL, "PNG encoder: %s", image.message);
+        bool full = strcasestr(image.message, "memory") != NULL;
+        return fv_fail(ctx, full ? FV_E_MEMORY : FV_E_INTERNAL, "PNG encoder: %s", image.message);
     }
     *png = buf;
     *bytes = size;

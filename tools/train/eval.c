@@ -56,9 +56,7 @@ static int64_t count_correct(const fv_evaluation *e) {
 static json_t *result_json(const fv_session *s, const fv_evaluation *e, const char *split) {
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "event", "done", "model", s->net.model->name, "weights",
                           s->weights, "data", e->data->name, "split", split, "correct", (json_int_t)count_correct(e));
-    json_t *metrics = fv_metrics_json(e, false);
-    if (o && metrics) json_object_update(o, metrics);
-    json_decref(metrics);
+    fv_json_merge(&o, fv_metrics_json(e, false));
     return o;
 }
 

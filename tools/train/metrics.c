@@ -56,13 +56,13 @@ static json_t *per_class_json(const fv_evaluation *e) {
     json_t *list = m ? json_array() : NULL;
     if (list) {
         fv_metrics_by_class(e, m);
-        for (int32_t k = 0; k < e->classes; k++) {
+        for (int32_t k = 0; list && k < e->classes; k++) {
             char buf[32];
-            json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "class",
-                                                  fv_metrics_class_name(e->data, k, buf, sizeof buf), "count",
-                                                  (json_int_t)m[k].count, "predicted", (json_int_t)m[k].predicted,
-                                                  "precision", fv_json_number(m[k].precision, 6), "recall",
-                                                  fv_json_number(m[k].recall, 6), "f1", fv_json_number(m[k].f1, 6)));
+            fv_json_add(&list, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "class",
+                                         fv_metrics_class_name(e->data, k, buf, sizeof buf), "count",
+                                         (json_int_t)m[k].count, "predicted", (json_int_t)m[k].predicted, "precision",
+                                         fv_json_number(m[k].precision, 6), "recall", fv_json_number(m[k].recall, 6),
+                                         "f1", fv_json_number(m[k].f1, 6)));
         }
     }
     fv_free(e->ctx, m, (size_t)e->classes, sizeof *m);
@@ -75,13 +75,12 @@ static json_t *per_label_json(const fv_evaluation *e) {
     json_t *list = m && fv_multilabel_by_class(e, m) == FV_OK ? json_array() : NULL;
     for (int32_t k = 0; list && k < e->classes; k++) {
         char buf[32];
-        json_array_append_new(list,
-                              json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "class",
-                                        fv_metrics_class_name(e->data, k, buf, sizeof buf), "tp", (json_int_t)m[k].tp,
-                                        "fp", (json_int_t)m[k].fp, "fn", (json_int_t)m[k].fn, "tn", (json_int_t)m[k].tn,
-                                        "precision", fv_json_number(m[k].precision, 6), "recall",
-                                        fv_json_number(m[k].recall, 6), "f1", fv_json_number(m[k].f1, 6),
-                                        "average_precision", fv_json_number(m[k].average_precision, 6)));
+        fv_json_add(&list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "class",
+                                     fv_metrics_class_name(e->data, k, buf, sizeof buf), "tp", (json_int_t)m[k].tp,
+                                     "fp", (json_int_t)m[k].fp, "fn", (json_int_t)m[k].fn, "tn", (json_int_t)m[k].tn,
+                                     "precision", fv_json_number(m[k].precision, 6), "recall",
+                                     fv_json_number(m[k].recall, 6), "f1", fv_json_number(m[k].f1, 6),
+                                     "average_precision", fv_json_number(m[k].average_precision, 6)));
     }
     if (m) fv_free(e->ctx, m, (size_t)e->classes, sizeof *m);
     return list;
@@ -93,7 +92,7 @@ static json_t *multilabel_json(const fv_evaluation *e, bool classes) {
                   fv_json_number(e->micro_f1, 9), "macro_f1", fv_json_number(e->macro_f1, 9), "exact_match",
                   fv_json_number(e->exact, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
                   "images_per_s", fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
-    if (o && classes) json_object_set_new(o, "per_class", per_label_json(e));
+    if (classes) fv_json_set(&o, "per_class", per_label_json(e));
     return o;
 }
 
@@ -103,7 +102,7 @@ json_t *fv_metrics_json(const fv_evaluation *e, bool classes) {
                           fv_json_number(e->top5, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
                           "ece", fv_json_number(fv_metrics_ece(e), 6), "images_per_s",
                           fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
-    if (o && classes) json_object_set_new(o, "per_class", per_class_json(e));
+    if (classes) fv_json_set(&o, "per_class", per_class_json(e));
     return o;
 }
 

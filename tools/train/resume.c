@@ -95,8 +95,7 @@ static fv_status merge(fv_resume *r, fv_session *s, const fv_cli *saved, fv_cli_
         }
         r->forced = true;
     }
-    json_object_set_new(r->changed, name,
-                        json_pack("[s, s]", before->text ? before->text : "", now->text ? now->text : ""));
+    fv_json_set(&r->changed, name, json_pack("[s, s]", before->text ? before->text : "", now->text ? now->text : ""));
     return FV_OK;
 }
 
@@ -147,7 +146,7 @@ static fv_status differs(fv_resume *r, fv_session *s, const char *what, const ch
     if (fv_cli_bool(s->cli, OPT_FORCE)) {
         r->forced = true;
         fv_console_warn(s->con, "%s differs from that of the run (%s, now %s)", what, before, now);
-        json_object_set_new(r->changed, what, json_pack("[s, s]", before, now));
+        fv_json_set(&r->changed, what, json_pack("[s, s]", before, now));
         return FV_OK;
     }
     fv_fail_at(s->ctx, FV_E_DATA, s->train->path, -1, "%s differs from that of the run (%s, now %s)", what, before,

@@ -276,8 +276,11 @@ static json_t *env_json(const fv_session *s) {
 static json_t *resumed_list(const char *path, json_t *entry) {
     json_t *old = json_load_file(path, 0, NULL), *list = json_array();
     json_t *before = json_object_get(old, "resumed");
-    if (json_is_array(before)) json_array_extend(list, before);
-    json_array_append_new(list, entry);
+    if (json_is_array(before) && json_array_extend(list, before) != 0) {
+        json_decref(list);
+        list = NULL;
+    }
+    fv_json_add(&list, entry);
     json_decref(old);
     return list;
 }
@@ -287,7 +290,7 @@ fv_status fv_run_describe(fv_run_folder *run, fv_session *s, json_t *resumed) {
     size_t bytes = 0;
     json_t *env = env_json(s);
     fv_status status = fv_run_path(run, s->ctx, "env.json", path);
-    if (resumed && env && status == FV_OK) json_object_set_new(env, "resumed", resumed_list(path, resumed));
+    if (resumed && status == FV_OK) fv_json_set(&env, "resumed", resumed_list(path, resumed));
     else json_decref(resumed);
     if (status == FV_OK) status = fv_run_path(run, s->ctx, "args.yaml", path);
     if (status == FV_OK) status = fv_cli_write_yaml(s->cli, &text, &bytes);

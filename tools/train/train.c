@@ -58,7 +58,7 @@ static fv_status send_run_event(fv_loop *loop, double first_loss) {
     for (int i = 0; args && i < OPT_COUNT; i++)
         if (fv_cli_applies(s->cli, (fv_cli_id)i) && fv_cli_has(s->cli, (fv_cli_id)i) && i != OPT_HELP &&
             i != OPT_CONFIG && i != OPT_RESUME && i != OPT_FORCE)
-            json_object_set_new(args, fv_cli_options[i].name, json_string(fv_cli_text(s->cli, (fv_cli_id)i)));
+            fv_json_set(&args, fv_cli_options[i].name, json_string(fv_cli_text(s->cli, (fv_cli_id)i)));
     json_t *event =
         json_pack("{s:s, s:s, s:s?, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o?}", "event", "run", "version",
                   FV_VERSION, "folder", run ? run->path : NULL, "model", s->net.model->name, "params",
@@ -83,13 +83,13 @@ static json_t *metrics_json(const fv_loop *loop, const fv_evaluation *e, const c
         fv_json_number(p->total_train_seconds > 0 ? (double)p->total_pictures / p->total_train_seconds : 0, 6),
         "peak_mem_gb", fv_json_number(fv_tool_peak_mb() / 1024, 4), "seconds",
         fv_json_number(fv_tool_now() - loop->began, 7), "hash", hash);
-    if (o && e) {
-        json_object_set_new(o, "split", json_string(split));
-        json_object_set_new(o, split, fv_metrics_json(e, classes));
+    if (e) {
+        fv_json_set(&o, "split", json_string(split));
+        fv_json_set(&o, split, fv_metrics_json(e, classes));
     }
-    if (o && s->n_val)
-        json_object_set_new(o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
-    if (o && loop->out_of_patience) json_object_set_new(o, "stopped_early", json_true());
+    if (s->n_val)
+        fv_json_set(&o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
+    if (loop->out_of_patience) fv_json_set(&o, "stopped_early", json_true());
     return o;
 }
 
@@ -110,10 +110,8 @@ static fv_status test_best(fv_loop *loop, const char **split, fv_evaluation *e) 
 
 static fv_status send_done(fv_loop *loop, const fv_evaluation *e, const char *split) {
     fv_session *s = loop->s;
-    json_t *done = json_pack("{s:s, s:s}", "event", "done", "folder", loop->run->path),
-           *metrics = metrics_json(loop, e, split, false);
-    if (done && metrics) json_object_update(done, metrics);
-    json_decref(metrics);
+    json_t *done = json_pack("{s:s, s:s}", "event", "done", "folder", loop->run->path);
+    fv_json_merge(&done, metrics_json(loop, e, split, false));
     return fv_console_json(s->con, s->ctx, done);
 }
 
@@ -141,7 +139,7 @@ static fv_status report_stop(fv_loop *loop) {
                    (long long)loop->p.step, loop->run->path);
     json_t *done = json_pack("{s:s, s:s, s:I, s:s, s:b}", "event", "done", "folder", loop->run->path, "steps",
                              (json_int_t)loop->p.step, "hash", hash, "resumable", 1);
-    if (done && fv_signal_pending()) json_object_set_new(done, "stopped_by_signal", json_integer(fv_signal_pending()));
+    if (fv_signal_pending()) fv_json_set(&done, "stopped_by_signal", json_integer(fv_signal_pending()));
     return fv_console_json(s->con, s->ctx, done);
 }
 
