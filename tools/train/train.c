@@ -236,7 +236,9 @@ static fv_status begin_again(fv_loop *loop, fv_session *s, fv_run_folder *run, f
     show_plan(s);
     FV_TRY(fv_run_continue(run, s, loop->p.epoch));
     loop->run = run;
-    FV_TRY(fv_run_describe(run, s, fv_resume_json(resume, &loop->p)));
+    json_t *resumed = fv_resume_json(resume, &loop->p);
+    if (!resumed) return fv_fail_memory(s->ctx, 4096, "env.json");
+    FV_TRY(fv_run_describe(run, s, resumed));
     fv_st_close(&resume->state);
     fv_console_say(s->con, "resume %s at step %lld, epoch %lld of %lld", run->path, (long long)loop->p.step,
                    (long long)(loop->p.epoch < loop->epochs ? loop->p.epoch + 1 : loop->epochs),
