@@ -1,0 +1,118 @@
+/* cuda.h: the CUDA backend from inside. It is built as its own shared object, libfovea-cuda.so, which the library opens
+ * at run time (fv_backend_load); nothing outside cuda/ knows of CUDA.
+ *
+ *   device.c  open, memory, copies          exec.c   a plan as an array of calls, step data, CUDA graphs, faults
+ *   libraries.c, conv_cudnn.c, matmul_lt.c  what cuDNN and cuBLASLt do for a node, where they are found
+ *   kernels/  our own kernels: one per operation (*.cu), and table.cu
+ *   emulate/  a CUDA runtime on the host: the same sources, compiled by g++ into libfovea-cuda-emulated.so, run there
+ *             one thread after the other. That is how they are tested on a machine without a GPU.
+ *
+ * How a kernel is called. Per operation of ops.def there is a launcher
+ *
+ *   cudaError_t fv_cuda_<op>(const fv_cuda_call *c);
+ *
+ * It enqueues on c->stream and returns cudaGetLastError() (or what went wrong). It reads no device memory, allocates
+ * nothing, waits for nothing, and depends on nothing that changes from step to step: its launches are recorded once
+ * into a CUDA graph and replayed. What changes lies in device memory (c->step). Kernels are launched with FV_LAUNCH,
+ * never with <<<>>>, so that the emulation can run them.
+ *
+ * In place, absent operands and unread results: as in core/kernel.h. Results are the same bits in every run: fixed
+ * tiles, no atomics on floats. */
+#ifndef FV_CUDA_CUDA_H
+#define FV_CUDA_CUDA_H
+
+#include <cuda_runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "core/ops.h"
+#include "core/program.h"
+
+/* ---------------------------------------------------------------- the device */
+
+typedef struct fv_cuda_libraries fv_cuda_libraries; /* cuDNN and cuBLASLt, as far as they were found */
+
+typedef struct fv_cuda_device {
+    fv_device base;
+    int index;           /* which GPU */
+    int major, minor;    /* compute capability */
+    int multiprocessors; /* 132 on an H200 */
+    size_t shared_bytes; /* shared memory a block may opt in to */
+    size_t l2_bytes;
+    size_t memory_bytes;
+    bool graphs;         /* record enqueued segments into CUDA graphs */
+    bool fast;           /* tensor cores in TF32, and engines whose sums run in any order, are allowed */
+    cudaStream_t stream; /* all work runs on it */
+    fv_cuda_libraries *libraries;
+} fv_cuda_device;
+
+/* ---------------------------------------------------------------- faults: errors that a kernel finds in the data */
+
+typedef enum fv_cuda_fault_kind {
+    FV_CUDA_NO_FAULT,
+    FV_CUDA_FAULT_LABEL, /* datum: the label, its row. "label 12 of row 3 is outside [0, 10)" */
+} fv_cuda_fault_kind;
+
+/* Device memory; the first fault of an exec stays until the host has read it. A kernel sets kind by atomicCAS from
+ * FV_CUDA_NO_FAULT, and who wins writes the rest. */
+typedef struct fv_cuda_fault {
+    int32_t kind;
+    int32_t node;     /* fv_cuda_call.node_index */
+    int64_t datum[2]; /* by kind */
+} fv_cuda_fault;
+
+/* ---------------------------------------------------------------- one call */
+
+typedef struct fv_cuda_call {
+    const fv_attr *attr; /* host memory; hand parts of it to kernels by value */
+    const fv_graph *graph;
+    const fv_node *node;
+    int32_t node_index;
+    const char *scope;
+    uint32_t stream_key; /* random stream (node->stream) */
+    int n_in, n_out;
+    const fv_tensor *in, *out;               /* host memory; .data are device pointers, NULL when absent or unread */
+    const fv_tensor *device_in, *device_out; /* the same arrays in device memory, for lists of any length */
+    const fv_step *step;                     /* DEVICE memory */
+    void *table;                             /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
+    size_t table_bytes;
+    void *workspace; /* device memory, 256-byte aligned, contents undefined, shared by all nodes */
+    size_t workspace_bytes;
+    fv_cuda_fault *fault; /* DEVICE memory */
+    cudaStream_t stream;
+    fv_cuda_device *device;
+} fv_cuda_call;
+
+typedef cudaError_t (*fv_cuda_kernel)(const fv_cuda_call *c);
+
+/* ---------------------------------------------------------------- what kernels/ provides */
+
+#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) \
+    cudaError_t fv_cuda_##name(const fv_cuda_call *c);
+#include "core/ops.def"
+
+extern const fv_cuda_kernel fv_cuda_kernels[FV_OP_COUNT]; /* kernels/table.cu */
+
+/* Whether our own kernel takes the node with its element types and shapes; if not, why. */
+bool fv_cuda_kernel_supports(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
+/* Bytes of workspace that it needs. */
+size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node);
+/* A table that it wants in device memory (which block works on which tensor of an update, say): returns its bytes, 0
+ * for none; with `host` given, fills it. Called at compile, when all of the call but `table` is known. */
+size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host);
+
+#ifdef __cplusplus
+}
+#endif
+
+/* ---------------------------------------------------------------- launching */
+
+/* FV_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...). The emulation has its own (its cuda_runtime.h).
+ */
+#if defined(__CUDACC__) && !defined(FV_LAUNCH)
+#define FV_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#endif
+
+#endif
