@@ -32,6 +32,8 @@ ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
 ISAS := generic $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 ISA_generic := $(if $(filter cov,$(KIND)),-O1,-O3) -ffp-contract=off
 ISA_avx2    := -O3 -mavx2 -mfma -mf16c -ffp-contract=fast
+# Tests only: the geometry of AVX-512 on AVX2.
+ISA_wide    := -O1 -mavx2 -mfma -mf16c -ffp-contract=fast -Wno-psabi
 ISA_avx512  := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 
 KERNEL_SRC := $(sort $(wildcard core/cpu/kernels/*.c))
@@ -65,7 +67,7 @@ $(O)/$(1)/%.o: %.c
 	@echo "  CC $$< ($(1))"
 	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
 endef
-$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+$(foreach i,$(ISAS) wide,$(eval $(call isa_rule,$(i))))
 
 # Every test with the synthetic set waits for its painter, which is one thread.
 ifeq ($(KIND),cov)
@@ -95,7 +97,7 @@ $(B)/completion.%: $(B)/fovea
 	@$(B)/fovea completion $* > $@
 # What unit tests and fuzz targets need beside their own files.
 FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ)) $(B)/libfovea.a
-$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(FUZZ_OBJ)
+$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(if $(filter avx2,$(ISAS)),$(KERNEL_SRC:%.c=$(O)/wide/%.o)) $(FUZZ_OBJ)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
 # Watches a program's calls on files and makes them fail (LD_PRELOAD).

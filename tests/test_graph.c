@@ -294,8 +294,8 @@ START_TEST(every_failed_allocation_is_survived) {
 END_TEST
 
 START_TEST(same_bits_for_any_threads_and_run) {
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
-    for (int k = 0; k < 3; k++) {
+    static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+    for (int k = 0; k < 4; k++) {
         fv_ctx ctx;
         fv_ctx_init(&ctx);
         fv_device *dev;

@@ -116,10 +116,8 @@ typedef struct variant {
     const char *name, *backend, *isa;
 } variant;
 static const variant variants[] = {
-    {"ref in float32", "ref", NULL},
-    {"cpu generic", "cpu", "generic"},
-    {"cpu avx2", "cpu", "avx2"},
-    {"cpu avx512", "cpu", "avx512"},
+    {"ref in float32", "ref", NULL}, {"cpu generic", "cpu", "generic"}, {"cpu avx2", "cpu", "avx2"},
+    {"cpu avx512", "cpu", "avx512"}, {"cpu wide", "cpu", "wide"},
 };
 #define N_VARIANTS (sizeof variants / sizeof *variants)
 

@@ -9,7 +9,7 @@
 
 #define BOUND 3e-5
 
-static const char *const isas[] = {"generic", "avx2", "avx512"};
+static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
 
 static const struct shape {
     int64_t n, h, w, c, k;

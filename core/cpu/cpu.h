@@ -18,6 +18,8 @@ typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
 extern const fv_cpu_isa fv_cpu_isa_generic;
 #if defined(__x86_64__)
 extern const fv_cpu_isa fv_cpu_isa_avx2, fv_cpu_isa_avx512;
+/* Linked into the unit tests only: tiles and tails of 16 lanes, where there is no AVX-512 (kernels/vec.h). */
+extern const fv_cpu_isa fv_cpu_isa_wide __attribute__((weak, visibility("hidden")));
 #endif
 
 typedef struct fv_cpu_device {

@@ -12,7 +12,7 @@ typedef struct isa_choice {
     bool available;
 } isa_choice;
 
-#define MAX_ISAS 3
+#define MAX_ISAS 4
 
 /* The builds in this library, best first, and whether this processor can run them. */
 static int list_isas(isa_choice *out) {
@@ -25,6 +25,9 @@ static int list_isas(isa_choice *out) {
     out[n++] = (isa_choice){&fv_cpu_isa_avx2, avx2};
 #endif
     out[n++] = (isa_choice){&fv_cpu_isa_generic, true};
+#if defined(__x86_64__)
+    if (&fv_cpu_isa_wide) out[n++] = (isa_choice){&fv_cpu_isa_wide, avx2};
+#endif
     return n;
 }
 

@@ -6,11 +6,11 @@
 
 /* The high words of a * m. */
 FV_INLINE vu multiply_high(vu a, uint32_t m) {
-#if FV_VL == 16
+#if FV_AVX512
     const __m512i x = (__m512i)a, k = _mm512_set1_epi32((int)m);
     const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(x, k), 32);
     return (vu)_mm512_mask_mov_epi32(even, 0xAAAA, _mm512_mul_epu32(_mm512_srli_epi64(x, 32), k));
-#elif FV_VL == 8
+#elif FV_AVX2
     const __m256i x = (__m256i)a, k = _mm256_set1_epi32((int)m);
     const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(x, k), 32);
     return (vu)_mm256_blend_epi32(even, _mm256_mul_epu32(_mm256_srli_epi64(x, 32), k), 0xAA);
@@ -42,7 +42,7 @@ FV_INLINE void philox(uint64_t seed, vu c0, uint32_t row, uint32_t step, uint32_
 
 /* Four vectors as 4 x 4 matrices, one per group of four lanes, each transposed. */
 FV_INLINE void transpose_groups(vu w[4]) {
-#if FV_VL == 16
+#if FV_AVX512
     const __m512i a = _mm512_unpacklo_epi32((__m512i)w[0], (__m512i)w[1]);
     const __m512i b = _mm512_unpackhi_epi32((__m512i)w[0], (__m512i)w[1]);
     const __m512i c = _mm512_unpacklo_epi32((__m512i)w[2], (__m512i)w[3]);
@@ -51,7 +51,7 @@ FV_INLINE void transpose_groups(vu w[4]) {
     w[1] = (vu)_mm512_unpackhi_epi64(a, c);
     w[2] = (vu)_mm512_unpacklo_epi64(b, d);
     w[3] = (vu)_mm512_unpackhi_epi64(b, d);
-#elif FV_VL == 8
+#elif FV_AVX2
     const __m256i a = _mm256_unpacklo_epi32((__m256i)w[0], (__m256i)w[1]);
     const __m256i b = _mm256_unpackhi_epi32((__m256i)w[0], (__m256i)w[1]);
     const __m256i c = _mm256_unpacklo_epi32((__m256i)w[2], (__m256i)w[3]);
@@ -61,12 +61,13 @@ FV_INLINE void transpose_groups(vu w[4]) {
     w[2] = (vu)_mm256_unpacklo_epi64(b, d);
     w[3] = (vu)_mm256_unpackhi_epi64(b, d);
 #else
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < i; j++) {
-            const uint32_t t = w[i][j];
-            w[i][j] = w[j][i];
-            w[j][i] = t;
-        }
+    for (int lane = 0; lane < FV_VL; lane += 4)
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < i; j++) {
+                const uint32_t t = w[i][lane + j];
+                w[i][lane + j] = w[j][lane + i];
+                w[j][lane + i] = t;
+            }
 #endif
 }
 

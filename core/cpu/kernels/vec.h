@@ -13,10 +13,15 @@
 #include <stdint.h>
 #include <string.h>
 
+/* `wide`, in tests only: the geometry of AVX-512 by the code for any width, which runs where AVX2 is. */
 #if defined(FV_ISA_avx512)
 #define FV_VL 16
+#define FV_AVX512 1
 #elif defined(FV_ISA_avx2)
 #define FV_VL 8
+#define FV_AVX2 1
+#elif defined(FV_ISA_wide)
+#define FV_VL 16
 #else
 #define FV_VL 4
 #endif
@@ -32,7 +37,7 @@ typedef float vf __attribute__((vector_size(FV_VL * 4)));
 typedef int32_t vi __attribute__((vector_size(FV_VL * 4)));
 typedef uint32_t vu __attribute__((vector_size(FV_VL * 4)));
 typedef float vf_unaligned __attribute__((vector_size(FV_VL * 4), aligned(4), may_alias));
-#if FV_VL == 16
+#if FV_AVX512
 typedef __mmask16 vm; /* one bit per lane */
 #else
 typedef vi vm; /* all bits of a lane set, or none */
@@ -41,12 +46,12 @@ typedef vi vm; /* all bits of a lane set, or none */
 /* ---------------------------------------------------------------- memory */
 
 FV_INLINE vf vf_set1(float x) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_set1_ps(x);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_set1_ps(x);
 #else
-    return (vf){x, x, x, x};
+    return x - (vf){0};
 #endif
 }
 FV_INLINE vf vf_zero(void) {
@@ -62,7 +67,7 @@ FV_INLINE void vf_store(float *p, vf v) {
     *(vf_unaligned *)p = (vf_unaligned)v;
 }
 
-#if FV_VL == 8
+#if FV_AVX2
 /* n lanes set, 0 <= n <= 8 */
 FV_INLINE __m256i vf_tail_mask(int n) {
     static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -73,9 +78,9 @@ FV_INLINE __m256i vf_tail_mask(int n) {
 /* The first n lanes (0 <= n <= FV_VL); the others are 0. Reads nothing past p + n. */
 FV_INLINE vf vf_load_n(const float *p, int n) {
     if (n == FV_VL) return vf_load(p);
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_maskload_ps(p, vf_tail_mask(n));
 #else
     vf v = {0};
@@ -89,9 +94,9 @@ FV_INLINE void vf_store_n(float *p, vf v, int n) {
         vf_store(p, v);
         return;
     }
-#if FV_VL == 16
+#if FV_AVX512
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-#elif FV_VL == 8
+#elif FV_AVX2
     _mm256_maskstore_ps(p, vf_tail_mask(n), (__m256)v);
 #else
     for (int i = 0; i < n; i++) p[i] = v[i];
@@ -112,9 +117,9 @@ FV_INLINE void vi_store_bytes(uint8_t *p, vi v, int n) {
 }
 /* The first n lanes of v, the rest 0. */
 FV_INLINE vf vf_first(vf v, int n) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1), (__m512)v);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_and_ps((__m256)v, _mm256_castsi256_ps(vf_tail_mask(n)));
 #else
     for (int i = n; i < FV_VL; i++) v[i] = 0.0f;
@@ -123,11 +128,11 @@ FV_INLINE vf vf_first(vf v, int n) {
 }
 /* Store past the caches; p aligned to the vector. vf_stream_end() before other threads may read. */
 FV_INLINE void vf_stream(float *p, vf v) {
-#if FV_VL == 16
+#if FV_AVX512
     _mm512_stream_ps(p, (__m512)v);
-#elif FV_VL == 8
+#elif FV_AVX2
     _mm256_stream_ps(p, (__m256)v);
-#elif defined(__SSE2__)
+#elif FV_VL == 4 && defined(__SSE2__)
     _mm_stream_ps(p, (__m128)v);
 #else
     vf_store(p, v);
@@ -142,23 +147,23 @@ FV_INLINE void vf_stream_end(void) {
 /* ---------------------------------------------------------------- arithmetic */
 
 FV_INLINE vf vf_fma(vf a, vf b, vf c) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
     return a * b + c;
 #endif
 }
 FV_INLINE vm vm_gt(vf a, vf b) {
-#if FV_VL == 16
+#if FV_AVX512
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
 #else
     return (vm)(a > b);
 #endif
 }
 FV_INLINE vm vm_ge(vf a, vf b) {
-#if FV_VL == 16
+#if FV_AVX512
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
 #else
     return (vm)(a >= b);
@@ -168,7 +173,7 @@ FV_INLINE vm vm_lt(vf a, vf b) {
     return vm_gt(b, a);
 }
 FV_INLINE vm vm_nan(vf a) {
-#if FV_VL == 16
+#if FV_AVX512
     return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q);
 #else
     return (vm)(a != a);
@@ -178,7 +183,7 @@ FV_INLINE vm vm_or(vm a, vm b) {
     return (vm)(a | b);
 }
 FV_INLINE vm vm_equal(vi a, vi b) {
-#if FV_VL == 16
+#if FV_AVX512
     return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b);
 #else
     return (vm)(a == b);
@@ -186,9 +191,9 @@ FV_INLINE vm vm_equal(vi a, vi b) {
 }
 /* m ? a : b, lane by lane */
 FV_INLINE vf vf_select(vm m, vf a, vf b) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m);
 #else
     return (vf)(((vi)a & m) | ((vi)b & ~m));
@@ -196,7 +201,7 @@ FV_INLINE vf vf_select(vm m, vf a, vf b) {
 }
 /* m ? a : 0 */
 FV_INLINE vf vf_keep(vm m, vf a) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_maskz_mov_ps(m, (__m512)a);
 #else
     return (vf)((vi)a & m);
@@ -204,9 +209,9 @@ FV_INLINE vf vf_keep(vm m, vf a) {
 }
 /* The larger; b where either is NaN. So vf_max(zero, x) is a ReLU that lets NaN through. */
 FV_INLINE vf vf_max(vf a, vf b) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return vf_select(vm_gt(a, b), a, b);
@@ -214,9 +219,9 @@ FV_INLINE vf vf_max(vf a, vf b) {
 }
 /* The smaller; b where either is NaN. */
 FV_INLINE vf vf_min(vf a, vf b) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_min_ps((__m512)a, (__m512)b);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_min_ps((__m256)a, (__m256)b);
 #else
     return vf_select(vm_lt(a, b), a, b);
@@ -230,23 +235,23 @@ FV_INLINE vf vf_copysign(vf a, vf b) {
     return (vf)((vu)a | ((vu)b & vu_set1(0x80000000u)));
 }
 FV_INLINE vf vf_sqrt(vf a) {
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_sqrt_ps((__m512)a);
-#elif FV_VL == 8
+#elif FV_AVX2
     return (vf)_mm256_sqrt_ps((__m256)a);
 #else
     for (int i = 0; i < FV_VL; i++) a[i] = sqrtf(a[i]);
     return a;
 #endif
 }
-#if defined(__SSE2__)
+#if FV_AVX512 || FV_AVX2 || (FV_VL == 4 && defined(__SSE2__))
 /* Fold the upper half of the lanes onto the lower one until four are left: lane i with lane i + half. */
-#if FV_VL == 16
+#if FV_AVX512
 #define FV_FOLD(v, op) \
     op(op(_mm256_castps256_ps128(_mm512_castps512_ps256(v)), _mm256_castps256_ps128(_mm512_extractf32x8_ps(v, 1))), \
        op(_mm256_extractf128_ps(_mm512_castps512_ps256(v), 1), \
           _mm256_extractf128_ps(_mm512_extractf32x8_ps(v, 1), 1)))
-#elif FV_VL == 8
+#elif FV_AVX2
 #define FV_FOLD(v, op) op(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1))
 #else
 #define FV_FOLD(v, op) (v)
@@ -266,11 +271,14 @@ FV_INLINE float vf_max_lane(vf a) {
 #undef FV_FOLD
 #else
 FV_INLINE float vf_sum(vf a) {
-    return (a[0] + a[2]) + (a[1] + a[3]);
+    for (int half = FV_VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) a[i] += a[i + half];
+    return a[0];
 }
 FV_INLINE float vf_max_lane(vf a) {
-    float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];
-    return x > y ? x : y;
+    for (int half = FV_VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
+    return a[0];
 }
 #endif
 
@@ -292,7 +300,7 @@ FV_INLINE vf vf_exp(vf x) {
     p = vf_fma(p, r, vf_set1(1.666651964e-01f));
     p = vf_fma(p, r, vf_set1(4.999999404e-01f));
     p = vf_fma(p, r * r, r) + vf_set1(1.0f);
-#if FV_VL == 16
+#if FV_AVX512
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
     /* 2^n as the product of two halves, so that neither leaves the normal range; n = -150..128 */
