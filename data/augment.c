@@ -17,6 +17,7 @@ enum {
     DRAW_JITTER,          /* one word each */
     DRAW_ERASE,           /* whether */
     DRAW_ERASE_KEY,       /* of the noise */
+    DRAW_FLIP_ONCE,       /* of the run: with epoch 0 */
     DRAW_ERASE_RECT = 16, /* two per try */
     DRAW_BOX = 64         /* two per try */
 };
@@ -62,13 +63,28 @@ static void draw_place(const draws *d, uint64_t element, double n, double m, dou
     *left = (double)fv_uniform_below(&second, (uint64_t)m);
 }
 
-/* A square around a pixel that is anywhere in the picture, cut at the borders (DeVries and Taylor 2017). */
-static void cut(int64_t centre, int64_t side, int64_t size, float *start, float *length) {
-    int64_t from = centre - side / 2, to = from + side;
+/* One side of the square: around a pixel that is anywhere in the picture and clipped at its borders (DeVries and Taylor
+ * 2017), or in any place that is inside it as a whole. */
+static void cut(const fv_augment_cfg *cfg, const draws *d, uint64_t element, int64_t size, float *start,
+                float *length) {
+    bool inside = cfg->cutout_inside;
+    int64_t side = inside && cfg->cutout > size ? size : cfg->cutout;
+    int64_t from = inside ? draw_below(d, element, size - side + 1) : draw_below(d, element, size) - side / 2;
+    int64_t to = from + side;
     if (from < 0) from = 0;
     if (to > size) to = size;
     *start = (float)from;
     *length = (float)(to - from);
+}
+
+/* Alternating: what was drawn for the sample once, and the other way round in every second epoch. */
+static bool flips(const fv_augment_cfg *cfg, const draws *d) {
+    if (!(cfg->flip > 0.0)) return false;
+    if (!cfg->alternate_flip) return fv_uniform_f64(draw(d, DRAW_FLIP).v[0]) < cfg->flip;
+    draws once = *d;
+    once.epoch = 0;
+    bool first = fv_uniform_f64(draw(&once, DRAW_FLIP_ONCE).v[0]) < cfg->flip;
+    return first != (d->epoch % 2 == 1);
 }
 
 /* Random erasing (Zhong et al. 2017), as timm draws it. Takes the place of a cutout. */
@@ -108,11 +124,11 @@ void fv_augment_record(const fv_augment_cfg *cfg, uint64_t seed, int64_t epoch, 
         record[FV_AUG_TOP] = (float)(draw_below(&d, DRAW_TOP, places) - cfg->crop_pad);
         record[FV_AUG_LEFT] = (float)(draw_below(&d, DRAW_LEFT, places) - cfg->crop_pad);
     }
-    if (cfg->flip > 0.0) record[FV_AUG_FLIP] = fv_uniform_f64(draw(&d, DRAW_FLIP).v[0]) < cfg->flip ? 1.0f : 0.0f;
+    record[FV_AUG_FLIP] = flips(cfg, &d) ? 1.0f : 0.0f;
     if (cfg->vflip > 0.0) record[FV_AUG_VFLIP] = fv_uniform_f64(draw(&d, DRAW_VFLIP).v[0]) < cfg->vflip ? 1.0f : 0.0f;
     if (cfg->cutout > 0) {
-        cut(draw_below(&d, DRAW_CUT_Y, h), cfg->cutout, h, &record[FV_AUG_CUT_TOP], &record[FV_AUG_CUT_H]);
-        cut(draw_below(&d, DRAW_CUT_X, w), cfg->cutout, w, &record[FV_AUG_CUT_LEFT], &record[FV_AUG_CUT_W]);
+        cut(cfg, &d, DRAW_CUT_Y, h, &record[FV_AUG_CUT_TOP], &record[FV_AUG_CUT_H]);
+        cut(cfg, &d, DRAW_CUT_X, w, &record[FV_AUG_CUT_LEFT], &record[FV_AUG_CUT_W]);
     }
     jitter(cfg, &d, record);
     erase(cfg, &d, h, w, record);

@@ -139,7 +139,11 @@ typedef struct fv_augment_cfg {
     int crop_pad; /* random crop out of the picture padded by so many pixels; 0: none */
     fv_pad_mode pad_mode;
     double flip, vflip; /* probability of a horizontal, a vertical flip */
-    int cutout;         /* side of the square set to zero after normalising; 0: none */
+    /* the horizontal flip of a sample is drawn once per run, and all are the other way round in odd epochs: two epochs
+     * in a row show every picture both ways. Not with a balanced sampler */
+    bool alternate_flip;
+    int cutout;         /* side of the square set to zero after crop and normalising; 0: none */
+    bool cutout_inside; /* its place is any in which all of it is in the picture; else its middle is any pixel */
     double jitter[4];   /* brightness, contrast, saturation: factor from [max(0, 1-x), 1+x]; hue: turns from [-x, x] */
     double erase;       /* probability of blanking a rectangle of 2% to 33% of the area (Zhong et al. 2017) */
     bool erase_noise;   /* ... filled with normal noise instead of zeros */

@@ -226,6 +226,10 @@ static fv_status check(fv_ctx *ctx, const fv_dataset *d, const int64_t *index, i
         fv_fail(ctx, FV_E_USAGE, "pictures with several labels cannot be drawn class by class");
         return fv_hint(ctx, "use --sampler shuffle; --class-weights balanced gives rare classes more weight");
     }
+    if (cfg->train && cfg->balanced && cfg->augment && cfg->augment->alternate_flip) {
+        fv_fail(ctx, FV_E_USAGE, "flips alternate only where each epoch shows each picture once");
+        return fv_hint(ctx, "use --flip-mode random with --sampler balanced");
+    }
     return cfg->train && cfg->augment ? check_augment(ctx, d, cfg->augment) : FV_OK;
 }
 

@@ -272,6 +272,40 @@ START_TEST(test_training_epoch) {
 }
 END_TEST
 
+/* Alternating flips, with and without workers and in epochs that are begun in the middle: each sample is flipped in
+ * every second epoch, by its own index and not by its place. */
+START_TEST(test_flips_alternate) {
+    const fv_augment_cfg alternate = {.flip = 0.5, .alternate_flip = true};
+    static const int workers[] = {0, 3};
+    int8_t flip[2][4][256], first = 0;
+    memset(flip, -1, sizeof flip);
+    for (int w = 0; w < 2; w++) {
+        const fv_loader_cfg cfg = {
+            .batch = 7, .train = true, .augment = &alternate, .seed = 9, .workers = workers[w], .prefetch = w ? 3 : 0};
+        fv_loader *l;
+        fv_batch b;
+        ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &cfg, &l), FV_OK);
+        for (int64_t epoch = 0; epoch < 4; epoch++) {
+            ck_assert_int_eq(fv_loader_start(l, epoch, w && epoch == 2 ? 5 : 0), FV_OK);
+            while (fv_loader_next(l, &b) == FV_OK && b.size > 0)
+                for (int64_t r = 0; r < b.size; r++)
+                    flip[w][epoch][b.index[r]] = (int8_t)b.record[r * FV_AUG_FIELDS + FV_AUG_FLIP];
+        }
+        fv_loader_destroy(l);
+    }
+    for (int i = 0; i < 203; i++) {
+        first = -1;
+        for (int w = 0; w < 2; w++)
+            for (int epoch = 0; epoch < 4; epoch++) {
+                if (flip[w][epoch][i] < 0) continue; /* among those left over */
+                if (first < 0) first = (int8_t)(flip[w][epoch][i] ^ (epoch & 1));
+                ck_assert_int_eq(flip[w][epoch][i], first ^ (epoch & 1));
+            }
+        ck_assert_int_ge(first, 0);
+    }
+}
+END_TEST
+
 /* Evaluation: in order, not augmented, the last batch padded with weight 0. */
 START_TEST(test_evaluation_epoch) {
     static const int64_t sizes[] = {1, 7, 16, 203, 500};
@@ -396,6 +430,7 @@ Suite *data_loader_suite(void) {
     tcase_add_test(tcase, test_record_ranges);
     tcase_add_loop_test(tcase, test_determinism, 0, 2);
     tcase_add_test(tcase, test_training_epoch);
+    tcase_add_test(tcase, test_flips_alternate);
     tcase_add_test(tcase, test_evaluation_epoch);
     tcase_add_test(tcase, test_shuffled_labels);
     tcase_add_test(tcase, test_loader_refusals);

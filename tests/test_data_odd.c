@@ -466,6 +466,7 @@ START_TEST(test_loader_refuses_what_cannot_be) {
     REFUSED("jitter of contrast", augment.jitter[1] = 1.5);
     REFUSED("jitter of hue must lie in 0..0.5", augment.jitter[3] = 0.75);
     REFUSED("erasing must lie", augment.erase = -0.5);
+    REFUSED("flips alternate only where", augment.alternate_flip = true, cfg.balanced = true);
     fvt_ck_refused(fv_loader_create(CTX, d, beyond, 2, &good, &l), FV_E_USAGE, NULL, "sample 40 is not in the dataset");
     fvt_ck_refused(fv_loader_create(CTX, d, before, 2, &good, &l), FV_E_USAGE, NULL, "sample -1 is not in the dataset");
     fvt_ck_refused(fv_loader_create(CTX, d, before, 0, &good, &l), FV_E_USAGE, NULL, "no samples to load");

@@ -81,6 +81,84 @@ START_TEST(test_old_draws) {
 }
 END_TEST
 
+/* Alternating flips: a sample's is drawn once, in a share of p, and every epoch shows it the other way round than the
+ * epoch before; nothing else of the record alternates. */
+START_TEST(test_alternating_flips) {
+    static const double share[] = {0.5, 0.2, 1.0, 0.0};
+    const int n = 20000;
+    for (int s = 0; s < 4; s++) {
+        const fv_augment_cfg cfg = {.crop_pad = 2, .flip = share[s], .alternate_flip = true};
+        fv_augment_cfg random = cfg;
+        random.alternate_flip = false;
+        double drawn = 0, as_random = 0, other_seed = 0;
+        int wrong = 0, others = 0;
+        for (int i = 0; i < n; i++) {
+            float r[3][FV_AUG_FIELDS], other[FV_AUG_FIELDS];
+            for (int e = 0; e < 3; e++) {
+                fv_augment_record(&cfg, 1, e, i, 32, 32, r[e]);
+                fv_augment_record(&random, 1, e, i, 32, 32, other);
+                wrong += r[e][FV_AUG_FLIP] != (share[s] > 0.0 ? (float)(r[0][FV_AUG_FLIP] != (float)(e % 2)) : 0.0f);
+                as_random += r[e][FV_AUG_FLIP] == other[FV_AUG_FLIP] ? 1.0 / (3 * n) : 0;
+                other[FV_AUG_FLIP] = r[e][FV_AUG_FLIP];
+                others += memcmp(other, r[e], sizeof other) != 0;
+            }
+            fv_augment_record(&cfg, 2, 0, i, 32, 32, other);
+            other_seed += other[FV_AUG_FLIP] == r[0][FV_AUG_FLIP] ? 1.0 / n : 0;
+            drawn += r[0][FV_AUG_FLIP] / n;
+        }
+        ck_assert_int_eq(wrong, 0);
+        ck_assert_int_eq(others, 0);
+        ck_assert_double_lt(fabs(drawn - share[s]), 0.015);
+        ck_assert_double_lt(fabs(other_seed - (share[s] * share[s] + (1 - share[s]) * (1 - share[s]))), 0.015);
+        if (s == 0) ck_assert_double_lt(fabs(as_random - 0.5), 0.01); /* its draw is not that of random flips */
+    }
+}
+END_TEST
+
+/* The offsets of --crop-pad: each of the (2 pad + 1)^2 places equally often, the outermost too, whatever the mode. */
+START_TEST(test_offsets_are_uniform) {
+    const int pad = 1 + _i, side = 2 * pad + 1, n = 3000 * side * side;
+    const fv_augment_cfg cfg = {.crop_pad = pad, .pad_mode = FV_PAD_REFLECT};
+    int count[9][9] = {{0}}, outside = 0;
+    double chi = 0;
+    for (int i = 0; i < n; i++) {
+        float r[FV_AUG_FIELDS];
+        fv_augment_record(&cfg, 4, i % 3, i, 32, 32, r);
+        bool within = fabsf(r[FV_AUG_TOP]) <= (float)pad && fabsf(r[FV_AUG_LEFT]) <= (float)pad;
+        if (!within) outside++;
+        else count[(int)r[FV_AUG_TOP] + pad][(int)r[FV_AUG_LEFT] + pad]++;
+    }
+    ck_assert_int_eq(outside, 0);
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++) chi += (count[y][x] - 3000.0) * (count[y][x] - 3000.0) / 3000.0;
+    double freedom = side * side - 1;
+    ck_assert_double_lt(chi, freedom + 4 * sqrt(2 * freedom)); /* mean and deviation of the chi-squared distribution */
+}
+END_TEST
+
+/* A cutout that must be inside: always the whole square, each place equally often; as much as there is of a picture
+ * that is smaller. */
+START_TEST(test_cutout_inside) {
+    const fv_augment_cfg cfg = {.cutout = 12, .cutout_inside = true};
+    const int n = 42000, h = 32, w = 20;
+    int tops[21] = {0}, lefts[9] = {0};
+    double chi = 0;
+    float r[FV_AUG_FIELDS];
+    for (int i = 0; i < n; i++) {
+        fv_augment_record(&cfg, 6, 1, i, h, w, r);
+        ck_assert(r[FV_AUG_CUT_H] == 12 && r[FV_AUG_CUT_W] == 12 && r[FV_AUG_CUT_TOP] >= 0 && r[FV_AUG_CUT_TOP] <= 20 &&
+                  r[FV_AUG_CUT_LEFT] >= 0 && r[FV_AUG_CUT_LEFT] <= 8);
+        tops[(int)r[FV_AUG_CUT_TOP]]++;
+        lefts[(int)r[FV_AUG_CUT_LEFT]]++;
+    }
+    for (int k = 0; k < 21; k++) chi += (tops[k] - n / 21.0) * (tops[k] - n / 21.0) / (n / 21.0);
+    for (int k = 0; k < 9; k++) chi += (lefts[k] - n / 9.0) * (lefts[k] - n / 9.0) / (n / 9.0);
+    ck_assert_double_lt(chi, 28 + 4 * sqrt(2 * 28.0));
+    fv_augment_record(&cfg, 6, 1, 0, 8, 40, r);
+    ck_assert(r[FV_AUG_CUT_TOP] == 0 && r[FV_AUG_CUT_H] == 8 && r[FV_AUG_CUT_W] == 12);
+}
+END_TEST
+
 START_TEST(test_new_draws) {
     const fv_augment_cfg cfg = {.vflip = 0.3, .jitter = {0.4, 1.0, 0.2, 0.1}};
     static const int field[4] = {FV_AUG_BRIGHTNESS, FV_AUG_CONTRAST, FV_AUG_SATURATION, FV_AUG_HUE};
@@ -155,6 +233,9 @@ Suite *draws_suite(void) {
     tcase_add_loop_test(tcase, test_boxes, 0, (int)(sizeof boxes / sizeof *boxes));
     tcase_add_test(tcase, test_odd_boxes);
     tcase_add_test(tcase, test_old_draws);
+    tcase_add_test(tcase, test_alternating_flips);
+    tcase_add_loop_test(tcase, test_offsets_are_uniform, 0, 4);
+    tcase_add_test(tcase, test_cutout_inside);
     tcase_add_test(tcase, test_new_draws);
     tcase_add_test(tcase, test_erase);
     suite_add_tcase(suite, tcase);

@@ -51,7 +51,7 @@ add_totals() { # of a script that ends with "N passed, M failed"
 
 # Everything that has state takes part: dropout, averages, accumulation, augmentation, momentum or moments, warm-up, batch norm.
 lenet=(--model lenet5 --img-size 16 --fraction 0.1 -b 16 --grad-accum-steps 2 --model-ema --drop 0.2 --lr 0.02 --hflip 0.5 --crop-pad 2)
-mlp=(--model mlp --img-size 8 --fraction 0.1 -b 24 --opt adamw --lr 0.002 --drop 0.4 --model-ema --cutout 3 --clip-grad 1 --sched onecycle)
+mlp=(--model mlp --img-size 8 --fraction 0.1 -b 24 --opt adamw --lr 0.002 --drop 0.4 --model-ema --cutout 3 --cutout-mode inside --flip-mode alternate --clip-grad 1 --sched onecycle)
 resnet=(--model resnet20 --img-size 8 --fraction 0.07 -b 32 --clip-grad 1 --model-ema --drop 0.1 --smoothing 0.1 --reprob 0.3 --color-jitter 0.2)
 
 # ---------------------------------------------------------------- R8: the same bits as the run that was never interrupted

@@ -40,7 +40,9 @@ static fv_augment_cfg augmentation(const fv_session *s) {
                         .pad_mode = s->net.pad_mode,
                         .flip = fv_cli_float(cli, OPT_HFLIP),
                         .vflip = fv_cli_float(cli, OPT_VFLIP),
+                        .alternate_flip = !strcmp(fv_cli_text(cli, OPT_FLIP_MODE), "alternate"),
                         .cutout = (int)fv_cli_int(cli, OPT_CUTOUT),
+                        .cutout_inside = !strcmp(fv_cli_text(cli, OPT_CUTOUT_MODE), "inside"),
                         .erase = fv_cli_float(cli, OPT_REPROB),
                         .erase_noise = !strcmp(fv_cli_text(cli, OPT_REMODE), "pixel")};
     for (int i = 0; i < 4; i++) a.jitter[i] = jitter->count > 1 ? jitter->number[i] : i < 3 ? jitter->number[0] : 0;
