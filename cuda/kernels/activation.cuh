@@ -1,0 +1,58 @@
+/* activation.cuh: activations and their slopes in float32; the kind is known when a kernel is compiled. */
+#ifndef FV_CUDA_KERNELS_ACTIVATION_CUH
+#define FV_CUDA_KERNELS_ACTIVATION_CUH
+
+#include "cuda/kernels/common.cuh"
+
+#define FV_SQRT1_2 0.70710678f   /* 1 / sqrt 2 */
+#define FV_SQRT1_2PI 0.39894228f /* 1 / sqrt(2 pi) */
+#define FV_SQRT2_PI 0.79788456f  /* sqrt(2 / pi) */
+#define FV_GELU_CUBIC 0.044715f  /* Hendrycks & Gimpel 2016 */
+
+FV_HD float fv_sigmoid_of(float x) {
+    const float e = expf(-fabsf(x));
+    return (x >= 0 ? 1.0f : e) / (1.0f + e);
+}
+
+template <int KIND> FV_HD float fv_act(float x, float alpha) {
+    switch (KIND) {
+    case FV_ACT_RELU: return x < 0 ? 0.0f : x; /* NaN stays NaN */
+    case FV_ACT_RELU6: return x < 0 ? 0.0f : x > 6 ? 6.0f : x;
+    case FV_ACT_LEAKY_RELU: return x < 0 ? alpha * x : x;
+    case FV_ACT_GELU: return 0.5f * x * (1.0f + erff(x * FV_SQRT1_2));
+    case FV_ACT_GELU_TANH: return 0.5f * x * (1.0f + tanhf(FV_SQRT2_PI * (x + FV_GELU_CUBIC * x * x * x)));
+    case FV_ACT_SILU: return x * fv_sigmoid_of(x);
+    case FV_ACT_HARDSWISH: return x <= -3 ? 0.0f : x >= 3 ? x : x * (x + 3) / 6;
+    case FV_ACT_HARDSIGMOID: return x <= -3 ? 0.0f : x >= 3 ? 1.0f : (x + 3) / 6;
+    case FV_ACT_SIGMOID: return fv_sigmoid_of(x);
+    case FV_ACT_TANH: return tanhf(x);
+    default: return x;
+    }
+}
+
+/* d act / dx, from the output where fv_act_saves_output says so, else from the input. */
+template <int KIND> FV_HD float fv_act_slope(float saved, float alpha) {
+    switch (KIND) {
+    case FV_ACT_RELU: return saved > 0 ? 1.0f : 0.0f;
+    case FV_ACT_RELU6: return saved > 0 && saved < 6 ? 1.0f : 0.0f;
+    case FV_ACT_LEAKY_RELU: return saved > 0 ? 1.0f : alpha;
+    case FV_ACT_GELU:
+        return 0.5f * (1.0f + erff(saved * FV_SQRT1_2)) + saved * FV_SQRT1_2PI * expf(-0.5f * saved * saved);
+    case FV_ACT_GELU_TANH: {
+        const float t = tanhf(FV_SQRT2_PI * (saved + FV_GELU_CUBIC * saved * saved * saved));
+        return 0.5f * (1.0f + t) +
+               0.5f * saved * (1.0f - t * t) * FV_SQRT2_PI * (1.0f + 3 * FV_GELU_CUBIC * saved * saved);
+    }
+    case FV_ACT_SILU: {
+        const float s = fv_sigmoid_of(saved);
+        return s * (1.0f + saved * (1.0f - s));
+    }
+    case FV_ACT_HARDSWISH: return saved <= -3 ? 0.0f : saved >= 3 ? 1.0f : (2 * saved + 3) / 6;
+    case FV_ACT_HARDSIGMOID: return saved > 0 && saved < 1 ? 1.0f / 6 : 0.0f;
+    case FV_ACT_SIGMOID: return saved * (1.0f - saved);
+    case FV_ACT_TANH: return 1.0f - saved * saved;
+    default: return 1.0f;
+    }
+}
+
+#endif
