@@ -37,6 +37,7 @@ run "data command" env FOVEA="$build/fovea" tests/test_data_files.sh
 run "exit codes" env FOVEA="$build/fovea" tests/test_exit_codes.sh
 run "completion" env FOVEA="$build/fovea" tests/test_completion.sh
 run "several labels, freezing" env FOVEA="$build/fovea" tests/test_multilabel.sh
+run "test-time augmentation" env FOVEA="$build/fovea" tests/test_tta.sh
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh
 run "resume" env FOVEA="$build/fovea" tests/test_resume.sh
 run "faults" env FOVEA="$build/fovea" SHIM="$build/fault.so" tests/test_faults.sh

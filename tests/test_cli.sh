@@ -269,6 +269,7 @@ expect 0 "top1" eval runs/smoke/weights/best --data synthetic
 expect 0 "top1" eval --model lenet5 --pretrained runs/smoke/weights/last/model.safetensors --data synthetic --split val
 expect 2 "no data set given" eval runs/smoke/weights/best
 expect 10 "is below --min-top1" eval runs/smoke --min-top1 1
+expect 2 "flips alternate only where" train --data synthetic --model lenet5 --sampler balanced --flip-mode alternate --dry-run
 expect 0 "top1" eval runs/smoke --min-top1 0.15 --save-to report
 check "eval --save-to" test -s report/worst.html
 expect 4 "of another shape" eval runs/smoke/weights/best/model.safetensors --model resnet20 --num-classes 10 --data synthetic

@@ -6,6 +6,7 @@
 #include "tools/tool.h"
 #include "tools/train/session.h"
 #include "tools/train/source.h"
+#include "tools/train/tta.h"
 
 #include <errno.h>
 #include <math.h>
@@ -34,10 +35,12 @@ typedef struct predict {
     fv_store *store;
     fv_program *program;
     /* one batch */
-    int64_t batch, first; /* rows; the picture of the first one */
-    uint8_t *images;      /* [batch,size,size,channels] */
-    float *record, *probability;
-    fv_error *error; /* [batch], code FV_OK: none */
+    int64_t batch, first;  /* rows; the picture of the first one */
+    uint8_t *images;       /* [batch,size,size,channels] */
+    float *record;         /* [batch,FV_AUG_FIELDS] */
+    double *view, *logits; /* [batch,num_classes]: of one view; averaged */
+    float *probability;    /* [batch,num_classes] */
+    fv_error *error;       /* [batch], code FV_OK: none */
     /* threads that read */
     int readers;
     fv_pool *pool;
@@ -115,9 +118,8 @@ static fv_graph *build_graph(const predict *p) {
     if (!g) return NULL;
     fv_scope root = fv_root(g);
     fv_value x = fv_picture_input(root, p->batch, p->cfg.img_size, p->cfg.img_size, p->cfg.in_chans, p->mean, p->std,
-                                  FV_PAD_ZERO);
-    fv_value logits = fv_model_build(g, p->model->name, x, &p->cfg);
-    fv_set_output(g, "probability", p->multi_label ? fv_sigmoid(root, logits) : fv_softmax(root, logits));
+                                  FV_PAD_REFLECT);
+    fv_set_output(g, "logits", fv_model_build(g, p->model->name, x, &p->cfg));
     fv_graph_fuse(g);
     return g;
 }
@@ -180,13 +182,12 @@ static fv_status take_buffers(predict *p) {
     if (!fv_size_mul(n, picture_bytes(p), &bytes)) return fv_fail_memory(p->ctx, SIZE_MAX, "a batch of pictures");
     p->images = fv_arena_alloc(&p->arena, bytes, 1);
     p->record = fv_arena_alloc(&p->arena, n * FV_AUG_FIELDS, sizeof *p->record);
+    p->view = fv_arena_alloc(&p->arena, n, (size_t)p->cfg.num_classes * sizeof *p->view);
+    p->logits = fv_arena_alloc(&p->arena, n, (size_t)p->cfg.num_classes * sizeof *p->logits);
     p->probability = fv_arena_alloc(&p->arena, n, (size_t)p->cfg.num_classes * sizeof *p->probability);
     p->error = fv_arena_alloc(&p->arena, n, sizeof *p->error);
-    if (!p->images || !p->record || !p->probability || !p->error) return p->ctx->error.code;
-    for (size_t i = 0; i < n; i++)
-        fv_augment_record(NULL, 0, 0, 0, (int32_t)p->cfg.img_size, (int32_t)p->cfg.img_size,
-                          p->record + i * FV_AUG_FIELDS);
-    return FV_OK;
+    bool all = p->images && p->record && p->view && p->logits && p->probability && p->error;
+    return all ? FV_OK : p->ctx->error.code;
 }
 
 /* ---------------------------------------------------------------- results */
@@ -295,15 +296,39 @@ static void measure_columns(predict *p) {
 
 /* ---------------------------------------------------------------- all of it */
 
+/* A row of logits to probabilities: softmax, or with several labels of each class by itself. */
+static void to_probability(const predict *p, const double *logits, float *out) {
+    double most = -INFINITY, sum = 0;
+    int64_t n = p->cfg.num_classes;
+    for (int64_t k = 0; k < n; k++) most = logits[k] > most || isnan(logits[k]) ? logits[k] : most;
+    for (int64_t k = 0; k < n; k++) sum += exp(logits[k] - most);
+    for (int64_t k = 0; k < n; k++)
+        out[k] = (float)(p->multi_label ? 1 / (1 + exp(-logits[k])) : exp(logits[k] - most) / sum);
+}
+
+/* The batch in each view of --tta, into p->probability. */
+static fv_status run_views(predict *p) {
+    const fv_tta *tta = fv_tta_of(p->cli);
+    size_t rows = (size_t)p->batch;
+    int64_t n = p->batch * p->cfg.num_classes;
+    for (int v = 0; v < tta->views; v++) {
+        fv_tta_record(&tta->view[v], p->batch, p->record);
+        FV_TRY(fv_program_input(p->program, "images", p->images, rows * picture_bytes(p)));
+        FV_TRY(fv_program_input(p->program, "record", p->record, rows * FV_AUG_FIELDS * sizeof *p->record));
+        FV_TRY(fv_program_run(p->program, NULL, FV_ALL_SEGMENTS));
+        FV_TRY(fv_network_output(p->ctx, p->program, "logits", p->view, n));
+        fv_tta_add(tta, v, p->view, n, p->logits);
+    }
+    for (int64_t r = 0; r < p->batch; r++)
+        to_probability(p, p->logits + r * p->cfg.num_classes, p->probability + r * p->cfg.num_classes);
+    return FV_OK;
+}
+
 static fv_status run_batch(predict *p, int64_t rows) {
     size_t n = (size_t)p->batch;
     memset(p->images + (size_t)rows * picture_bytes(p), 0, (n - (size_t)rows) * picture_bytes(p));
     fv_pool_run(p->pool, rows, read_row, p);
-    FV_TRY(fv_program_input(p->program, "images", p->images, n * picture_bytes(p)));
-    FV_TRY(fv_program_input(p->program, "record", p->record, n * FV_AUG_FIELDS * sizeof *p->record));
-    FV_TRY(fv_program_run(p->program, NULL, FV_ALL_SEGMENTS));
-    FV_TRY(fv_program_output(p->program, "probability", p->probability,
-                             n * (size_t)p->cfg.num_classes * sizeof *p->probability));
+    FV_TRY(run_views(p));
     for (int64_t r = 0; r < rows; r++) FV_TRY(show_row(p, r));
     return FV_OK;
 }

@@ -81,10 +81,11 @@ static fv_status check_gate(fv_session *s, const fv_evaluation *e) {
 }
 
 static fv_status show(fv_session *s, const fv_evaluation *e, const char *split) {
-    char figures[160];
-    fv_console_result(s->con, "%-6s %s  (%lld of %lld pictures right, %.0f img/s)", split,
+    char figures[160], views[32] = "";
+    if (e->tta->views > 1) snprintf(views, sizeof views, ", tta %s", e->tta->name);
+    fv_console_result(s->con, "%-6s %s  (%lld of %lld pictures right, %.0f img/s%s)", split,
                       fv_evaluation_text(e, figures, sizeof figures), (long long)count_correct(e), (long long)e->count,
-                      e->seconds > 0 ? (double)e->count / e->seconds : 0);
+                      e->seconds > 0 ? (double)e->count / e->seconds : 0, views);
     FV_TRY(fv_console_json(s->con, s->ctx, result_json(s, e, split)));
     FV_TRY(write_reports(s, e, split));
     return check_gate(s, e);
@@ -110,7 +111,7 @@ static fv_status evaluate(fv_session *s) {
     fv_console_detail(s->con, "input  %s, %s split, %lldx%lld, mean %s, std %s", d->name, split,
                       (long long)s->net.img_size, (long long)s->net.img_size, fv_cli_text(s->cli, OPT_MEAN),
                       fv_cli_text(s->cli, OPT_STD));
-    FV_TRY(fv_evaluate(s, s->eval_program, d, index, n, &e));
+    FV_TRY(fv_evaluate(s, s->eval_program, d, index, n, fv_tta_of(s->cli), &e));
     fv_status status = show(s, &e, split);
     fv_evaluation_free(&e);
     return status;

@@ -3,6 +3,7 @@
 #define FV_TOOLS_TRAIN_EVALUATE_H
 
 #include "tools/train/session.h"
+#include "tools/train/tta.h"
 
 typedef struct fv_sample { /* one evaluated picture */
     int64_t index;         /* into the data set */
@@ -21,6 +22,7 @@ typedef struct fv_evaluation {
     int64_t count;
     fv_sample *samples;   /* [count], in order */
     int64_t capacity;     /* of samples */
+    const fv_tta *tta;    /* the views that were averaged */
     bool multi_label;     /* several labels per picture */
     float *logits;        /* [count,classes], with several labels; else NULL */
     double loss;          /* mean over the samples */
@@ -31,9 +33,10 @@ typedef struct fv_evaluation {
     bool interrupted; /* a signal came: the figures are not complete */
 } fv_evaluation;
 
-/* Over d[index[0..n)] (index NULL: all n). FV_E_NUMERIC if an output is not finite. Free with fv_evaluation_free. */
+/* Over d[index[0..n)] (index NULL: all n), each picture in the views of `tta`. FV_E_NUMERIC if an output is not finite.
+ * Free with fv_evaluation_free. */
 fv_status fv_evaluate(fv_session *s, fv_program *program, const fv_dataset *d, const int64_t *index, int64_t n,
-                      fv_evaluation *out);
+                      const fv_tta *tta, fv_evaluation *out);
 void fv_evaluation_free(fv_evaluation *e);
 
 /* What the two scores are called in JSON and on the console, and the first one of the averaged weights in JSON. */
@@ -58,7 +61,8 @@ const char *fv_metrics_class_name(const fv_dataset *d, int32_t k, char *buf, siz
 /* The figures in a line: "top1 91.20%  top5 99.70%  loss 0.2931", "mAP 71.30%  f1 68.02%  exact 41.00%  loss 0.1204".
  */
 const char *fv_evaluation_text(const fv_evaluation *e, char *buf, size_t size);
-/* {top1, top5, loss, count, ece} or {mAP, micro_f1, macro_f1, exact_match, loss, count}; if `classes`, per_class. */
+/* {top1, top5, loss, count, ece, tta} or {mAP, micro_f1, macro_f1, exact_match, loss, count, tta}; if `classes`,
+ * per_class. */
 json_t *fv_metrics_json(const fv_evaluation *e, bool classes);
 
 /* multilabel.c: several labels per picture */

@@ -333,14 +333,14 @@ static fv_status validate(fv_loop *loop, fv_epoch_row *row, bool *best, bool *in
     fv_progress *p = &loop->p;
     fv_evaluation e;
     FV_TRY(fv_session_build_eval(s));
-    FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, &e));
+    FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, &fv_tta_none, &e));
     *interrupted = e.interrupted;
     row->top1 = e.score, row->top5 = e.second, row->val_loss = e.loss;
     fv_evaluation_free(&e);
     double judged = row->top1;
     if (s->net.optim.ema && !*interrupted) {
         FV_TRY(fv_session_build_ema(s));
-        FV_TRY(fv_evaluate(s, s->ema_program, s->train, s->val_index, s->n_val, &e));
+        FV_TRY(fv_evaluate(s, s->ema_program, s->train, s->val_index, s->n_val, &fv_tta_none, &e));
         *interrupted = e.interrupted;
         judged = row->ema_top1 = e.score;
         fv_evaluation_free(&e);

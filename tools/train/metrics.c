@@ -87,21 +87,21 @@ static json_t *per_label_json(const fv_evaluation *e) {
 }
 
 static json_t *multilabel_json(const fv_evaluation *e, bool classes) {
-    json_t *o =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "mAP", fv_json_number(e->map, 9), "micro_f1",
-                  fv_json_number(e->micro_f1, 9), "macro_f1", fv_json_number(e->macro_f1, 9), "exact_match",
-                  fv_json_number(e->exact, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
-                  "images_per_s", fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s}", "mAP", fv_json_number(e->map, 9), "micro_f1",
+                          fv_json_number(e->micro_f1, 9), "macro_f1", fv_json_number(e->macro_f1, 9), "exact_match",
+                          fv_json_number(e->exact, 9), "loss", fv_json_number(e->loss, 9), "count",
+                          (json_int_t)e->count, "images_per_s",
+                          fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6), "tta", e->tta->name);
     if (classes) fv_json_set(&o, "per_class", per_label_json(e));
     return o;
 }
 
 json_t *fv_metrics_json(const fv_evaluation *e, bool classes) {
     if (e->multi_label) return multilabel_json(e, classes);
-    json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "top1", fv_json_number(e->top1, 9), "top5",
+    json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:s}", "top1", fv_json_number(e->top1, 9), "top5",
                           fv_json_number(e->top5, 9), "loss", fv_json_number(e->loss, 9), "count", (json_int_t)e->count,
                           "ece", fv_json_number(fv_metrics_ece(e), 6), "images_per_s",
-                          fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6));
+                          fv_json_number(e->seconds > 0 ? (double)e->count / e->seconds : 0, 6), "tta", e->tta->name);
     if (classes) fv_json_set(&o, "per_class", per_class_json(e));
     return o;
 }

@@ -65,14 +65,14 @@ typedef struct head {
 } head;
 
 /* From pictures to logits; an empty head and an error in the graph if something does not fit. */
-static head build_forward(fv_graph *g, const fv_network *net) {
+static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
     fv_scope root = fv_root(g);
     int64_t b = net->batch, size = net->img_size;
     fv_value images = fv_input(root, "images", fv_shape(FV_U8, b, net->h, net->w, net->c));
     fv_value record = fv_input(root, "record", fv_shape(FV_F32, b, FV_AUG_FIELDS));
     fv_value mean = fv_const(root, fv_shape(FV_F32, net->c), net->mean);
     fv_value std = fv_const(root, fv_shape(FV_F32, net->c), net->std);
-    fv_augment_attr augment = {.out_h = net->h, .out_w = net->w, .pad_mode = net->pad_mode};
+    fv_augment_attr augment = {.out_h = net->h, .out_w = net->w, .pad_mode = pad_mode};
     fv_value x = fv_augment(fv_in(root, "augment"), images, record, mean, std, augment);
     if (net->h != size || net->w != size)
         x = fv_resize(fv_in(root, "resize"), x,
@@ -124,7 +124,7 @@ static void count_correct(fv_graph *g, const fv_network *net, head h) {
 
 static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
     fv_graph_freeze(g, net->freeze, net->n_freeze);
-    head h = build_forward(g, net);
+    head h = build_forward(g, net, net->pad_mode);
     fv_set_output(g, "loss", build_loss(g, net, h, net->smoothing, net->class_weight));
     count_correct(g, net, h);
     fv_graph_fuse(g);
@@ -137,7 +137,7 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
 }
 
 static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size *size) {
-    head h = build_forward(g, net);
+    head h = build_forward(g, net, FV_PAD_REFLECT); /* for shifted views (tta.h) */
     fv_set_output(g, "logits", h.logits);
     fv_set_output(g, "row_loss", fv_result(build_loss(g, net, h, 0, NULL), 1));
     fv_graph_fuse(g);

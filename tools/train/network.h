@@ -17,7 +17,7 @@ typedef struct fv_network {
     int32_t h, w, c;  /* of the pictures that come in */
     int64_t img_size; /* what the model sees */
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
-    fv_pad_mode pad_mode; /* of the random crop */
+    fv_pad_mode pad_mode; /* of the random crop; evaluation reflects */
     double smoothing;
     bool multi_label; /* several labels per picture: input "targets" in the place of "labels" */
     /* training, [num_classes]: weight of each class's pictures in the loss; several labels: of the class where it is

@@ -71,8 +71,13 @@ static fv_status send_run_event(fv_loop *loop, double first_loss) {
 
 /* ---------------------------------------------------------------- the end of a run */
 
-/* `split`: "test", or "val" where there is no test set; `e` is NULL where there is neither. */
-static json_t *metrics_json(const fv_loop *loop, const fv_evaluation *e, const char *split, bool classes) {
+typedef struct final_test {
+    const char *split; /* "test", or "val" where there is no test set; NULL: there is neither */
+    fv_evaluation plain, averaged;
+    bool has_averaged; /* --tta */
+} final_test;
+
+static json_t *metrics_json(const fv_loop *loop, const final_test *t, bool classes) {
     const fv_session *s = loop->s;
     const fv_progress *p = &loop->p;
     char hash[24];
@@ -83,51 +88,69 @@ static json_t *metrics_json(const fv_loop *loop, const fv_evaluation *e, const c
         fv_json_number(p->total_train_seconds > 0 ? (double)p->total_pictures / p->total_train_seconds : 0, 6),
         "peak_mem_gb", fv_json_number(fv_tool_peak_mb() / 1024, 4), "seconds",
         fv_json_number(fv_tool_now() - loop->began, 7), "hash", hash);
-    if (e) {
-        fv_json_set(&o, "split", json_string(split));
-        fv_json_set(&o, split, fv_metrics_json(e, classes));
+    if (t->split) {
+        fv_json_set(&o, "split", json_string(t->split));
+        fv_json_set(&o, t->split, fv_metrics_json(&t->plain, classes));
     }
+    if (t->has_averaged) fv_json_set(&o, s->n_test ? "test_tta" : "val_tta", fv_metrics_json(&t->averaged, classes));
     if (s->n_val)
         fv_json_set(&o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
     if (loop->out_of_patience) fv_json_set(&o, "stopped_early", json_true());
     return o;
 }
 
-/* The best model, as saved, on the test split; on validation if there is none. */
-static fv_status test_best(fv_loop *loop, const char **split, fv_evaluation *e) {
+static fv_status evaluate_best(fv_loop *loop, const fv_tta *tta, fv_evaluation *e) {
     fv_session *s = loop->s;
+    if (s->n_test) return fv_evaluate(s, s->eval_program, s->test, s->test_index, s->n_test, tta, e);
+    return fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, tta, e);
+}
+
+/* The best model, as saved, on the test split; on validation if there is none. */
+static fv_status test_best(fv_loop *loop, final_test *t) {
+    fv_session *s = loop->s;
+    const fv_tta *tta = fv_tta_of(s->cli);
     char path[512];
     FV_TRY(fv_run_path(loop->run, s->ctx, "weights/best/model.safetensors", path));
     FV_TRY(fv_session_build_eval(s));
     FV_TRY(fv_session_load(s, path));
-    *split = s->n_test ? "test" : "val";
-    if (s->n_test) return fv_evaluate(s, s->eval_program, s->test, s->test_index, s->n_test, e);
-    fv_console_warn(s->con,
-                    "there is no test set: these are figures on the validation set, by which the best epoch was "
-                    "chosen; they flatter");
-    return fv_evaluate(s, s->eval_program, s->train, s->val_index, s->n_val, e);
+    t->split = s->n_test ? "test" : "val";
+    if (!s->n_test)
+        fv_console_warn(s->con,
+                        "there is no test set: these are figures on the validation set, by which the best epoch was "
+                        "chosen; they flatter");
+    FV_TRY(evaluate_best(loop, &fv_tta_none, &t->plain));
+    if (tta->views == 1 || t->plain.interrupted) return FV_OK;
+    t->has_averaged = true;
+    return evaluate_best(loop, tta, &t->averaged);
 }
 
-static fv_status send_done(fv_loop *loop, const fv_evaluation *e, const char *split) {
+static fv_status send_done(fv_loop *loop, const final_test *t) {
     fv_session *s = loop->s;
     json_t *done = json_pack("{s:s, s:s}", "event", "done", "folder", loop->run->path);
-    fv_json_merge(&done, metrics_json(loop, e, split, false));
+    fv_json_merge(&done, metrics_json(loop, t, false));
     return fv_console_json(s->con, s->ctx, done);
 }
 
-static fv_status report(fv_loop *loop, const fv_evaluation *e, const char *split) {
+/* The files are about the model without test-time augmentation: what one looks at is what it does. */
+static fv_status report(fv_loop *loop, const final_test *t) {
     fv_session *s = loop->s;
-    char title[200], path[512], figures[160];
-    snprintf(title, sizeof title, "%s on %s, %s", s->net.model->name, s->train->name, split);
-    FV_TRY(fv_report_all(s->ctx, loop->run->path, e, title));
-    FV_TRY(fv_run_write_json(loop->run, s->ctx, "metrics.json", metrics_json(loop, e, split, true)));
+    char title[200], path[512], figures[160], tta[32] = "";
+    snprintf(title, sizeof title, "%s on %s, %s", s->net.model->name, s->train->name, t->split);
+    FV_TRY(fv_report_all(s->ctx, loop->run->path, &t->plain, title));
+    FV_TRY(fv_run_write_json(loop->run, s->ctx, "metrics.json", metrics_json(loop, t, true)));
     FV_TRY(fv_run_path(loop->run, s->ctx, "worst.html", path));
-    fv_console_result(s->con, "%-6s %s  (%lld pictures, weights of epoch %lld)", split,
-                      fv_evaluation_text(e, figures, sizeof figures), (long long)e->count,
+    fv_console_result(s->con, "%-6s %s  (%lld pictures, weights of epoch %lld)", t->split,
+                      fv_evaluation_text(&t->plain, figures, sizeof figures), (long long)t->plain.count,
                       (long long)loop->p.best_epoch);
+    if (t->has_averaged) {
+        fv_console_result(s->con, "%-6s %s  (%s, %d views of each)", "tta",
+                          fv_evaluation_text(&t->averaged, figures, sizeof figures), t->averaged.tta->name,
+                          t->averaged.tta->views);
+        snprintf(tta, sizeof tta, " --tta %s", t->averaged.tta->name);
+    }
     fv_console_say(s->con, "saved  %s/weights/best · look at %s", loop->run->path, path);
-    fv_console_say(s->con, "next   fovea eval %s --split %s", loop->run->path, split);
-    return send_done(loop, e, split);
+    fv_console_say(s->con, "next   fovea eval %s --split %s%s", loop->run->path, t->split, tta);
+    return send_done(loop, t);
 }
 
 static fv_status report_stop(fv_loop *loop) {
@@ -145,18 +168,19 @@ static fv_status report_stop(fv_loop *loop) {
 
 static fv_status finish(fv_loop *loop) {
     fv_session *s = loop->s;
-    fv_evaluation e;
-    const char *split;
+    final_test t = {0};
     if (fv_loop_stopped(loop)) return report_stop(loop);
     if (!s->n_test && !s->n_val) {
         fv_console_warn(s->con,
                         "there is neither a test nor a validation set: nothing is known about pictures that the "
                         "model has not seen");
-        return send_done(loop, NULL, "none");
+        return send_done(loop, &t);
     }
-    FV_TRY(test_best(loop, &split, &e));
-    fv_status status = e.interrupted ? report_stop(loop) : report(loop, &e, split);
-    fv_evaluation_free(&e);
+    fv_status status = test_best(loop, &t);
+    bool interrupted = t.plain.interrupted || t.averaged.interrupted;
+    if (status == FV_OK) status = interrupted ? report_stop(loop) : report(loop, &t);
+    fv_evaluation_free(&t.plain);
+    fv_evaluation_free(&t.averaged);
     return status;
 }
 
@@ -167,7 +191,7 @@ static fv_status dry_run(fv_loop *loop) {
     fv_evaluation e;
     FV_TRY(fv_session_build_eval(s));
     int64_t n = s->n_train < s->net.batch ? s->n_train : s->net.batch;
-    FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->train_index, n, &e));
+    FV_TRY(fv_evaluate(s, s->eval_program, s->train, s->train_index, n, &fv_tta_none, &e));
     fv_console_result(
         s->con, "dry run: everything fits. One step and one evaluated batch; nothing was written (peak memory %.2f GB)",
         fv_tool_peak_mb() / 1024);

@@ -61,8 +61,10 @@ FV_INLINE void put_pixel(const augment_args *a, float *y, const uint8_t *x, int6
     for (int64_t k = 0; k < channels; k++) y[k] = a->table[k * 256 + x[k]];
 }
 
-static void put_padding(const augment_args *a, float *y) {
-    for (int64_t k = 0; k < a->c; k++) y[k] = a->table[k * 256];
+/* Output column q of a row that shows `row`, outside the image or not. */
+static void put_any(const augment_args *a, const uint8_t *row, int64_t q, const int64_t *field, float *y) {
+    const uint8_t *x = source_pixel(a, row, q, field);
+    for (int64_t k = 0; k < a->c; k++) y[k] = a->table[k * 256 + (x ? x[k] : 0)];
 }
 
 /* Output columns [begin, end) of a row that shows `row`. */
@@ -72,18 +74,14 @@ static void plain_columns(const augment_args *a, const uint8_t *row, int64_t beg
     const int64_t first = field[FV_AUG_LEFT] + (flip ? a->ow - 1 : 0); /* the source column of output column 0 */
     const int64_t from = flip ? first - (a->w - 1) : -first;           /* output columns [from, from + w) are inside */
     int64_t q = begin, in = fv_min64(end, fv_max64(begin, from)), out = fv_max64(in, fv_min64(end, from + a->w));
-    if (a->reflect) {
-        for (; q < end; q++) put_pixel(a, y + q * c, source_pixel(a, row, q, field), c);
-        return;
-    }
     if (!row) in = out = end;
-    for (; q < in; q++) put_padding(a, y + q * c);
+    for (; q < in; q++) put_any(a, row, q, field, y + q * c);
     const uint8_t *x = q < out ? row + first * c + q * step : NULL;
     if (c == 3)
         for (; q < out; q++, x += step) put_pixel(a, y + q * 3, x, 3);
     else
         for (; q < out; q++, x += step) put_pixel(a, y + q * c, x, c);
-    for (; q < end; q++) put_padding(a, y + q * c);
+    for (; q < end; q++) put_any(a, row, q, field, y + q * c);
 }
 
 static void plain_picture(const augment_args *a, int64_t n, const int64_t *field) {
