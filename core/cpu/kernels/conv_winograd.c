@@ -6,16 +6,21 @@
  *            M[f] = V[f] U[f]           row_gemm
  *   result   y    = A^T M A + bias
  *
- * A unit of tiles has V and the M of one panel in the second-level cache. With too few units to go round V is made for
- * all tiles first, and the products are shared out by unit and panel. Roundings: at most 3e-5 of the largest result
+ * A unit of tiles has the M of a pair of panels in the second-level cache, and what is multiplied passes through it:
+ * a panel of U serves all tiles of the unit, a row of V both panels. With too few units to go round V is made for all
+ * tiles first, and the products are shared out by unit and panel; where there are many panels, U is made for one at a
+ * time, by the thread that needs it, and never leaves the caches. Roundings: at most 3e-5 of the largest result
  * (tests/test_winograd.c); direct convolution has 3e-6. */
 #include "core/cpu/kernels/conv_winograd.h"
 
 enum {
-    UNIT_FLOATS = 112 << 10, /* of V in a unit */
+    UNIT = 48, /* tiles; half as many where V stays in the second-level cache then */
+    SHALLOW = 128,
+    GROUP = 2, /* panels at a time */
+    SHARED_UNIT = 132,
     MIN_UNIT = 24,
-    MAX_UNIT = 96,
-    FEW_UNITS = 16,
+    MIN_TILES = 6, /* with fewer, transforming the weights costs more than is saved */
+    MIN_ITEMS = 16,
     PACK_CHANNELS = 32, /* of weights that are transformed at a time */
 };
 
@@ -24,11 +29,25 @@ typedef struct plan {
     fv_conv_kind kind;
     int64_t source[2], depth, result[2], columns, pad[2];
     fv_patches patches;
-    int64_t unit, units, panels;
-    bool shared; /* V of all tiles */
+    int64_t unit, units, panels, group;
+    bool shared, fresh;           /* V of all tiles; U by panel */
+    fv_patch_layout layout;       /* of V */
+    int64_t m_step, panel_floats; /* from point to point of M; of U from panel to panel */
     size_t offset_at, zero_at, u_at, v_at, m_at, total;
     size_t v_floats, m_floats; /* per thread, or of all tiles */
 } plan;
+
+static void cut_tiles(plan *p) {
+    const int64_t tiles = p->patches.tiles;
+    p->shared = tiles < MIN_ITEMS * MIN_UNIT;
+    p->units = fv_max64(fv_ceil_div(tiles, p->depth > SHALLOW ? UNIT : UNIT / 2), MIN_ITEMS);
+    if (p->shared) {
+        const int64_t wish = fv_min64(fv_ceil_div(MIN_ITEMS, p->panels), tiles / MIN_UNIT);
+        p->units = fv_max64(fv_ceil_div(tiles, SHARED_UNIT), wish);
+    }
+    p->unit = fv_ceil_div(fv_ceil_div(tiles, p->units), FV_MR) * FV_MR;
+    p->units = fv_ceil_div(tiles, p->unit);
+}
 
 static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     const bool forward = kind == FV_CONV_FORWARD;
@@ -40,16 +59,21 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
         p.pad[a] = forward ? s->pad[a] : 2 - s->pad[a];
     }
     p.patches = fv_patches_of(s->n, p.source, p.result, p.pad, p.depth);
-    p.unit = fv_min64(MAX_UNIT, fv_max64(MIN_UNIT, UNIT_FLOATS / (FV_WINO_POINTS * p.depth))) / FV_MR * FV_MR;
-    p.units = fv_ceil_div(p.patches.tiles, p.unit);
     p.panels = fv_ceil_div(p.columns, FV_NR);
-    p.shared = p.units < FEW_UNITS;
-    p.v_floats = (size_t)(FV_WINO_POINTS * (p.shared ? p.units * p.unit : p.unit) * p.depth);
-    p.m_floats = (size_t)(FV_WINO_POINTS * p.unit * FV_NR);
-    const size_t copies = (size_t)threads;
-    p.offset_at = fv_workspace_add(&p.total, 2 * (size_t)p.unit * sizeof(ptrdiff_t));
+    cut_tiles(&p);
+    p.fresh = p.shared && p.panels >= MIN_ITEMS;
+    p.group = p.shared ? 1 : fv_min64(GROUP, p.panels);
+    p.layout.rows = p.shared ? p.units * p.unit : p.unit;
+    p.layout.width = p.depth;
+    p.layout.point = fv_point_step(p.layout.rows * p.depth);
+    p.m_step = fv_point_step(p.unit * FV_NR);
+    p.panel_floats = FV_WINO_POINTS * fv_point_step(p.depth * FV_NR);
+    p.v_floats = (size_t)(FV_WINO_POINTS * p.layout.point);
+    p.m_floats = (size_t)(FV_WINO_POINTS * p.m_step * p.group);
+    const size_t copies = (size_t)threads, u_panels = p.fresh ? copies : (size_t)p.panels;
+    p.offset_at = fv_workspace_add(&p.total, 3 * (size_t)p.unit * sizeof(ptrdiff_t));
     p.zero_at = fv_workspace_add(&p.total, (size_t)p.depth * sizeof(float));
-    p.u_at = fv_workspace_add(&p.total, FV_WINO_POINTS * fv_packed_floats(p.columns, p.depth) * sizeof(float));
+    p.u_at = fv_workspace_add(&p.total, u_panels * (size_t)p.panel_floats * sizeof(float));
     p.v_at = fv_workspace_add(&p.total, p.v_floats * (p.shared ? 1 : copies) * sizeof(float));
     p.m_at = fv_workspace_add(&p.total, p.m_floats * copies * sizeof(float));
     return p;
@@ -63,7 +87,8 @@ bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev) {
     const double used =
         (double)(s->oh * s->ow) /
         (double)(fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE) * FV_WINO_TILE * FV_WINO_TILE);
-    return plain && s->c >= 32 && s->k >= 32 && used > 0.55;
+    const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);
+    return plain && s->c >= 32 && s->k >= 32 && used > 0.55 && tiles >= MIN_TILES;
 }
 
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
@@ -74,7 +99,7 @@ typedef struct job {
     plan p;
     const float *source, *weight, *bias;
     float *result;
-    ptrdiff_t *v_off, *m_off; /* [unit]: rows of V and M */
+    ptrdiff_t *v_off, *m_off, *narrow_off; /* [unit]: rows of V, and of M for panels of FV_NR and FV_VL columns */
     float *zero, *u, *v, *m;
 } job;
 
@@ -108,15 +133,16 @@ static void transform_weights(const float *taps, int64_t floats, float *u, int64
     }
 }
 
-/* One panel, PACK_CHANNELS of its depth. U: [panel][point][depth][width] */
-static void pack_tile(void *arg, int64_t tile, int thread) {
-    (void)thread;
-    const job *j = arg;
+FV_INLINE int columns_of(const plan *p, int64_t panel) {
+    return (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
+}
+
+/* PACK_CHANNELS of the depth of a panel. u: [point][depth][width] */
+static void pack_channels(const job *j, int64_t panel, int64_t first, float *u) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t panel = tile % p->panels, first = tile / p->panels * PACK_CHANNELS;
     const int64_t channels = fv_min64(PACK_CHANNELS, p->depth - first);
-    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
+    const int columns = columns_of(p, panel), width = fv_panel_width(columns);
     float taps[9 * PACK_CHANNELS * FV_NR] __attribute__((aligned(64)));
     for (int64_t t = 0; t < 9; t++) {
         float *dst = taps + t * channels * width;
@@ -126,8 +152,15 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
         else /* turned by 180 degrees */ CPU(pack_panel)
         (dst, j->weight + (8 - t) * s->c + first * 9 * s->c + panel * FV_NR, channels, columns, 9 * s->c, 1);
     }
-    float *u = j->u + (size_t)(FV_WINO_POINTS * panel * FV_NR * p->depth) + first * width;
-    transform_weights(taps, channels * width, u, p->depth * width);
+    transform_weights(taps, channels * width, u + first * width, fv_point_step(p->depth * width));
+}
+
+static void pack_tile(void *arg, int64_t tile, int thread) {
+    (void)thread;
+    const job *j = arg;
+    const plan *p = &j->p;
+    const int64_t panel = tile % p->panels;
+    pack_channels(j, panel, tile / p->panels * PACK_CHANNELS, j->u + panel * p->panel_floats);
 }
 
 /* ---------------------------------------------------------------- source and result */
@@ -154,25 +187,24 @@ FV_INLINE void transform_result(const float *m, int64_t step, vf bias, vf out[FV
     }
 }
 
-/* M of tiles first .. first + count and one panel into the result. */
-static void write_results(const job *j, int64_t first, int64_t count, int64_t panel, const float *m) {
+/* M of tiles first .. first + count and `panels` panels into the result. */
+static void write_results(const job *j, int64_t first, int64_t count, int64_t panel, int64_t panels, const float *m) {
     const plan *p = &j->p;
-    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
-    const int64_t step = p->unit * width;
-    for (int at = 0; at < columns; at += FV_VL) {
-        const int n = columns - at < FV_VL ? columns - at : FV_VL;
-        const vf bias = j->bias ? vf_load_n(j->bias + panel * FV_NR + at, n) : vf_zero();
-        for (int64_t t = 0; t < count; t++) {
-            const int64_t tile = first + t, image = tile / p->patches.image_tiles,
-                          in_image = tile % p->patches.image_tiles;
-            const int64_t row = in_image / p->patches.tiles_w * FV_WINO_TILE,
-                          col = in_image % p->patches.tiles_w * FV_WINO_TILE;
-            const int64_t rows = fv_min64(FV_WINO_TILE, p->result[0] - row),
-                          cols = fv_min64(FV_WINO_TILE, p->result[1] - col);
-            float *y =
-                j->result + ((image * p->result[0] + row) * p->result[1] + col) * p->columns + panel * FV_NR + at;
+    const fv_patches *q = &p->patches;
+    const int64_t end = fv_min64(p->columns, (panel + panels) * FV_NR);
+    for (int64_t t = 0; t < count; t++) {
+        const int64_t tile = first + t, image = tile / q->image_tiles, in_image = tile % q->image_tiles;
+        const int64_t row = in_image / q->tiles_w * FV_WINO_TILE, col = in_image % q->tiles_w * FV_WINO_TILE;
+        const int64_t rows = fv_min64(FV_WINO_TILE, p->result[0] - row),
+                      cols = fv_min64(FV_WINO_TILE, p->result[1] - col);
+        float *tile_y = j->result + ((image * p->result[0] + row) * p->result[1] + col) * p->columns;
+        for (int64_t at = panel * FV_NR; at < end; at += FV_VL) {
+            const int n = (int)fv_min64(FV_VL, end - at);
+            const int64_t own = at / FV_NR, width = fv_panel_width(columns_of(p, own));
+            const float *from = m + (own - panel) * FV_WINO_POINTS * p->m_step + t * width + at % FV_NR;
+            float *y = tile_y + at;
             vf out[FV_WINO_TILE][FV_WINO_TILE];
-            transform_result(m + t * width + at, step, bias, out);
+            transform_result(from, p->m_step, j->bias ? vf_load_n(j->bias + at, n) : vf_zero(), out);
             for (int64_t a = 0; a < rows; a++, y += p->result[1] * p->columns)
                 for (int64_t b = 0; b < cols; b++) vf_store_n(y + b * p->columns, out[a][b], n);
         }
@@ -181,30 +213,28 @@ static void write_results(const job *j, int64_t first, int64_t count, int64_t pa
 
 /* ---------------------------------------------------------------- units */
 
-static void multiply(const job *j, int64_t first, int64_t count, int64_t panel, const float *v, int64_t v_step,
+/* A unit of tiles, whose V is at v, and `panels` panels, whose U is at u. */
+static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels, const float *v, const float *u,
                      float *m) {
     const plan *p = &j->p;
     static const ptrdiff_t tap[1] = {0};
-    const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR), width = fv_panel_width(columns);
     fv_row_gemm g = {.x_off = j->v_off,
-                     .y_off = j->m_off,
-                     .rows = count,
+                     .rows = fv_min64(p->unit, p->patches.tiles - first),
                      .tap = tap,
                      .taps = 1,
-                     .depth = p->depth,
-                     .columns = width};
-    ptrdiff_t narrow[MAX_UNIT];
-    if (width != FV_NR) {
-        for (int64_t i = 0; i < count; i++) narrow[i] = i * width;
-        g.y_off = narrow;
-    }
+                     .depth = p->depth};
     for (int64_t f = 0; f < FV_WINO_POINTS; f++) {
-        g.x = v + f * v_step;
-        g.y = m + f * p->unit * width;
-        g.b = j->u + (size_t)(FV_WINO_POINTS * panel * FV_NR * p->depth) + f * p->depth * width;
-        CPU(row_gemm)(&g);
+        g.x = v + f * p->layout.point;
+        for (int64_t i = 0; i < panels; i++) {
+            const int width = fv_panel_width(columns_of(p, panel + i));
+            g.columns = width;
+            g.y_off = width == FV_NR ? j->m_off : j->narrow_off;
+            g.y = m + (i * FV_WINO_POINTS + f) * p->m_step;
+            g.b = u + i * p->panel_floats + f * fv_point_step(p->depth * width);
+            CPU(row_gemm)(&g);
+        }
     }
-    write_results(j, first, count, panel, m);
+    write_results(j, first, g.rows, panel, panels, m);
 }
 
 static void unit_tile(void *arg, int64_t unit, int thread) {
@@ -212,25 +242,37 @@ static void unit_tile(void *arg, int64_t unit, int thread) {
     const plan *p = &j->p;
     const int64_t first = unit * p->unit, count = fv_min64(p->unit, p->patches.tiles - first);
     float *v = j->v + (size_t)thread * p->v_floats, *m = j->m + (size_t)thread * p->m_floats;
-    fv_make_patches(&p->patches, j->source, j->zero, first, count, p->unit, v);
-    for (int64_t panel = 0; panel < p->panels; panel++) multiply(j, first, count, panel, v, p->unit * p->depth, m);
+    for (int64_t t = 0; t < count; t += FV_WINO_CHUNK)
+        fv_make_patches(&p->patches, j->source, j->zero, first + t, fv_min64(FV_WINO_CHUNK, count - t), t, &p->layout,
+                        v);
+    for (int64_t panel = 0; panel < p->panels; panel += p->group)
+        multiply(j, first, panel, fv_min64(p->group, p->panels - panel), v, j->u + panel * p->panel_floats, m);
 }
 
-static void patch_tile(void *arg, int64_t unit, int thread) {
+static void patch_tile(void *arg, int64_t chunk, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t first = unit * FV_MR, count = fv_min64(FV_MR, p->patches.tiles - first);
-    fv_make_patches(&p->patches, j->source, j->zero, first, count, p->units * p->unit, j->v + first * p->depth);
+    const int64_t first = chunk * FV_WINO_CHUNK, count = fv_min64(FV_WINO_CHUNK, p->patches.tiles - first);
+    fv_make_patches(&p->patches, j->source, j->zero, first, count, first, &p->layout, j->v);
 }
 
 static void panel_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t unit = tile % p->units, panel = tile / p->units;
-    const int64_t first = unit * p->unit, count = fv_min64(p->unit, p->patches.tiles - first);
-    multiply(j, first, count, panel, j->v + first * p->depth, p->units * p->unit * p->depth,
+    const int64_t first = tile % p->units * p->unit, panel = tile / p->units;
+    multiply(j, first, panel, 1, j->v + first * p->depth, j->u + panel * p->panel_floats,
              j->m + (size_t)thread * p->m_floats);
+}
+
+/* All units of a panel, with weights transformed for it alone. */
+static void fresh_panel_tile(void *arg, int64_t panel, int thread) {
+    const job *j = arg;
+    const plan *p = &j->p;
+    float *u = j->u + thread * p->panel_floats, *m = j->m + (size_t)thread * p->m_floats;
+    for (int64_t c = 0; c < p->depth; c += PACK_CHANNELS) pack_channels(j, panel, c, u);
+    for (int64_t first = 0; first < p->patches.tiles; first += p->unit)
+        multiply(j, first, panel, 1, j->v + first * p->depth, u, m);
 }
 
 void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
@@ -244,6 +286,7 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
     char *work = c->workspace;
     j.v_off = (ptrdiff_t *)(work + p->offset_at);
     j.m_off = j.v_off + p->unit;
+    j.narrow_off = j.m_off + p->unit;
     j.zero = (float *)(work + p->zero_at);
     j.u = (float *)(work + p->u_at);
     j.v = (float *)(work + p->v_at);
@@ -252,12 +295,14 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
     for (int64_t i = 0; i < p->unit; i++) {
         j.v_off[i] = i * p->depth;
         j.m_off[i] = i * FV_NR;
+        j.narrow_off[i] = i * FV_VL;
     }
-    fv_pool_run(c->pool, p->panels * fv_ceil_div(p->depth, PACK_CHANNELS), pack_tile, &j);
-    if (p->shared) {
-        fv_pool_run(c->pool, fv_ceil_div(p->patches.tiles, FV_MR), patch_tile, &j);
-        fv_pool_run(c->pool, p->panels * p->units, panel_tile, &j);
-    } else {
+    if (!p->fresh) fv_pool_run(c->pool, p->panels * fv_ceil_div(p->depth, PACK_CHANNELS), pack_tile, &j);
+    if (!p->shared) {
         fv_pool_run(c->pool, p->units, unit_tile, &j);
+        return;
     }
+    fv_pool_run(c->pool, fv_ceil_div(p->patches.tiles, FV_WINO_CHUNK), patch_tile, &j);
+    if (p->fresh) fv_pool_run(c->pool, p->panels, fresh_panel_tile, &j);
+    else fv_pool_run(c->pool, p->panels * p->units, panel_tile, &j);
 }

@@ -6,13 +6,14 @@
  *   P[f] = D[f]^T V[f], summed over groups of tiles in order
  *   dw   = G^T P G
  *
- * A group of tiles has V and D in the last-level cache. Products are shared out by point and block of k: nothing
- * depends on the number of threads. */
+ * A group of tiles has V and D in the last-level cache, V in strips of columns that fit a register tile, D in vectors
+ * of rows: SUM_TILES tiles of a strip stay in the first-level cache while D passes. Products are shared out by point
+ * and block of k: nothing depends on the number of threads. */
 #include "core/cpu/kernels/conv_winograd.h"
 
 enum {
     GROUP_FLOATS = 3 << 20, /* of V and D in a group: 12 MB */
-    ROWS = 32,              /* of k in a block */
+    ROWS = 128,             /* of k in a block */
     SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
 };
 
@@ -20,23 +21,28 @@ typedef struct plan {
     const fv_conv_shape *shape;
     fv_patches patches;
     int64_t group, groups, blocks;
-    int64_t kp, cp; /* k and c rounded up to whole register tiles */
+    int64_t kp, cp; /* k and c rounded up to whole vectors */
+    int64_t strip;  /* columns */
+    int64_t p_step; /* from point to point of the sums */
     size_t zero_at, v_at, d_at, p_at, total;
 } plan;
 
 static plan make_plan(const fv_conv_shape *s) {
     plan p = {.shape = s};
     p.patches = fv_patches_of(s->n, (int64_t[]){s->h, s->w}, (int64_t[]){s->oh, s->ow}, s->pad, s->c);
-    p.kp = fv_ceil_div(s->k, FV_OUTER_ROWS) * FV_OUTER_ROWS;
+    p.kp = fv_ceil_div(s->k, FV_VL) * FV_VL;
     p.cp = fv_ceil_div(s->c, FV_VL) * FV_VL;
+    const int64_t strips = fv_ceil_div(p.cp, FV_OUTER_COLUMNS);
+    p.strip = fv_ceil_div(p.cp / FV_VL, strips) * FV_VL; /* even strips */
     p.group = fv_min64(p.patches.tiles, fv_max64(48, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
     p.groups = fv_ceil_div(p.patches.tiles, p.group);
     p.group = fv_ceil_div(p.patches.tiles, p.groups); /* even groups */
     p.blocks = fv_ceil_div(p.kp, ROWS);
+    p.p_step = fv_point_step(p.kp * p.cp);
     p.zero_at = fv_workspace_add(&p.total, (size_t)s->c * sizeof(float));
-    p.v_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.group * s->c + FV_VL) * sizeof(float));
-    p.d_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.group * p.kp) * sizeof(float));
-    p.p_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.kp * p.cp) * sizeof(float));
+    p.v_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.cp)) * sizeof(float));
+    p.d_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.kp)) * sizeof(float));
+    p.p_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.p_step) * sizeof(float));
     return p;
 }
 
@@ -49,7 +55,9 @@ typedef struct job {
     const float *dy, *x;
     float *dw;
     float *zero, *v, *d, *sums;
-    int64_t first, count; /* the group's tiles */
+    int64_t first, count;   /* the group's tiles */
+    fv_patch_layout layout; /* of its V */
+    int64_t d_step;         /* from point to point of its D */
 } job;
 
 /* ---------------------------------------------------------------- gradients of tiles */
@@ -67,51 +75,50 @@ FV_INLINE void tile_points(const vf y[FV_WINO_TILE], vf out[FV_WINO_PATCH]) {
 }
 
 /* D of one tile and vector of channels; zeros outside the result and past the channels. */
-static void transform_tile(const job *j, const float *dy, int64_t rows, int64_t cols, int64_t k, int n, float *d) {
+FV_INLINE void transform_tile(const job *j, const float *dy, int64_t rows, int64_t cols, int n, float *d) {
     const fv_conv_shape *s = j->p.shape;
-    const int64_t step = j->count * j->p.kp;
     vf half[FV_WINO_PATCH][FV_WINO_TILE], in[FV_WINO_TILE], out[FV_WINO_PATCH];
     FV_UNROLL_ALL for (int b = 0; b < FV_WINO_TILE; b++) {
         FV_UNROLL_ALL for (int a = 0; a < FV_WINO_TILE; a++) {
-            in[a] = a < rows && b < cols ? vf_load_n(dy + (a * s->ow + b) * s->k + k, n) : vf_zero();
+            in[a] = a < rows && b < cols ? vf_load_n(dy + (a * s->ow + b) * s->k, n) : vf_zero();
         }
         tile_points(in, out);
         FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) half[i][b] = out[i];
     }
-    const int fit = (int)fv_min64(FV_VL, j->p.kp - k);
     FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) {
         tile_points(half[i], out);
-        FV_UNROLL_ALL for (int m = 0; m < FV_WINO_PATCH; m++)
-            vf_store_n(d + (i * FV_WINO_PATCH + m) * step + k, out[m], fit);
+        FV_UNROLL_ALL for (int m = 0; m < FV_WINO_PATCH; m++) vf_store(d + (i * FV_WINO_PATCH + m) * j->d_step, out[m]);
     }
 }
 
+/* D: 36 x [vector of k][tile][FV_VL] */
 static void make_gradients(const job *j, int64_t first, int64_t count) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    for (int64_t t = first; t < first + count; t++) {
-        const int64_t tile = j->first + t, image = tile / p->patches.image_tiles;
-        const int64_t row = tile % p->patches.image_tiles / p->patches.tiles_w * FV_WINO_TILE;
-        const int64_t col = tile % p->patches.image_tiles % p->patches.tiles_w * FV_WINO_TILE;
-        const float *dy = j->dy + ((image * s->oh + row) * s->ow + col) * s->k;
-        for (int64_t k = 0; k < p->kp; k += FV_VL) {
-            const int n = (int)fv_max64(0, fv_min64(FV_VL, s->k - k));
-            transform_tile(j, dy, fv_min64(FV_WINO_TILE, s->oh - row), fv_min64(FV_WINO_TILE, s->ow - col), k, n,
-                           j->d + t * p->kp);
+    const fv_patches *q = &p->patches;
+    for (int64_t k = 0; k < p->kp; k += FV_VL) {
+        const int n = (int)fv_min64(FV_VL, s->k - k);
+        for (int64_t t = first; t < first + count; t++) {
+            const int64_t tile = j->first + t, image = tile / q->image_tiles;
+            const int64_t row = tile % q->image_tiles / q->tiles_w * FV_WINO_TILE;
+            const int64_t col = tile % q->image_tiles % q->tiles_w * FV_WINO_TILE;
+            const float *dy = j->dy + ((image * s->oh + row) * s->ow + col) * s->k + k;
+            float *d = j->d + k * j->count + t * FV_VL;
+            if (n == FV_VL && row + FV_WINO_TILE <= s->oh && col + FV_WINO_TILE <= s->ow)
+                transform_tile(j, dy, FV_WINO_TILE, FV_WINO_TILE, FV_VL, d);
+            else transform_tile(j, dy, fv_min64(FV_WINO_TILE, s->oh - row), fv_min64(FV_WINO_TILE, s->ow - col), n, d);
         }
     }
 }
 
 /* ---------------------------------------------------------------- the steps of a group */
 
-enum { CHUNK = 12 }; /* tiles transformed at a time */
-
 static void transform_chunk(void *arg, int64_t chunk, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, j->count - first);
-    fv_make_patches(&p->patches, j->x, j->zero, j->first + first, count, j->count, j->v + first * p->shape->c);
+    const int64_t first = chunk * FV_WINO_CHUNK, count = fv_min64(FV_WINO_CHUNK, j->count - first);
+    fv_make_patches(&p->patches, j->x, j->zero, j->first + first, count, first, &j->layout, j->v);
     make_gradients(j, first, count);
 }
 
@@ -121,17 +128,18 @@ static void product_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t f = tile / p->blocks, first = tile % p->blocks * ROWS, end = fv_min64(p->kp, first + ROWS);
-    const float *d = j->d + f * j->count * p->kp, *v = j->v + f * j->count * p->shape->c;
-    fv_outer_gemm g = {.lda = p->kp, .ldb = p->shape->c, .ld = p->cp};
+    const float *d = j->d + f * j->d_step, *v = j->v + f * j->layout.point;
+    fv_outer_gemm g = {.lda = FV_VL, .ld = p->cp};
     for (int64_t t = 0; t < j->count; t += SUM_TILES) {
         g.count = fv_min64(SUM_TILES, j->count - t);
         g.accumulate = j->first > 0 || t > 0;
-        for (int64_t c = 0; c < p->cp; c += FV_OUTER_COLUMNS) {
-            g.vectors = (int)fv_min64(FV_OUTER_VECTORS, (p->cp - c) / FV_VL);
-            g.b = v + t * p->shape->c + c;
+        for (int64_t c = 0; c < p->cp; c += p->strip) {
+            g.ldb = fv_min64(p->strip, p->cp - c);
+            g.vectors = (int)(g.ldb / FV_VL);
+            g.b = v + c * j->count + t * g.ldb;
             for (int64_t k = first; k < end; k += FV_OUTER_ROWS) {
-                g.a = d + t * p->kp + k;
-                g.acc = j->sums + (f * p->kp + k) * p->cp + c;
+                g.a = d + k / FV_VL * FV_VL * j->count + t * FV_VL + k % FV_VL;
+                g.acc = j->sums + f * p->p_step + k * p->cp + c;
                 CPU(outer_gemm)(&g);
             }
         }
@@ -153,7 +161,7 @@ static void filter_tile(void *arg, int64_t k, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t step = p->kp * p->cp;
+    const int64_t step = p->p_step;
     for (int64_t c = 0; c < s->c; c += FV_VL) {
         const float *m = j->sums + k * p->cp + c;
         const int n = (int)fv_min64(FV_VL, s->c - c);
@@ -179,11 +187,12 @@ void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float 
     j.d = (float *)(work + p->d_at);
     j.sums = (float *)(work + p->p_at);
     memset(j.zero, 0, (size_t)s->c * sizeof *j.zero);
-    memset(j.v + FV_WINO_POINTS * p->group * s->c, 0,
-           FV_VL * sizeof *j.v); /* read past the last row, into columns unused */
     for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
         j.count = fv_min64(p->group, p->patches.tiles - j.first);
-        fv_pool_run(c->pool, fv_ceil_div(j.count, CHUNK), transform_chunk, &j);
+        j.layout = (fv_patch_layout){
+            .point = fv_point_step(j.count * p->cp), .rows = j.count, .width = p->strip, .whole = true};
+        j.d_step = fv_point_step(j.count * p->kp);
+        fv_pool_run(c->pool, fv_ceil_div(j.count, FV_WINO_CHUNK), transform_chunk, &j);
         fv_pool_run(c->pool, FV_WINO_POINTS * p->blocks, product_tile, &j);
     }
     fv_pool_run(c->pool, s->k, filter_tile, &j);
