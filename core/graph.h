@@ -423,6 +423,17 @@ void fv_graph_cast_floats(fv_graph *g, fv_dtype to);
  * many. */
 int fv_graph_fuse(fv_graph *g);
 
+/* What fv_graph_recompute did. */
+typedef struct fv_recompute_report {
+    int nodes;                        /* that are run a second time */
+    double cost;                      /* their part of the step's time, by the roofline */
+    size_t bytes_before, bytes_after; /* most that is alive at a time, sharing in place aside */
+} fv_recompute_report;
+/* Recompute pass, after differentiation: results of cheap pure nodes (norms, activations, element-wise ones) that the
+ * backward pass reads are made anew for it instead of being kept, where that lowers the peak of what is alive. Results
+ * are the same bits. budget: the part of the step's estimated time that it may cost, 0.03 say; 0: change nothing. */
+fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *report /* may be NULL */);
+
 /* ---------------------------------------------------------------- autodiff: graph to graph */
 
 /* Append the backward pass of the scalar `loss` and give d loss / d wrt[i] (FV_NONE when it does not depend on it).

@@ -56,4 +56,12 @@ fv_status fv_host_wait(fv_device *dev);
 void fv_host_profile(fv_exec *exec, bool on);
 const double *fv_host_node_seconds(const fv_exec *exec);
 
+/* What the machine can do at most with all threads of a cpu device, measured in about 0.3 s: floating-point operations
+ * per second with its vectors, in registers; bytes read and written per second, memory to memory. Zeros for another
+ * kind of device. */
+typedef struct fv_ceilings {
+    double flops, bytes;
+} fv_ceilings;
+fv_status fv_cpu_ceilings(fv_device *dev, fv_ceilings *out);
+
 #endif

@@ -450,7 +450,7 @@ lines = open("bench.json").read().splitlines()
 r = json.loads(lines[0])
 assert len(lines) == 1 and r["params"] == 61706 and r["images_per_s"] > 0 and r["ms_per_step"] > 0
 assert {"model", "mode", "batch", "images_per_s", "ms_per_step", "peak_rss_mb", "params", "macs"} <= set(r)'
-    for words in "models" "info lenet5" "info lenet5 --dump" "data info synthetic" "version" "eval runs/smoke" "predict runs/folder photos"; do
+    for words in "models" "info lenet5" "info lenet5 --dump" "info lenet5 --memory" "data info synthetic" "version" "eval runs/smoke" "predict runs/folder photos"; do
         # shellcheck disable=SC2086
         "$fovea" $words --json >words.json 2>err
         check "$words --json" python3 -c '[__import__("json").loads(line) for line in open("words.json")] or 1 / 0'
@@ -461,6 +461,8 @@ for name in ("env", "metrics", "weights/best/config"): json.load(open(f"runs/smo
 else
     echo "SKIPPED: JSON checks (no python3)"
 fi
+expect 0 "recomputed for the backward pass" info resnet20 -b 64
+expect 0 "fullest at" info resnet20 -b 64 --memory --recompute none
 expect 0 "GFLOP/s" bench --model lenet5 -b 8 --seconds 0.1 --profile --mode infer --threads 1
 expect 2 "needs --data" bench --mode load
 expect 0 "images/s" bench --mode load --data synthetic --seconds 0.05

@@ -43,6 +43,7 @@ static fv_status configure(bench *b) {
     net->c = (int32_t)net->model->in_chans;
     net->batch = fv_cli_int(cli, OPT_BATCH_SIZE);
     net->float64 = !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
+    net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
     net->cfg =
         (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->mean[i] = 0.5, net->std[i] = 0.25;

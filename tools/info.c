@@ -1,6 +1,5 @@
 /* info.c: the command `info`: what a model consists of, and what it takes to run it. */
-#include "tools/tool.h"
-#include "tools/train/network.h"
+#include "tools/info.h"
 #include "tools/train/source.h"
 
 #include <string.h>
@@ -43,6 +42,7 @@ static fv_status configure(info *in) {
         (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->std[i] = 1;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9};
+    net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
     return FV_OK;
 }
 
@@ -119,60 +119,45 @@ static fv_status show_stages(info *in) {
     return FV_OK;
 }
 
-/* ---------------------------------------------------------------- memory */
-
-/* Plan a graph without allocating its memory. */
-static fv_status plan_graph(info *in, fv_graph *g, fv_plan *plan) {
-    fv_ctx *ctx = &in->tool->ctx;
-    fv_store *store = NULL;
-    FV_TRY(fv_store_create(ctx, in->device, &store));
-    fv_status status = fv_store_bind(store, g);
-    if (status == FV_OK) status = fv_plan_make(g, store, in->device, NULL, plan);
-    fv_store_destroy(store);
-    return status;
-}
-
-typedef struct memory {
-    double arena, naive, workspace;
-} memory;
-
-static fv_status measure_memory(info *in, bool training, memory *out) {
-    fv_graph *g = NULL;
-    fv_plan plan = {0};
-    fv_ctx *ctx = &in->tool->ctx;
-    FV_TRY(training ? fv_network_train_graph(ctx, &in->net, &g, NULL) : fv_network_eval_graph(ctx, &in->net, &g, NULL));
-    fv_status status = plan_graph(in, g, &plan);
-    *out = (memory){(double)plan.arena_bytes, (double)plan.naive_bytes, (double)plan.workspace_bytes};
-    fv_graph_free(g);
-    return status;
-}
+/* ---------------------------------------------------------------- totals */
 
 static fv_status show_totals(info *in) {
     fv_console *con = &in->tool->console;
     const fv_network *net = &in->net;
-    memory train, infer;
+    fv_info_memory train, kept, infer;
     char params[24], macs[24];
+    fv_network all_kept = *net;
     fv_network_size size = fv_network_measure(in->graph, net->batch);
-    FV_TRY(measure_memory(in, true, &train));
-    FV_TRY(measure_memory(in, false, &infer));
+    all_kept.recompute = 0;
+    FV_TRY(fv_info_measure(&in->tool->ctx, in->device, net, true, &train));
+    FV_TRY(fv_info_measure(&in->tool->ctx, in->device, &all_kept, true, &kept));
+    FV_TRY(fv_info_measure(&in->tool->ctx, in->device, net, false, &infer));
     fv_console_result(con, "\n%s: %lld parameters (%s), %s MACs per picture\ninput %dx%dx%d, %lld classes",
                       net->model->name, (long long)size.params, fv_text_si((double)size.params, params, sizeof params),
                       fv_text_si(size.macs, macs, sizeof macs), net->h, net->w, net->c,
                       (long long)net->cfg.num_classes);
-    const memory *m[2] = {&train, &infer};
+    const fv_info_memory *m[2] = {&train, &infer};
     static const char *const names[2] = {"training", "inference"};
     for (int i = 0; i < 2; i++)
         fv_console_result(con, "%s, batch %lld: arena %.2f MB (%.0f%% saved by reuse), workspace %.2f MB", names[i],
                           (long long)net->batch, m[i]->arena / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
+    if (train.recompute.nodes)
+        fv_console_result(con,
+                          "recomputed for the backward pass: %d nodes, %.2f MB less than the %.2f MB of --recompute "
+                          "none, for about %.1f%% of a step",
+                          train.recompute.nodes, (kept.arena - train.arena) / 1e6, kept.arena / 1e6,
+                          100 * train.recompute.cost);
     return fv_console_json(
         con, &in->tool->ctx,
-        json_pack("{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o}", "event", "model", "model",
-                  net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
-                  fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
-                  (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15),
-                  "train_naive_bytes", fv_json_number(train.naive, 15), "infer_arena_bytes",
-                  fv_json_number(infer.arena, 15), "infer_naive_bytes", fv_json_number(infer.naive, 15)));
+        json_pack(
+            "{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "event", "model", "model",
+            net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
+            fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
+            (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15), "train_naive_bytes",
+            fv_json_number(train.naive, 15), "infer_arena_bytes", fv_json_number(infer.arena, 15), "infer_naive_bytes",
+            fv_json_number(infer.naive, 15), "recomputed_nodes", train.recompute.nodes, "recompute_saved_bytes",
+            fv_json_number(kept.arena - train.arena, 15), "recompute_cost", fv_json_number(train.recompute.cost, 4)));
 }
 
 static fv_status show_dump(info *in) {
@@ -196,7 +181,9 @@ static fv_status run(info *in) {
     FV_TRY(backend->open(ctx, &(fv_device_opts){0}, &in->device));
     FV_TRY(show_layers(in));
     FV_TRY(show_stages(in));
-    return show_totals(in);
+    FV_TRY(show_totals(in));
+    if (!fv_cli_bool(&in->tool->cli, OPT_MEMORY)) return FV_OK;
+    return fv_info_show_peak(in->tool, in->device, &in->net);
 }
 
 fv_status fv_cmd_info(fv_tool *tool) {

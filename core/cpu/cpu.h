@@ -10,10 +10,18 @@
 
 #include "core/kernel.h"
 
+typedef struct fv_peak { /* a measurement of the peak rate of multiply-adds */
+    int64_t rounds;      /* of each tile */
+    float factor;
+    volatile float result[FV_MAX_THREADS];
+} fv_peak;
+
 typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
     const char *name;
     const fv_kernel (*kernels)[2]; /* [op][0]: float32; [op][1]: NULL */
     size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+    fv_tile_fn peak_tile; /* arg: fv_peak */
+    double (*peak_flops)(void);
 } fv_cpu_isa;
 extern const fv_cpu_isa fv_cpu_isa_generic;
 #if defined(__x86_64__)
@@ -36,6 +44,8 @@ typedef struct fv_cpu_device {
 /* The kernels of this build: void CPU(conv2d)(const fv_call *c), ... */
 #define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU(name)(const fv_call *c);
 #include "core/ops.def"
+void CPU(peak_tile)(void *arg, int64_t tile, int thread);
+double CPU(peak_flops)(void); /* operations of one of its rounds */
 /* Bytes of workspace; 0 for the operations of other families. */
 size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
 size_t CPU(norm_workspace)(const fv_graph *g, const fv_node *node);

@@ -99,9 +99,10 @@ static fv_value backward_node(fv_scope s, fv_op op, const fv_grad_args *a, fv_va
 
 void fv_grad_conv2d(fv_scope s, const fv_grad_args *a) {
     fv_value x = a->in[0], w = a->in[1];
-    if (a->want[0]) a->din[0] = backward_node(s, FV_OP_CONV2D_BWD_DATA, a, w, fv_typeof(s.g, x));
+    /* dw first: x often dies with it, before dx needs memory. */
     if (a->want[1]) a->din[1] = backward_node(s, FV_OP_CONV2D_BWD_WEIGHT, a, x, fv_typeof(s.g, w));
     if (a->n_in > 2 && a->want[2]) a->din[2] = fv_sum_leading(s, a->dout[0]);
+    if (a->want[0]) a->din[0] = backward_node(s, FV_OP_CONV2D_BWD_DATA, a, w, fv_typeof(s.g, x));
 }
 
 fv_value fv_conv2d(fv_scope s, fv_value x, fv_value w, fv_value bias, fv_conv2d_attr attr) {

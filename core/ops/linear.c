@@ -47,9 +47,10 @@ double fv_flops_linear_bwd_weight(const fv_infer *i) {
 
 void fv_grad_linear(fv_scope s, const fv_grad_args *a) {
     fv_value dy = a->dout[0], x = a->in[0], w = a->in[1];
-    if (a->want[0]) a->din[0] = fv_op_node(s, FV_OP_LINEAR_BWD_DATA, (fv_value[]){dy, w}, 2, NULL);
+    /* dw first: x often dies with it, before dx needs memory. */
     if (a->want[1]) a->din[1] = fv_op_node(s, FV_OP_LINEAR_BWD_WEIGHT, (fv_value[]){dy, x}, 2, NULL);
     if (a->n_in > 2 && a->want[2]) a->din[2] = fv_sum_leading(s, dy);
+    if (a->want[0]) a->din[0] = fv_op_node(s, FV_OP_LINEAR_BWD_DATA, (fv_value[]){dy, w}, 2, NULL);
 }
 
 fv_value fv_linear(fv_scope s, fv_value x, fv_value w, fv_value bias) {

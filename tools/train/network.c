@@ -1,5 +1,6 @@
 #include "tools/train/network.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,11 @@ fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **
     fv_fail(ctx, FV_E_USAGE, "unknown model '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
             near ? "'?" : "");
     return fv_hint(ctx, "'fovea models' lists the models");
+}
+
+double fv_network_recompute(const char *word) {
+    if (!strcmp(word, "none")) return 0;
+    return !strcmp(word, "cheap") ? 0.03 : INFINITY;
 }
 
 /* ---------------------------------------------------------------- freezing */
@@ -86,7 +92,7 @@ static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mo
 }
 
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch) {
-    fv_network_size size = {0, 0};
+    fv_network_size size = {0};
     for (int32_t i = 0; i < g->n_decls; i++)
         if (g->decls[i].role == FV_ROLE_WEIGHT) size.params += fv_count(g->decls[i].type);
     for (int32_t i = 0; i < g->n_nodes; i++) {
@@ -132,6 +138,7 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
     FV_TRY(check_frozen(g, net));
     *size = fv_network_measure(g, net->batch);
     FV_TRY(fv_optim_build(g, fv_find_output(g, "loss"), &net->optim));
+    FV_TRY(fv_graph_recompute(g, net->recompute, &size->recompute));
     if (net->float64) fv_graph_cast_floats(g, FV_F64);
     return fv_graph_finish(g);
 }

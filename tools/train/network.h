@@ -28,16 +28,21 @@ typedef struct fv_network {
     int n_freeze;
     bool freeze_named; /* they are the user's: each must be the name of something */
     bool float64;
+    double recompute;   /* training: part of a step's time that saving memory may cost (fv_graph_recompute) */
     fv_optim_cfg optim; /* training */
 } fv_network;
 
 typedef struct fv_network_size {
     int64_t params;
     double macs; /* multiply-adds of one picture's forward pass in convolutions, linear layers, matmuls and attention */
+    fv_recompute_report recompute; /* training */
 } fv_network_size;
 
 /* FV_E_USAGE with the nearest name if there is no such model. */
 fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **out);
+
+/* --recompute: its word as the budget of fv_graph_recompute. */
+double fv_network_recompute(const char *word);
 
 /* --freeze: the first N stages of net->model, or names, into net->freeze. Memory from arena. */
 fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_network *net);

@@ -242,7 +242,9 @@ void CPU(batch_norm)(const fv_call *c) {
         const double var = m2 / (double)s.rows;
         if (out_mean) out_mean[k] = (float)mean;
         if (out_var) out_var[k] = (float)var;
-        set_apply(coefficients, &s, k, mean, var, c->attr->batch_norm.eps, fv_operand(c, 1), fv_operand(c, 2));
+        /* As rounded: batch_norm_infer with these statistics gives the same bits (core/recompute.c). */
+        set_apply(coefficients, &s, k, (double)(float)mean, (double)(float)var, c->attr->batch_norm.eps,
+                  fv_operand(c, 1), fv_operand(c, 2));
     }
     if (c->out[0].data) apply(c, &s, coefficients, fv_operand(c, 3));
 }

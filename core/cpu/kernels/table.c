@@ -16,4 +16,5 @@ static size_t workspace(const fv_device *dev, const fv_graph *g, const fv_node *
            CPU(update_workspace)(g, node);
 }
 
-const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels, workspace};
+const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels, workspace, CPU(peak_tile),
+                                                  CPU(peak_flops)};
