@@ -42,7 +42,7 @@ TOOL_SRC := $(sort $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/repo
 TEST_SRC := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o))
-TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o)
+TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 
 all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library and the man page
 
@@ -82,6 +82,16 @@ $(O)/commit: FORCE
 	@mkdir -p $(@D); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 $(O)/tools/cli/version.o: CFLAGS += -DFV_COMMIT='"$(COMMIT)"' -DFV_COMMIT_DATE='"$(COMMIT_DATE)"'
 $(O)/tools/cli/version.o: $(O)/commit
+
+# Recipes are compiled in. Without debugging information, which would name the folder of the build.
+RECIPES := $(sort $(wildcard tools/recipes/*.yaml))
+$(O)/recipe_texts.c: $(RECIPES) tools/recipes/embed.awk FORCE
+	@mkdir -p $(@D); LC_ALL=C awk -f tools/recipes/embed.awk $(RECIPES) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(O)/tools/cli/recipe_texts.o: $(O)/recipe_texts.c tools/cli/recipes.h tools/cli/options.h tools/cli/options.def
+	@mkdir -p $(@D)
+	@echo "  CC tools/recipes"
+	@$(CC) $(filter-out -MMD -MP --coverage,$(CFLAGS_ALL)) -g0 -c $< -o $@
 
 $(B)/libfovea.a: $(LIB_OBJ)
 	@rm -f $@; ar rcsD $@ $^

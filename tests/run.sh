@@ -36,6 +36,7 @@ run "command line" env FOVEA="$build/fovea" tests/test_cli.sh
 run "data command" env FOVEA="$build/fovea" tests/test_data_files.sh
 run "exit codes" env FOVEA="$build/fovea" tests/test_exit_codes.sh
 run "completion" env FOVEA="$build/fovea" tests/test_completion.sh
+run "recipes" env FOVEA="$build/fovea" tests/test_recipes.sh
 run "several labels, freezing" env FOVEA="$build/fovea" tests/test_multilabel.sh
 run "test-time augmentation" env FOVEA="$build/fovea" tests/test_tta.sh
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh

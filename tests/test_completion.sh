@@ -48,7 +48,9 @@ expect_all() {
     expect "$shell" "fovea data -q get fashion" fashion-mnist
     expect "$shell" "fovea info resnet20" resnet20 resnet20_b
     expect "$shell" "fovea eval --weights " best last ema
+    expect "$shell" "fovea train --recipe cifar10-" cifar10-resnet20 cifar10-vit not mnist cifar10
     expect "$shell" "fovea help tr" train
+    expect "$shell" "fovea help " train recipes mnist
     expect "$shell" "fovea completion " bash zsh fish
     expect "$shell" "fovea train --lr " not sgd options.yaml cifar10
 }

@@ -1,4 +1,5 @@
 /* main.c: the program `fovea`: finds the command, runs it, turns its status into a message and an exit code. */
+#include "tools/cli/recipes.h"
 #include "tools/tool.h"
 #include "tools/train/signals.h"
 
@@ -51,6 +52,11 @@ static fv_status print_help(fv_tool *tool) {
     for (int c = 0; c < FV_CMD_COUNT; c++)
         if (!strcmp(cli->positional[0], fv_cli_commands[c].name))
             return fv_cli_print_help(stdout, (fv_cli_command)c), FV_OK;
+    if (!strcmp(cli->positional[0], "recipes")) return fv_recipe_list(stdout), FV_OK;
+    for (int i = 0; i < fv_recipe_count; i++)
+        if (!strcmp(cli->positional[0], fv_recipes[i].name)) return fputs(fv_recipes[i].text, stdout), FV_OK;
+    const fv_recipe *none; /* no command's name has a dash; most recipes' have */
+    if (strchr(cli->positional[0] + 1, '-')) FV_TRY(fv_recipe_find(&tool->ctx, cli->positional[0], &none));
     return fv_cli_unknown_command(&tool->ctx, cli->positional[0]);
 }
 

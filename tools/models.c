@@ -1,7 +1,9 @@
 /* models.c: the command `models`. */
+#include "tools/cli/recipes.h"
 #include "tools/tool.h"
 #include "tools/train/network.h"
 
+#include <string.h>
 #include <unistd.h>
 
 typedef struct row {
@@ -31,14 +33,32 @@ static void show_line(fv_console *con, int width, const char *line) {
     fv_console_result(con, "%.*s", (int)end, line);
 }
 
+/* " (recipe mnist)"; "" if there is none for the model. */
+static const char *recipes_text(const fv_model_entry *m, char *buf, size_t size) {
+    size_t used = 0;
+    buf[0] = '\0';
+    for (int i = 0; i < fv_recipe_count && used < size; i++)
+        if (!strcmp(fv_recipes[i].model, m->name))
+            used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? ", " : " (recipe ", fv_recipes[i].name);
+    if (used && used < size) snprintf(buf + used, size - used, ")");
+    return buf;
+}
+
+static json_t *recipes_json(const fv_model_entry *m) {
+    json_t *list = json_array();
+    for (int i = 0; list && i < fv_recipe_count; i++)
+        if (!strcmp(fv_recipes[i].model, m->name)) fv_json_add(&list, json_string(fv_recipes[i].name));
+    return list;
+}
+
 static void show_row(fv_console *con, int width, const row *r) {
-    char params[24], macs[24], input[32], line[512];
+    char params[24], macs[24], input[32], recipes[256], line[512];
     const fv_model_entry *m = r->model;
     snprintf(input, sizeof input, "%lldx%lldx%lld", (long long)m->img_size, (long long)m->img_size,
              (long long)m->in_chans);
-    snprintf(line, sizeof line, "%-33s %6s %6s  %-9s %7lld  %s", m->name,
+    snprintf(line, sizeof line, "%-33s %6s %6s  %-9s %7lld  %s%s", m->name,
              fv_text_si((double)r->size.params, params, sizeof params), fv_text_si(r->size.macs, macs, sizeof macs),
-             input, (long long)r->classes, m->description);
+             input, (long long)r->classes, m->description, recipes_text(m, recipes, sizeof recipes));
     show_line(con, width, line);
 }
 
@@ -54,12 +74,12 @@ fv_status fv_cmd_models(fv_tool *tool) {
         FV_TRY(measure(&tool->ctx, fv_model_at(i), &r));
         const fv_model_entry *m = r.model;
         show_row(con, width, &r);
-        FV_TRY(
-            fv_console_json(con, &tool->ctx,
-                            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "model", m->name, "family", m->family,
-                                      "description", m->description, "img_size", (json_int_t)m->img_size, "in_chans",
-                                      (json_int_t)m->in_chans, "num_classes", (json_int_t)r.classes, "params",
-                                      (json_int_t)r.size.params, "macs", fv_json_number(r.size.macs, 15))));
+        FV_TRY(fv_console_json(con, &tool->ctx,
+                               json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "model", m->name, "family",
+                                         m->family, "description", m->description, "img_size", (json_int_t)m->img_size,
+                                         "in_chans", (json_int_t)m->in_chans, "num_classes", (json_int_t)r.classes,
+                                         "params", (json_int_t)r.size.params, "macs", fv_json_number(r.size.macs, 15),
+                                         "recipes", recipes_json(m))));
     }
     return FV_OK;
 }

@@ -95,7 +95,7 @@ static fv_status find_model(predict *p) {
 static fv_status configure(predict *p) {
     fv_cli *cli = p->cli;
     FV_TRY(find_model(p));
-    FV_TRY(fv_recipe_resolve_files(cli, p->model));
+    FV_TRY(fv_defaults_resolve_files(cli, p->model));
     FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", fv_cli_int(cli, OPT_IMG_SIZE) <= 64 ? 10 : 1000));
     p->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES),
                             .img_size = fv_cli_int(cli, OPT_IMG_SIZE),
@@ -105,7 +105,7 @@ static fv_status configure(predict *p) {
                 (long long)p->cfg.in_chans);
         return FV_E_USAGE;
     }
-    fv_recipe_normalisation((int32_t)p->cfg.in_chans, p->mean, p->std);
+    fv_defaults_normalisation((int32_t)p->cfg.in_chans, p->mean, p->std);
     FV_TRY(take_channels(p, OPT_MEAN, p->mean));
     FV_TRY(take_channels(p, OPT_STD, p->std));
     p->multi_label = p->source.has_config && p->source.config.multi_label;

@@ -1,8 +1,8 @@
 /* completion.c: scripts that complete commands, options and values, from the command and option tables.
  *
- *   option or argument ─► wants: words, models, data sets, commands, folders, files ─► bash | zsh | fish
+ *   option or argument ─► wants: words, models, data sets, commands, recipes, folders, files ─► bash | zsh | fish
  */
-#include "tools/cli/options.h"
+#include "tools/cli/recipes.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 /* What can stand in a place. */
 typedef struct wants {
     char words[160]; /* with a space behind each */
-    bool models, data_sets, commands, folders, files;
+    bool models, data_sets, commands, recipes, folders, files;
 } wants;
 
 /* ---------------------------------------------------------------- from the tables */
@@ -30,7 +30,8 @@ static void want_token(wants *w, const char *token, size_t length) {
                  {"WEIGHTS", offsetof(wants, files)},        {"PICTURE", offsetof(wants, files)},
                  {"DIR", offsetof(wants, folders)},          {"RUN", offsetof(wants, folders)},
                  {"MODEL-FOLDER", offsetof(wants, folders)}, {"FOLDER", offsetof(wants, folders)},
-                 {"MODEL", offsetof(wants, models)},         {"COMMAND", offsetof(wants, commands)}};
+                 {"MODEL", offsetof(wants, models)},         {"COMMAND", offsetof(wants, commands)},
+                 {"RECIPE", offsetof(wants, recipes)}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, token, length))
             *(bool *)((char *)w + kinds[i].offset) = true;
@@ -102,6 +103,9 @@ static void print_data_sets(FILE *to) {
 static void print_commands(FILE *to) {
     for (int c = 0; c < FV_CMD_COUNT; c++) fprintf(to, "%s%s", c ? " " : "", fv_cli_commands[c].name);
 }
+static void print_recipes(FILE *to) {
+    for (int i = 0; i < fv_recipe_count; i++) fprintf(to, "%s%s", i ? " " : "", fv_recipes[i].name);
+}
 
 /* ---------------------------------------------------------------- bash */
 
@@ -110,6 +114,7 @@ static void bash_wants(FILE *to, const wants *w) {
     if (w->models) fputs(" _fovea_words \"$models\";", to);
     if (w->data_sets) fputs(" _fovea_words \"$data_sets\";", to);
     if (w->commands) fputs(" _fovea_words \"$commands\";", to);
+    if (w->recipes) fputs(" _fovea_words \"$recipes\";", to);
     if (w->files) fputs(" _fovea_paths -f;", to);
     else if (w->folders) fputs(" _fovea_paths -d;", to);
 }
@@ -188,6 +193,8 @@ static void print_bash(FILE *to) {
     print_data_sets(to);
     fputs("'\n    local commands='", to);
     print_commands(to);
+    fputs("'\n    local recipes='", to);
+    print_recipes(to);
     fputs("'\n    local valued=' ", to);
     for (int id = 0; id < OPT_COUNT; id++) {
         const fv_cli_option *o = &fv_cli_options[id];
@@ -231,7 +238,7 @@ static void zsh_text(FILE *to, const char *s) {
 }
 
 static void zsh_wants(FILE *to, const wants *w) {
-    bool lists = w->words[0] || w->models || w->data_sets || w->commands;
+    bool lists = w->words[0] || w->models || w->data_sets || w->commands || w->recipes;
     if (!lists && !w->files && !w->folders) {
         fputc(' ', to);
         return;
@@ -245,6 +252,7 @@ static void zsh_wants(FILE *to, const wants *w) {
     if (w->models) fputs("compadd -- $models; ", to);
     if (w->data_sets) fputs("compadd -- $data_sets; ", to);
     if (w->commands) fputs("_describe command commands; ", to);
+    if (w->recipes) fputs("compadd -- $recipes; ", to);
     if (w->files) fputs("_files; ", to);
     else if (w->folders) fputs("_files -/; ", to);
     fputc('}', to);
@@ -295,12 +303,14 @@ static void print_zsh(FILE *to) {
           "_fovea() {\n"
           "    local curcontext=\"$curcontext\" state line\n"
           "    typeset -A opt_args\n"
-          "    local -a commands models data_sets\n"
+          "    local -a commands models data_sets recipes\n"
           "    models=(",
           to);
     print_models(to);
     fputs(")\n    data_sets=(", to);
     print_data_sets(to);
+    fputs(")\n    recipes=(", to);
+    print_recipes(to);
     fputs(")\n    commands=(\n", to);
     for (int c = 0; c < FV_CMD_COUNT; c++) {
         fprintf(to, "        '%s:", fv_cli_commands[c].name);
@@ -333,7 +343,7 @@ static void fish_text(FILE *to, const char *s) {
 
 /* `value`: of an option, so that files must be asked for or ruled out. */
 static void fish_wants(FILE *to, const wants *w, bool value) {
-    bool lists = w->words[0] || w->models || w->data_sets || w->commands || (w->folders && !w->files);
+    bool lists = w->words[0] || w->models || w->data_sets || w->commands || w->recipes || (w->folders && !w->files);
     if (value) fputs(w->files ? " -r -F" : " -x", to);
     else if (w->files) fputs(" -F", to);
     if (!lists) return;
@@ -341,6 +351,7 @@ static void fish_wants(FILE *to, const wants *w, bool value) {
     if (w->models) fputs("$__fovea_models ", to);
     if (w->data_sets) fputs("$__fovea_data_sets ", to);
     if (w->commands) print_commands(to);
+    if (w->recipes) fputs(" $__fovea_recipes", to);
     if (w->folders && !w->files) fputs("(__fish_complete_directories)", to);
     fputc('\'', to);
 }
@@ -387,6 +398,8 @@ static void print_fish(FILE *to) {
     print_models(to);
     fputs("\nset -g __fovea_data_sets ", to);
     print_data_sets(to);
+    fputs("\nset -g __fovea_recipes ", to);
+    print_recipes(to);
     fputs("\nset -g __fovea_valued", to);
     for (int id = 0; id < OPT_COUNT; id++) {
         const fv_cli_option *o = &fv_cli_options[id];

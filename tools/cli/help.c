@@ -1,5 +1,5 @@
 /* help.c: the overview, help pages and the manual page, from the option table. */
-#include "tools/cli/options.h"
+#include "tools/cli/recipes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,9 @@ static const char *const about[FV_CMD_COUNT] = {
     [FV_CMD_data] =
         "get fetches what is missing and checks it against published checksums; check verifies what is there; info "
         "describes it. NAME is cifar10, cifar100, mnist, fashion-mnist or a path; see --data of 'fovea train'.",
-    [FV_CMD_help] = "Without a command: the overview.",
+    [FV_CMD_help] =
+        "Without an argument: the overview. recipes lists the recipes of 'fovea train'; the name of one shows "
+        "what is in it.",
     [FV_CMD_completion] =
         "In bash: source <(fovea completion bash). In zsh, after compinit: source <(fovea completion zsh). In "
         "fish: fovea completion fish | source. Put the line into the shell's start-up file to have it "
@@ -53,6 +55,7 @@ static const char *const examples[FV_CMD_COUNT] = {
     [FV_CMD_train] = "fovea train --data synthetic --model resnet20 --epochs 2\n"
                      "fovea train --data cifar10 --model resnet20 --epochs 30 -b 128 --seed 0\n"
                      "fovea train --data photos/ --model resnet18 --img-size 128\n"
+                     "fovea train --recipe cifar10-resnet20\n"
                      "fovea train --resume runs/train\n"
                      "fovea train -c runs/train/args.yaml --seed 1\n",
     [FV_CMD_eval] = "fovea eval runs/train\n"
@@ -69,7 +72,7 @@ static const char *const examples[FV_CMD_COUNT] = {
     [FV_CMD_bench] =
         "fovea bench --model resnet20 -b 32 --seconds 5\nfovea bench --model vit_tiny_patch4_32 --profile\n",
     [FV_CMD_data] = "fovea data info synthetic\nfovea data get cifar10\nfovea data check cifar10\n",
-    [FV_CMD_help] = "fovea help train\nfovea help --man | man -l -\n",
+    [FV_CMD_help] = "fovea help train\nfovea help recipes\nfovea help --man | man -l -\n",
     [FV_CMD_completion] = "source <(fovea completion bash)\n",
     [FV_CMD_version] = "fovea version\n",
 };
@@ -157,6 +160,7 @@ void fv_cli_print_usage(FILE *to) {
           "\nTo read on\n"
           "  fovea help COMMAND     its options and examples\n"
           "  fovea models           the models\n"
+          "  fovea help recipes     sets of options with known results\n"
           "  man fovea              all of it (fovea help --man | man -l -)\n",
           to);
 }
@@ -186,6 +190,24 @@ void fv_cli_print_help(FILE *to, fv_cli_command command) {
     }
     fprintf(to, "\nExamples\n");
     print_examples(to, command);
+}
+
+void fv_recipe_list(FILE *to) {
+    int width = fv_cli_columns(to, FV_HELP_MOST);
+    print_wrapped(to,
+                  "Recipes of 'fovea train': complete sets of options, with known results. Every other option may be "
+                  "given beside them.",
+                  0, 0, width);
+    for (int i = 0; i < fv_recipe_count; i++) {
+        const fv_recipe *r = &fv_recipes[i];
+        fprintf(to, "\n  %s (version %d, model %s)\n", r->name, r->version, r->model);
+        print_wrapped(to, r->title, 0, 6, width);
+        print_wrapped(to, r->accuracy, fprintf(to, "      accuracy:"), 16, width);
+        print_wrapped(to, r->source, fprintf(to, "      source:"), 16, width);
+    }
+    fputs("\n  fovea help NAME            what is in one, line by line\n"
+          "  fovea train --recipe NAME\n",
+          to);
 }
 
 /* The text up to the first pause: a parenthesis, else a colon or the end of a part, if two words come before it. */
@@ -266,6 +288,21 @@ static void man_commands(FILE *to) {
     }
 }
 
+static void man_recipes(FILE *to) {
+    fputs(".SH RECIPES\nComplete sets of options for \\fBtrain \\-\\-recipe\\fR; \\fBfovea help \\fINAME\\fR prints "
+          "one.\n",
+          to);
+    for (int i = 0; i < fv_recipe_count; i++) {
+        fputs(".TP\n\\fB", to);
+        roff(to, fv_recipes[i].name);
+        fputs("\\fR\n", to);
+        roff(to, fv_recipes[i].title);
+        fputs(". Accuracy: ", to);
+        roff(to, fv_recipes[i].accuracy);
+        fputs(".\n", to);
+    }
+}
+
 static void man_environment(FILE *to) {
     static const char *const variables[][2] = {
         {"FOVEA_DATA", "where named data sets lie, as --data-dir"},
@@ -331,15 +368,16 @@ void fv_cli_print_man(FILE *to, const char *date) {
           "JSON object per line.\n",
           to);
     man_commands(to);
-    fputs(".SH OPTIONS\nA flag takes precedence over the file given with \\fB\\-c\\fR, that over the environment, and "
-          "that "
-          "over the default. Values follow as the next word or behind \\fB=\\fR. Switches are turned off by "
+    fputs(".SH OPTIONS\nA flag takes precedence over the file given with \\fB\\-c\\fR, that over a recipe, that over "
+          "the environment, and that over the default. Values follow as the next word or behind \\fB=\\fR. Switches "
+          "are turned off by "
           "\\fB\\-\\-no\\-\\fINAME\\fR.\n",
           to);
     for (int r = 0; r < FV_ROWS; r++) {
         if (rows[r].title) fprintf(to, ".SS %s\n", rows[r].title);
         else man_option(to, &fv_cli_options[rows[r].id]);
     }
+    man_recipes(to);
     fputs(".SH EXIT STATUS\n", to);
 #define FV_MAN_STATUS(name, code, text) fprintf(to, ".TP\n%d\n%s\n", code, text);
     FV_STATUS_TABLE(FV_MAN_STATUS)

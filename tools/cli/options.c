@@ -1,5 +1,5 @@
 /* options.c: from argv, environment and defaults to the values of one invocation. */
-#include "tools/cli/options.h"
+#include "tools/cli/recipes.h"
 
 #include <assert.h>
 #include <math.h>
@@ -345,6 +345,7 @@ fv_status fv_cli_parse(fv_cli *cli, fv_ctx *ctx, int argc, char **argv) {
     if (fv_cli_bool(cli, OPT_HELP)) return FV_OK;
     FV_TRY(read_environment(cli));
     if (cli->value[OPT_CONFIG].text) FV_TRY(fv_cli_read_yaml(cli, cli->value[OPT_CONFIG].text, FV_FROM_FILE, NULL, 0));
+    FV_TRY(fv_recipe_take(cli));
     for (int i = 0; i < OPT_COUNT; i++) {
         const fv_cli_option *o = &fv_cli_options[i];
         if (fv_cli_applies(cli, (fv_cli_id)i) && o->def)

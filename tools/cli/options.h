@@ -1,6 +1,6 @@
 /* options.h: the command table, the option table (options.def) and the options of one invocation.
  *
- *   precedence   flag > -c file.yaml > environment > default > "chosen later" (fv_cli_resolve)
+ *   precedence   flag > -c file.yaml > recipe > environment > default > "chosen later" (fv_cli_resolve)
  *   fv_cli       value[ OPT_DATA | OPT_DATA_DIR | ... ]   text as given, parsed numbers, where it came from
  *                positional[ "runs/train" ]
  */
@@ -20,10 +20,10 @@
     X(P, predict, "RUN|MODEL-FOLDER|WEIGHTS PICTURE|FOLDER...", 1, FV_CLI_MANY, \
       "classify pictures with a trained model") \
     X(I, info, "[MODEL|RUN|MODEL-FOLDER|WEIGHTS]", 0, 1, "layer table of a model: shapes, parameters, MACs, memory") \
-    X(M, models, "", 0, 0, "list the models") \
+    X(M, models, "", 0, 0, "list the models, and the recipes that train them") \
     X(B, bench, "", 0, 0, "measure training or inference speed of a model on synthetic data") \
     X(D, data, "get|check|info NAME|PATH", 2, 2, "fetch, verify or describe a data set") \
-    X(H, help, "[COMMAND]", 0, 1, "show help; --man prints the manual page") \
+    X(H, help, "[COMMAND|recipes|RECIPE]", 0, 1, "show help; --man prints the manual page") \
     X(C, completion, "bash|zsh|fish", 1, 1, "print a script that completes commands and options") \
     X(V, version, "", 0, 0, "print the version")
 
@@ -75,6 +75,7 @@ typedef enum fv_cli_source {
     FV_FROM_DEFAULT,
     FV_FROM_RESOLVED, /* chosen by the program because nobody gave it */
     FV_FROM_ENV,
+    FV_FROM_RECIPE,
     FV_FROM_RUN, /* args.yaml of the run folder that eval or info was given */
     FV_FROM_FILE,
     FV_FROM_FLAG
@@ -110,7 +111,7 @@ fv_status fv_cli_resolve(fv_cli *cli, fv_cli_id id, const char *fmt, ...) FV_PRI
 /* Checks that involve several options of the command. */
 fv_status fv_cli_validate(fv_cli *cli);
 
-bool fv_cli_given(const fv_cli *cli, fv_cli_id id); /* by a flag, a file or the environment */
+bool fv_cli_given(const fv_cli *cli, fv_cli_id id); /* by a flag, a file, a recipe or the environment */
 bool fv_cli_has(const fv_cli *cli, fv_cli_id id);   /* has a value at all */
 bool fv_cli_bool(const fv_cli *cli, fv_cli_id id);
 int64_t fv_cli_int(const fv_cli *cli, fv_cli_id id);

@@ -1,5 +1,5 @@
 /* suggest.c: what was probably meant by a word that means nothing. */
-#include "tools/cli/options.h"
+#include "tools/cli/recipes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -116,10 +116,10 @@ fv_status fv_cli_unknown_option(fv_cli *cli, const char *dashes, const char *nam
 fv_status fv_cli_unknown_command(fv_ctx *ctx, const char *word) {
     static const struct {
         const char *said, *meant;
-    } other_names[] = {{"test", "eval"},       {"val", "eval"},     {"validate", "eval"}, {"evaluate", "eval"},
-                       {"fit", "train"},       {"resume", "train"}, {"infer", "predict"}, {"classify", "predict"},
-                       {"benchmark", "bench"}, {"list", "models"},  {"download", "data"}, {"get", "data"},
-                       {"summary", "info"}};
+    } other_names[] = {{"test", "eval"},       {"val", "eval"},      {"validate", "eval"}, {"evaluate", "eval"},
+                       {"fit", "train"},       {"resume", "train"},  {"infer", "predict"}, {"classify", "predict"},
+                       {"benchmark", "bench"}, {"list", "models"},   {"download", "data"}, {"get", "data"},
+                       {"summary", "info"},    {"recipes", "models"}};
     const char *names[FV_CMD_COUNT], *near = NULL;
     if (word[0] == '-') {
         fv_fail(ctx, FV_E_USAGE, "a command comes before the option '%.60s'", word);
@@ -173,6 +173,8 @@ fv_status fv_cli_unexpected(fv_cli *cli, const char *word, int before) {
         return fv_hint(cli->ctx, "options begin with two dashes: '--%.200s'", word);
     if (fv_cli_applies(cli, OPT_DATA) && is_data_set(word))
         return fv_hint(cli->ctx, "a data set is given as '--data %s'", word);
+    for (int i = 0; i < fv_recipe_count && fv_cli_applies(cli, OPT_RECIPE); i++)
+        if (!strcmp(word, fv_recipes[i].name)) return fv_hint(cli->ctx, "a recipe is given as '--recipe %s'", word);
     if (fv_cli_applies(cli, OPT_MODEL) && fv_model_find(word))
         return fv_hint(cli->ctx, "a model is given as '--model %s'", word);
     snprintf(args, sizeof args, "%.500s/args.yaml", word);

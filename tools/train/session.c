@@ -50,7 +50,7 @@ static fv_status prepare(fv_session *s) {
     FV_TRY(configure_pretrained(s));
     FV_TRY(fv_network_find(s->ctx, fv_cli_text(s->cli, OPT_MODEL), &s->net.model));
     if (!fv_dataset_is_files(s->ctx, fv_cli_text(s->cli, OPT_DATA), fv_cli_text(s->cli, OPT_DATA_DIR))) return FV_OK;
-    return fv_recipe_resolve_files(s->cli, s->net.model);
+    return fv_defaults_resolve_files(s->cli, s->net.model);
 }
 
 static void show_opening(void *user, const char *what, int64_t done, int64_t total) {
@@ -224,7 +224,7 @@ static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     if (!fv_cli_has(s->cli, OPT_MEAN) || !fv_cli_has(s->cli, OPT_STD)) {
         double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
         if (!s->train) FV_TRY(fv_session_open_train(s));
-        if (s->train->files) fv_recipe_normalisation(d->c, mean, std);
+        if (s->train->files) fv_defaults_normalisation(d->c, mean, std);
         else fv_dataset_stats(s->train, s->train_index, s->n_train, mean, std);
         for (int32_t i = 0; i < d->c; i++)
             if (std[i] < 1e-6) std[i] = 1; /* a constant channel */
@@ -259,7 +259,7 @@ static void configure_training(fv_session *s) {
 fv_status fv_session_configure(fv_session *s) {
     const fv_dataset *d = s->train ? s->train : s->test;
     fv_network *net = &s->net;
-    FV_TRY(fv_recipe_resolve(s->cli, net->model, d));
+    FV_TRY(fv_defaults_resolve(s->cli, net->model, d));
     FV_TRY(configure_normalisation(s, d));
     net->batch = fv_cli_int(s->cli, OPT_BATCH_SIZE);
     net->h = d->h, net->w = d->w, net->c = d->c;

@@ -51,11 +51,11 @@ bool fv_session_overfits(const fv_session *s);
 /* "cifar10: train 45000, val 5000 (held out of train), test 10000 · 10 classes" into buf */
 const char *fv_session_data_text(const fv_session *s, char *buf, size_t size);
 
-/* recipe.c: defaults by model family and data set. */
-fv_status fv_recipe_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data);
+/* defaults.c: what is used where nobody said anything, by model family and data set. */
+fv_status fv_defaults_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data);
 /* The same for what decides how picture files are read: size, crop, filter, channels. */
-fv_status fv_recipe_resolve_files(fv_cli *cli, const fv_model_entry *model);
+fv_status fv_defaults_resolve_files(fv_cli *cli, const fv_model_entry *model);
 /* ImageNet's mean and deviation: per channel for colour (alpha: 0.5), their averages for grey. */
-void fv_recipe_normalisation(int32_t channels, double *mean, double *std);
+void fv_defaults_normalisation(int32_t channels, double *mean, double *std);
 
 #endif

@@ -22,10 +22,12 @@ static void show_first_loss(fv_session *s, double loss) {
     double guess = s->net.guess_loss;
     bool close = fabs(loss - guess) <= 0.25 * guess + 0.1;
     fv_console_say(s->con, "data   %s", fv_session_data_text(s, data, sizeof data));
-    fv_console_say(s->con, "recipe %s, lr %s %s, warm-up %s, weight decay %s, batch %s · mean %s std %s",
-                   fv_cli_text(s->cli, OPT_OPTIMIZER), fv_cli_text(s->cli, OPT_LR), fv_cli_text(s->cli, OPT_SCHED),
-                   fv_cli_text(s->cli, OPT_WARMUP_EPOCHS), fv_cli_text(s->cli, OPT_WEIGHT_DECAY),
-                   fv_cli_text(s->cli, OPT_BATCH_SIZE), fv_cli_text(s->cli, OPT_MEAN), fv_cli_text(s->cli, OPT_STD));
+    const char *recipe = fv_cli_text(s->cli, OPT_RECIPE);
+    fv_console_say(s->con, "recipe %s%s%s, lr %s %s, warm-up %s, weight decay %s, batch %s · mean %s std %s",
+                   recipe ? recipe : "", recipe ? " · " : "", fv_cli_text(s->cli, OPT_OPTIMIZER),
+                   fv_cli_text(s->cli, OPT_LR), fv_cli_text(s->cli, OPT_SCHED), fv_cli_text(s->cli, OPT_WARMUP_EPOCHS),
+                   fv_cli_text(s->cli, OPT_WEIGHT_DECAY), fv_cli_text(s->cli, OPT_BATCH_SIZE),
+                   fv_cli_text(s->cli, OPT_MEAN), fv_cli_text(s->cli, OPT_STD));
     const char *verdict = s->weights[0] || s->net.class_weight ? ""
                           : close                              ? " ✓"
                                   : " ! far from guessing: look at the normalisation and the last layer";

@@ -1,11 +1,11 @@
-/* recipe.c: what to use where the user said nothing. Every choice lands in args.yaml. */
+/* defaults.c: what to use where the user said nothing. Every choice lands in args.yaml. */
 #include "tools/train/session.h"
 
 #include <string.h>
 
 #define FV_SMALL_PICTURE 64 /* up to this side pictures are used whole */
 
-fv_status fv_recipe_resolve_files(fv_cli *cli, const fv_model_entry *model) {
+fv_status fv_defaults_resolve_files(fv_cli *cli, const fv_model_entry *model) {
     FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", (long long)model->img_size));
     bool photos = fv_cli_int(cli, OPT_IMG_SIZE) > FV_SMALL_PICTURE;
     FV_TRY(fv_cli_resolve(cli, OPT_CROP_PCT, "%s", photos ? "0.875" : "1"));
@@ -13,7 +13,7 @@ fv_status fv_recipe_resolve_files(fv_cli *cli, const fv_model_entry *model) {
     return fv_cli_resolve(cli, OPT_IN_CHANS, "3");
 }
 
-void fv_recipe_normalisation(int32_t channels, double *mean, double *std) {
+void fv_defaults_normalisation(int32_t channels, double *mean, double *std) {
     static const double colour_mean[] = {0.485, 0.456, 0.406}, colour_std[] = {0.229, 0.224, 0.225};
     for (int32_t i = 0; i < channels; i++) {
         bool grey = channels < 3;
@@ -43,7 +43,7 @@ static fv_status resolve_training(fv_cli *cli, const fv_model_entry *model, cons
     return fv_cli_resolve(cli, OPT_HFLIP, "%s", data->c > 1 ? "0.5" : "0");
 }
 
-fv_status fv_recipe_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data) {
+fv_status fv_defaults_resolve(fv_cli *cli, const fv_model_entry *model, const fv_dataset *data) {
     bool own_size = !strcmp(model->family, "vit"); /* the others take pictures of any size */
     FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", data->classes));
     FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", own_size ? (long long)model->img_size : (long long)data->h));
