@@ -20,7 +20,7 @@ template <int KIND> FV_HD float fv_act(float x, float alpha) {
     case FV_ACT_RELU6: return x < 0 ? 0.0f : x > 6 ? 6.0f : x;
     case FV_ACT_LEAKY_RELU: return x < 0 ? alpha * x : x;
     case FV_ACT_GELU: return 0.5f * x * (1.0f + erff(x * FV_SQRT1_2));
-    case FV_ACT_GELU_TANH: return 0.5f * x * (1.0f + tanhf(FV_SQRT2_PI * (x + FV_GELU_CUBIC * x * x * x)));
+    case FV_ACT_GELU_TANH: return x * fv_sigmoid_of(2 * FV_SQRT2_PI * (x + FV_GELU_CUBIC * x * x * x));
     case FV_ACT_SILU: return x * fv_sigmoid_of(x);
     case FV_ACT_HARDSWISH: return x <= -3 ? 0.0f : x >= 3 ? x : x * (x + 3) / 6;
     case FV_ACT_HARDSIGMOID: return x <= -3 ? 0.0f : x >= 3 ? 1.0f : (x + 3) / 6;
@@ -38,10 +38,10 @@ template <int KIND> FV_HD float fv_act_slope(float saved, float alpha) {
     case FV_ACT_LEAKY_RELU: return saved > 0 ? 1.0f : alpha;
     case FV_ACT_GELU:
         return 0.5f * (1.0f + erff(saved * FV_SQRT1_2)) + saved * FV_SQRT1_2PI * expf(-0.5f * saved * saved);
-    case FV_ACT_GELU_TANH: {
-        const float t = tanhf(FV_SQRT2_PI * (saved + FV_GELU_CUBIC * saved * saved * saved));
-        return 0.5f * (1.0f + t) +
-               0.5f * saved * (1.0f - t * t) * FV_SQRT2_PI * (1.0f + 3 * FV_GELU_CUBIC * saved * saved);
+    case FV_ACT_GELU_TANH: { /* (1 + tanh u) / 2 = sigmoid(2 u), whose slope by u is 2 e / (1 + e)^2 */
+        const float u = FV_SQRT2_PI * (saved + FV_GELU_CUBIC * saved * saved * saved), e = expf(-2 * fabsf(u));
+        const float by_u = 2 * e / ((1.0f + e) * (1.0f + e));
+        return fv_sigmoid_of(2 * u) + saved * by_u * FV_SQRT2_PI * (1.0f + 3 * FV_GELU_CUBIC * saved * saved);
     }
     case FV_ACT_SILU: {
         const float s = fv_sigmoid_of(saved);

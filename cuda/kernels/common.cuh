@@ -73,14 +73,19 @@ __device__ __forceinline__ fv_four fv_get4(const float *p, int64_t i, int64_t co
         const float4 q = *reinterpret_cast<const float4 *>(p + i);
         r.v[0] = q.x, r.v[1] = q.y, r.v[2] = q.z, r.v[3] = q.w;
     } else {
-        for (int j = 0; i + j < count; j++) r.v[j] = p[i + j];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (i + j < count) r.v[j] = p[i + j];
     }
     return r;
 }
 __device__ __forceinline__ void fv_put4(float *p, int64_t i, int64_t count, const fv_four &r) {
     if (i + 4 <= count) *reinterpret_cast<float4 *>(p + i) = make_float4(r.v[0], r.v[1], r.v[2], r.v[3]);
-    else
-        for (int j = 0; i + j < count; j++) p[i + j] = r.v[j];
+    else {
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (i + j < count) p[i + j] = r.v[j];
+    }
 }
 
 /* for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4): four elements per thread. */

@@ -63,7 +63,9 @@ static walk make_walk(const fv_type *result, const fv_type *a, const fv_type *b)
 /* I: uint32_t while indices fit, since a division of 64 bits is slow. */
 template <typename I> FV_HD void walk_to(const walk &w, I flat, I *a, I *b) {
     I to_a = 0, to_b = 0;
-    for (int d = w.rank - 1; d >= 0; d--) {
+#pragma unroll
+    for (int d = FV_MAX_RANK - 1; d >= 0; d--) {
+        if (d >= w.rank) continue;
         const I n = (I)w.dim[d], rest = d > 0 ? flat / n : 0, at = flat - rest * n;
         to_a += at * (I)w.stride[0][d];
         to_b += at * (I)w.stride[1][d];

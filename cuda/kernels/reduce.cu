@@ -7,6 +7,7 @@
  * When there are few results, the terms are cut in slices; each leaves a partial sum, added in order by a second
  * kernel. workspace   [ slice 0: results | slice 1: results | ... ]   doubles */
 #include "cuda/kernels/common.cuh"
+#include "cuda/kernels/kernels.h"
 
 #define ACROSS 32
 #define DOWN 8
@@ -53,12 +54,14 @@ static reduction reduction_of(const fv_type *t, uint32_t axes) {
 
 FV_HD int64_t offset_in(int rank, const int64_t *dim, const int64_t *stride, int64_t flat) {
     int64_t to = 0;
-    for (int d = rank - 1; d > 0; d--) {
-        const int64_t rest = flat / dim[d];
+#pragma unroll
+    for (int d = FV_MAX_RANK - 1; d >= 0; d--) {
+        if (d >= rank) continue;
+        const int64_t rest = d > 0 ? flat / dim[d] : 0;
         to += (flat - rest * dim[d]) * stride[d];
         flat = rest;
     }
-    return rank > 0 ? to + flat * stride[0] : 0;
+    return to;
 }
 
 /* Eight terms at a time in float32, then to double. */

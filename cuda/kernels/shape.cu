@@ -9,12 +9,14 @@ struct route {
 
 FV_HD int64_t follow(const route &r, int64_t flat) {
     int64_t to = r.base;
-    for (int d = r.rank - 1; d > 0; d--) {
-        const int64_t rest = flat / r.dim[d];
+#pragma unroll
+    for (int d = FV_MAX_RANK - 1; d >= 0; d--) {
+        if (d >= r.rank) continue;
+        const int64_t rest = d > 0 ? flat / r.dim[d] : 0;
         to += (flat - rest * r.dim[d]) * r.stride[d];
         flat = rest;
     }
-    return r.rank > 0 ? to + flat * r.stride[0] : to;
+    return to;
 }
 
 /* Dimensions of `t`, each going to the stride that dimension at[d] has in `other` (at NULL: the same one). */
@@ -142,7 +144,9 @@ template <typename E> __global__ void inlay_kernel(const E *part, E *y, int64_t 
     for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) {
         int64_t flat = i, from = 0, size = 1;
         bool inside = true;
-        for (int d = w.rank - 1; d >= 0; d--) {
+#pragma unroll
+        for (int d = FV_MAX_RANK - 1; d >= 0; d--) {
+            if (d >= w.rank) continue;
             const int64_t rest = flat / w.whole[d], at = flat - rest * w.whole[d] - w.start[d];
             const int64_t index = at / w.step[d];
             inside = inside && at >= 0 && index < w.part[d] && index * w.step[d] == at;

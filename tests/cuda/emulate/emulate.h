@@ -151,6 +151,9 @@ static inline float rsqrtf(float x) {
 static inline double rsqrt(double x) {
     return 1.0 / sqrt(x);
 }
+static inline double cospi(double x) {
+    return cos(3.14159265358979323846 * x);
+}
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return (unsigned)((uint64_t)a * b >> 32);
 }

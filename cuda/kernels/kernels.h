@@ -1,0 +1,22 @@
+/* kernels.h: what the families of kernels tell table.cu: the workspace of a node, whether its sizes fit. */
+#ifndef FV_CUDA_KERNELS_KERNELS_H
+#define FV_CUDA_KERNELS_KERNELS_H
+
+#include "cuda/cuda.h"
+
+size_t fv_cuda_conv_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_linear_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_batch_norm_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_norm_workspace(const fv_graph *g, const fv_node *node); /* layer_norm_bwd, group_norm_bwd */
+size_t fv_cuda_reduce_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_attention_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_loss_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_augment_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_update_workspace(const fv_graph *g, const fv_node *node);
+
+bool fv_cuda_conv_fits(const fv_graph *g, const fv_node *node);
+bool fv_cuda_linear_fits(const fv_graph *g, const fv_node *node);
+
+size_t fv_cuda_update_table(const fv_cuda_call *c, void *host);
+
+#endif
