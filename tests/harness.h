@@ -18,6 +18,12 @@ typedef struct fvt_name {
 } fvt_name;
 const char *fvt_numbered(fvt_name *n, const char *stem, int i);
 
+/* ---- time */
+double fvt_cpu_seconds(void); /* of this process */
+/* How much longer this machine takes, at this moment, than the one that limits in seconds are promised for (a Zen 5 at
+ * 4 GHz); at least 1. Limits of a promise are multiplied by it. */
+double fvt_slowness(void);
+
 /* ---- memory that a test may forget about only by fvt_free */
 void *fvt_alloc(int64_t count, size_t size); /* zeroed */
 double *fvt_doubles(int64_t count);
