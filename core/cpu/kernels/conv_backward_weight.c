@@ -5,12 +5,19 @@
  * side in a window, so that (s, channel) is one run ("line"); without dilation 1 every tap is a line of its own. With
  * very few channels a line fills its vectors badly; then all taps of a position are gathered into one line first.
  *
+ * Positions pass CHUNK at a time: as many rows of a register tile's columns are laid side by side ("strip") and stay in
+ * the first-level cache for all output channels.
+ *
  * The units of the batch are split into at most 8 parts whose sums are added in order, and output channels into ranges.
  */
 #include "core/cpu/kernels/conv.h"
 
 enum {
-    BLOCK_CHANNELS = 64,
+    BLOCK_CHANNELS = 64, /* input channels at a time */
+    BLOCK_POINT = 96,    /* the same of 1x1 kernels */
+    CHUNK = 128,
+    MAX_CHUNKS = 8,
+    MIN_REUSE = 4,            /* tiles for which a strip is copied */
     WINDOW_FLOATS = 48 << 10, /* scratch of a thread, floats */
     UNIT_ROWS = 512,          /* positions per unit, fewer where packed dy would exceed DY_FLOATS */
     DY_FLOATS = 64 << 10,
@@ -30,6 +37,7 @@ typedef struct plan {
     int64_t kg, cg;           /* output, input channels per group */
     int64_t tiles, all_tiles; /* of FV_OUTER_ROWS output channels: per group, in all */
     bool gather;
+    bool strips;                 /* 1x1 kernels: x goes into strips without a window */
     int64_t block, blocks;       /* input channels */
     int64_t lines, line, padded; /* lines per block, columns per line, rounded up to vectors */
     int64_t columns;             /* of a row of partial sums */
@@ -49,12 +57,13 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     for (int a = 0; a < 2; a++) p.axis[a] = CPU(conv_forward_axis)(s, a);
     p.tiles = fv_ceil_div(p.kg, FV_OUTER_ROWS);
     p.all_tiles = p.tiles * s->groups;
-    p.blocks = fv_max64(1, fv_ceil_div(p.cg, BLOCK_CHANNELS));
+    p.blocks = fv_max64(1, fv_ceil_div(p.cg, s->r * s->s == 1 ? BLOCK_POINT : BLOCK_CHANNELS));
     p.block = fv_ceil_div(p.cg, p.blocks);
     if (p.blocks > 1) {
         p.block = round_vector(p.block);
         p.blocks = fv_ceil_div(p.cg, p.block);
     }
+    p.strips = s->r * s->s == 1 && s->pad[0] == 0 && s->pad[1] == 0 && p.cg % FV_VL == 0;
     const bool merged = s->dilation[1] == 1;
     p.lines = merged ? s->r : s->r * s->s;
     p.line = (merged ? s->s : 1) * p.block;
@@ -66,7 +75,8 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     p.padded = round_vector(p.line);
     p.columns = p.blocks * p.lines * p.padded;
     const int64_t rows = fv_min64(UNIT_ROWS, DY_FLOATS / fv_max64(MIN_RANGE, fv_min64(p.kg, MAX_RANGE)));
-    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, MAX_PARTS, p.block, WINDOW_FLOATS, rows);
+    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, MAX_PARTS, p.block,
+                            p.strips ? s->n * s->h * s->w * p.block : WINDOW_FLOATS, rows);
     const int64_t units = p.units.image_units * p.units.bands, sums = p.all_tiles * FV_OUTER_ROWS * p.columns;
     p.parts = MAX_PARTS; /* powers of two share out evenly */
     while (p.parts > 1 && (p.parts > units || p.parts * sums > PART_FLOATS)) p.parts /= 2;
@@ -76,8 +86,9 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     p.pack_dy = s->k > DIRECT_CHANNELS || p.kg % FV_OUTER_ROWS != 0;
     p.rows = p.units.images * p.units.band * s->ow;
 
-    p.window_floats =
-        (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block) + FV_OUTER_COLUMNS;
+    p.window_floats = p.strips ? (size_t)(p.rows * p.padded)
+                               : (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block);
+    p.window_floats += FV_OUTER_COLUMNS;
     p.gather_floats = p.gather ? (size_t)(p.rows * p.padded) : 0;
     p.scratch_floats = p.window_floats + p.gather_floats;
     if (p.pack_dy)
@@ -108,11 +119,13 @@ typedef struct job {
 static void fill_tables(const job *j) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t row = p->units.window[1] * p->block, image = p->units.window[0] * row;
+    const int64_t pixel = p->strips ? s->c : p->block;
+    const int64_t row = pixel * (p->strips ? s->w : p->units.window[1]),
+                  image = row * (p->strips ? s->h : p->units.window[0]);
     ptrdiff_t *t = j->table;
     for (int64_t i = 0; i < p->units.images; i++)
         for (int64_t a = 0; a < p->units.band; a++)
-            for (int64_t b = 0; b < s->ow; b++) *t++ = i * image + a * s->stride[0] * row + b * s->stride[1] * p->block;
+            for (int64_t b = 0; b < s->ow; b++) *t++ = i * image + a * s->stride[0] * row + b * s->stride[1] * pixel;
     for (int64_t r = 0, n = 0; r < s->r; r++)
         for (int64_t q = 0; q < (s->dilation[1] == 1 ? 1 : s->s); q++)
             j->line[n++] = r * s->dilation[0] * row + q * s->dilation[1] * p->block;
@@ -151,22 +164,78 @@ static void gather_lines(const job *j, float *dst, const float *window, int64_t 
         }
 }
 
+/* `rows` rows of `vectors` vectors, side by side: dst [rows][vectors * FV_VL]. */
+FV_INLINE void copy_strip(float *dst, const float *src, const ptrdiff_t *offset, int64_t step, int64_t rows,
+                          const int vectors) {
+    for (int64_t i = 0; i < rows; i++) {
+        const float *from = src + (offset ? offset[i] : i * step);
+        FV_UNROLL_ALL for (int v = 0; v < vectors; v++, dst += FV_VL) vf_store(dst, vf_load(from + v * FV_VL));
+    }
+}
+
+/* Pieces of nearly equal width of the vectors of a line: vectors piece_at(i) .. piece_at(i + 1) are piece i. */
+FV_INLINE int64_t piece_at(const plan *p, int64_t piece) {
+    const int64_t vectors = p->padded / FV_VL;
+    return piece * vectors / fv_ceil_div(vectors, FV_OUTER_VECTORS);
+}
+
+/* `channels` channels of `rows` rows as strips, zeros behind them: dst [piece][rows][its vectors]. */
+static void copy_strips(const job *j, float *dst, const float *src, int64_t rows, int64_t channels) {
+    const int64_t vectors = j->p.padded / FV_VL, pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
+    for (int64_t i = 0; i < rows; i++) {
+        const float *from = src + j->table[i];
+        for (int64_t piece = 0; piece < pieces; piece++) {
+            const int64_t first = piece_at(&j->p, piece), end = piece_at(&j->p, piece + 1);
+            float *to = dst + (first * rows + i * (end - first)) * FV_VL;
+            for (int64_t v = first; v < end; v++, to += FV_VL)
+                vf_store(to, v * FV_VL < channels ? vf_load(from + v * FV_VL) : vf_zero());
+        }
+    }
+}
+
+/* Sums of one piece over all positions, for `tiles` tiles of output channels. g: as for all positions and the first
+ * tile; with b_off the piece does not lie side by side. */
+static void sum_piece(fv_outer_gemm g, int64_t tiles, int64_t tile_step, int64_t acc_step, fv_ahead *ahead) {
+    float strip[CHUNK * FV_OUTER_COLUMNS] __attribute__((aligned(64)));
+    const fv_outer_gemm all = g;
+    const int64_t chunks = fv_ceil_div(all.count, CHUNK);
+    const bool copy = all.ldb != g.vectors * FV_VL && tiles >= MIN_REUSE;
+    for (int64_t i = 0; i < chunks; i++) {
+        const int64_t first = i * all.count / chunks;
+        g.count = (i + 1) * all.count / chunks - first;
+        g.accumulate = all.accumulate || i > 0;
+        g.ahead = i < MAX_CHUNKS ? ahead + i : NULL;
+        g.b = all.b + (all.b_off ? 0 : first * all.ldb);
+        g.b_off = all.b_off ? all.b_off + first : NULL;
+        if (copy) {
+            if (g.vectors == 3) copy_strip(strip, g.b, g.b_off, all.ldb, g.count, 3);
+            else if (g.vectors == 2) copy_strip(strip, g.b, g.b_off, all.ldb, g.count, 2);
+            else copy_strip(strip, g.b, g.b_off, all.ldb, g.count, 1);
+            g.b = strip;
+            g.b_off = NULL;
+            g.ldb = g.vectors * FV_VL;
+        }
+        for (int64_t t = 0; t < tiles; t++) {
+            g.a = all.a + t * tile_step + first * all.lda;
+            g.acc = all.acc + t * acc_step;
+            CPU(outer_gemm)(&g);
+        }
+    }
+}
+
 /* Sums of one block of input channels over the rows of a unit, for `tiles` tiles of output channels. */
-static void sum_block(const job *j, fv_outer_gemm g, const float *window, float *sums, int64_t tiles,
-                      int64_t tile_step) {
+static void sum_block(const job *j, fv_outer_gemm g, const float *columns, float *sums, int64_t tiles,
+                      int64_t tile_step, fv_ahead *ahead) {
     const plan *p = &j->p;
-    const int64_t vectors = p->padded / FV_VL, pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
-    const float *a = g.a;
+    const int64_t pieces = fv_ceil_div(p->padded / FV_VL, FV_OUTER_VECTORS);
     for (int64_t n = 0; n < p->lines; n++) {
-        for (int64_t piece = 0; piece < pieces; piece++) { /* pieces of nearly equal width */
-            const int64_t first = piece * vectors / pieces;
-            g.vectors = (int)((piece + 1) * vectors / pieces - first);
-            g.b = window + (p->gather ? 0 : j->line[n]) + first * FV_VL;
-            for (int64_t t = 0; t < tiles; t++) {
-                g.a = a + t * tile_step;
-                g.acc = sums + t * FV_OUTER_ROWS * p->columns + n * p->padded + first * FV_VL;
-                CPU(outer_gemm)(&g);
-            }
+        for (int64_t piece = 0; piece < pieces; piece++) {
+            const int64_t first = piece_at(p, piece) * FV_VL;
+            g.vectors = (int)(piece_at(p, piece + 1) - piece_at(p, piece));
+            g.b = columns + (p->strips ? first * g.count : (p->gather ? 0 : j->line[n]) + first);
+            if (p->strips) g.ldb = g.vectors * FV_VL;
+            g.acc = sums + n * p->padded + first;
+            sum_piece(g, tiles, tile_step, FV_OUTER_ROWS * p->columns, ahead);
         }
     }
 }
@@ -174,7 +243,7 @@ static void sum_block(const job *j, fv_outer_gemm g, const float *window, float 
 typedef struct unit {
     int64_t image, images, row, rows; /* rows of positions */
     fv_conv_window window;
-    fv_ahead ahead;
+    fv_ahead ahead[MAX_CHUNKS]; /* by chunk of positions */
 } unit;
 
 static unit unit_of(const job *j, int64_t index) {
@@ -209,12 +278,21 @@ static void look_ahead(const job *j, unit *u, int64_t next, int64_t channel, int
     const unit n = unit_of(j, next);
     const int64_t rows = n.images * n.rows * p->shape->ow, row_bytes = p->shape->k * (int64_t)sizeof(float);
     const bool all = channels == p->shape->k;
-    u->ahead.run[0].step = 64;
-    u->ahead.run[0].lines = CPU(conv_window_lines)(&n.window, &u->ahead.run[0].at);
-    u->ahead.run[1].at = (const char *)(dy_of(j, &n) + channel);
-    u->ahead.run[1].step = all ? 64 : row_bytes;
-    u->ahead.run[1].lines = all ? rows * row_bytes / 64 : rows * channels * (int64_t)sizeof(float) / 64;
-    if (u->ahead.run[0].lines + u->ahead.run[1].lines > AHEAD_LINES) u->ahead = (fv_ahead){0};
+    const char *x, *dy = (const char *)(dy_of(j, &n) + channel);
+    const int64_t x_lines = CPU(conv_window_lines)(&n.window, &x);
+    const int64_t dy_lines = rows * channels * (int64_t)sizeof(float) / 64;
+    if (x_lines + dy_lines > AHEAD_LINES) return;
+    const int64_t chunks = fv_min64(MAX_CHUNKS, fv_ceil_div(u->images * u->rows * p->shape->ow, CHUNK));
+    for (int64_t i = 0; i < chunks; i++) {
+        fv_ahead *ahead = &u->ahead[i];
+        const int64_t line = i * x_lines / chunks, row = i * rows / chunks;
+        ahead->run[0].at = x + line * 64;
+        ahead->run[0].step = 64;
+        ahead->run[0].lines = (i + 1) * x_lines / chunks - line;
+        ahead->run[1].at = dy + row * row_bytes;
+        ahead->run[1].step = all ? 64 : row_bytes;
+        ahead->run[1].lines = ((i + 1) * rows / chunks - row) * channels * (int64_t)sizeof(float) / 64;
+    }
 }
 
 static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t tiles, float *sums, bool accumulate,
@@ -228,20 +306,22 @@ static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t
     const fv_outer_gemm g = {
         .a = p->pack_dy ? packed : dy,
         .lda = p->pack_dy ? FV_OUTER_ROWS : s->k,
-        .b_off = p->gather ? NULL : j->table,
+        .b_off = p->gather || p->strips ? NULL : j->table,
         .ldb = p->padded,
         .count = positions,
         .ld = p->columns,
         .accumulate = accumulate,
-        .ahead = &u->ahead,
     };
     for (int64_t b = 0; b < p->blocks; b++) {
         u->window.c0 = group * p->cg + b * p->block;
         u->window.channels = fv_min64(p->block, p->cg - b * p->block);
-        CPU(conv_copy_window)(&u->window, window);
+        if (p->strips)
+            copy_strips(j, window, j->x + (u->image * s->h + u->row * s->stride[0]) * s->w * s->c + u->window.c0,
+                        positions, u->window.channels);
+        else CPU(conv_copy_window)(&u->window, window);
         if (p->gather) gather_lines(j, gathered, window, positions);
         sum_block(j, g, p->gather ? gathered : window, sums + b * p->lines * p->padded, tiles,
-                  p->pack_dy ? positions * FV_OUTER_ROWS : FV_OUTER_ROWS);
+                  p->pack_dy ? positions * FV_OUTER_ROWS : FV_OUTER_ROWS, u->ahead);
     }
 }
 

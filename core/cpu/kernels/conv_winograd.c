@@ -19,7 +19,7 @@ enum {
     GROUP = 2, /* panels at a time */
     SHARED_UNIT = 132,
     MIN_UNIT = 24,
-    MIN_TILES = 6, /* with fewer, transforming the weights costs more than is saved */
+    MIN_TILES = 3, /* with fewer, transforming the weights costs more than is saved */
     MIN_ITEMS = 16,
     PACK_CHANNELS = 32, /* of weights that are transformed at a time */
 };
