@@ -172,6 +172,9 @@ analyze: deps-lint ## static analysis: gcc -fanalyzer and clang-tidy
 bench: deps-test $(B)/fovea ## measure beside PyTorch when that is installed (tests/peers/requirements.txt)
 	@tests/peers/bench.sh $(B)/fovea
 
+bench-quick: deps $(B)/fovea ## training speed beside what was recorded on this kind of machine (RECORD=1: record it)
+	@RECORD="$(RECORD)" tests/bench_quick.sh $(B)/fovea
+
 stripped: $(B)/fovea
 	strip -o $(B)/fovea.stripped $(B)/fovea
 
@@ -202,7 +205,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench stripped install uninstall clean help FORCE
+.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

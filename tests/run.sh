@@ -42,6 +42,7 @@ run "test-time augmentation" env FOVEA="$build/fovea" tests/test_tta.sh
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh
 run "resume" env FOVEA="$build/fovea" tests/test_resume.sh
 run "faults" env FOVEA="$build/fovea" SHIM="$build/fault.so" tests/test_faults.sh
+run "benchmark scripts" env FOVEA="$build/fovea" tests/test_bench.sh
 run "docs" env FOVEA="$build/fovea" tests/test_docs.sh
 case ${build##*/} in
 asan | tsan | debug | cov) ;; # only what is given to people is compared

@@ -450,6 +450,19 @@ lines = open("bench.json").read().splitlines()
 r = json.loads(lines[0])
 assert len(lines) == 1 and r["params"] == 61706 and r["images_per_s"] > 0 and r["ms_per_step"] > 0
 assert {"model", "mode", "batch", "images_per_s", "ms_per_step", "peak_rss_mb", "params", "macs"} <= set(r)'
+    "$fovea" bench --model lenet5 -b 64 --seconds 0.2 --profile --threads 1 --json >profile.json 2>err
+    check "bench --profile --json" python3 -c '
+import json
+lines = [json.loads(line) for line in open("profile.json")]
+nodes = [r for r in lines if r.get("event") == "node"]
+roof = {r["part"]: r for r in lines if r.get("event") == "roof"}
+assert set(roof) == {"products", "other", "update", "step"} and len(nodes) + 5 == len(lines)
+assert abs(sum(n["ms"] for n in nodes) - roof["step"]["ms"]) < 0.01 * roof["step"]["ms"]
+assert abs(sum(roof[p]["ms"] for p in ("products", "other", "update")) - roof["step"]["ms"]) < 0.01 * roof["step"]["ms"]
+assert all(roof["step"][k] > 0 for k in ("roof_ms", "peak_gflops", "copy_gbytes_per_s"))
+for n in nodes:
+    by_rate = max(n["gflops"] / roof["step"]["peak_gflops"], n["gbytes_per_s"] / roof["step"]["copy_gbytes_per_s"])
+    assert abs(by_rate - n["roof_share"]) < 0.01 * by_rate + 1e-3, n'
     for words in "models" "info lenet5" "info lenet5 --dump" "info lenet5 --memory" "data info synthetic" "version" "eval runs/smoke" "predict runs/folder photos"; do
         # shellcheck disable=SC2086
         "$fovea" $words --json >words.json 2>err
@@ -464,6 +477,9 @@ fi
 expect 0 "recomputed for the backward pass" info resnet20 -b 64
 expect 0 "fullest at" info resnet20 -b 64 --memory --recompute none
 expect 0 "GFLOP/s" bench --model lenet5 -b 8 --seconds 0.1 --profile --mode infer --threads 1
+expect 0 "of roof" bench --model lenet5 -b 8 --seconds 0.05 --profile --device ref
+expect 0 "whole step" bench --model lenet5 -b 8 --seconds 0.05 --profile
+expect 0 "GFLOP/s" bench --mode yardstick --seconds 0.05
 expect 2 "needs --data" bench --mode load
 expect 0 "images/s" bench --mode load --data synthetic --seconds 0.05
 

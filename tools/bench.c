@@ -1,4 +1,5 @@
-/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures; --mode load is in bench_load.c. A
+/* bench.c: the command `bench`: speed and memory of a model on synthetic pictures; --mode load is in bench_load.c,
+ * --mode yardstick in bench_yardstick.c, --profile in bench_profile.c. A
  * step is what training does: inputs copied in, forward, backward, SGD update, loss read; for inference: inputs copied
  * in, forward, logits read. */
 #include "tools/bench.h"
@@ -27,7 +28,7 @@ typedef struct bench {
     size_t n_logits;
     double *ms; /* of each step */
     int64_t steps;
-    double first_step_s;
+    double first_step_s, peak_mb;
 } bench;
 
 static fv_status configure(bench *b) {
@@ -157,56 +158,18 @@ static fv_status show(bench *b) {
                       "memory %.0f MB · %s",
                       b->net.model->name, mode, (long long)b->net.batch, (long long)b->net.img_size,
                       (long long)b->net.img_size, fv_cli_text(b->cli, OPT_PRECISION), rate, median, p10, p90,
-                      (long long)b->steps, gflops, fv_tool_peak_mb(), b->device->text);
+                      (long long)b->steps, gflops, b->peak_mb, b->device->text);
     return fv_console_json(
         &b->tool->console, b->ctx,
         json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
                   b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
                   (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
                   fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
-                  "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(fv_tool_peak_mb(), 6), "params",
+                  "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(b->peak_mb, 6), "params",
                   (json_int_t)b->size.params, "macs", fv_json_number(b->size.macs, 15), "gflops",
                   fv_json_number(gflops, 5), "device", b->device->text, "precision", fv_cli_text(b->cli, OPT_PRECISION),
                   "threads", (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s",
                   fv_json_number(b->first_step_s, 4)));
-}
-
-typedef struct cost {
-    int32_t node;
-    double seconds;
-} cost;
-
-static int by_seconds(const void *x, const void *y) {
-    const cost *a = x, *b = y;
-    if (a->seconds != b->seconds) return a->seconds < b->seconds ? 1 : -1;
-    return a->node - b->node;
-}
-
-/* A row per node, the most expensive first: time per step, and what it reaches of arithmetic and memory. */
-static fv_status show_profile(bench *b) {
-    const fv_graph *g = fv_program_plan(b->program)->graph;
-    const double *seconds = fv_host_node_seconds(fv_program_exec(b->program));
-    cost *costs = fv_alloc(b->ctx, (size_t)g->n_nodes + 1, sizeof *costs);
-    double total = 0;
-    if (!costs) return b->ctx->error.code;
-    for (int32_t i = 0; i < g->n_nodes; i++) {
-        costs[i] = (cost){i, seconds[i] / (double)b->steps};
-        total += costs[i].seconds;
-    }
-    qsort(costs, (size_t)g->n_nodes, sizeof *costs, by_seconds);
-    FILE *to = b->tool->console.json ? stderr : stdout;
-    fprintf(to, "%9s %6s %9s %8s  %-24s %s\n", "ms", "share", "GFLOP/s", "GB/s", "operation", "place and result");
-    for (int32_t i = 0; i < g->n_nodes && costs[i].seconds > 0; i++) {
-        const fv_node *n = &g->nodes[costs[i].node];
-        char type[96] = "";
-        if (n->results) fv_type_text(fv_typeof(g, (fv_value){n->first_result}), type, sizeof type);
-        fprintf(to, "%9.3f %5.1f%% %9.1f %8.1f  %-24s %s %s\n", 1e3 * costs[i].seconds, 100 * costs[i].seconds / total,
-                1e-9 * fv_node_flops(g, n) / costs[i].seconds, 1e-9 * fv_node_bytes(g, n) / costs[i].seconds,
-                fv_op_get(n->op)->name, n->scope, type);
-    }
-    fprintf(to, "%9.3f  total of the nodes per step\n", 1e3 * total);
-    fv_free(b->ctx, costs, (size_t)g->n_nodes + 1, sizeof *costs);
-    return FV_OK;
 }
 
 static fv_status run(bench *b) {
@@ -214,12 +177,14 @@ static fv_status run(bench *b) {
     FV_TRY(build(b));
     FV_TRY(make_batch(b));
     FV_TRY(measure(b));
-    if (fv_cli_bool(b->cli, OPT_PROFILE)) FV_TRY(show_profile(b));
+    b->peak_mb = fv_tool_peak_mb(); /* before the roofline is measured, which takes memory */
+    if (fv_cli_bool(b->cli, OPT_PROFILE)) FV_TRY(fv_bench_profile(b->tool, b->device, b->program, b->steps));
     return show(b);
 }
 
 fv_status fv_cmd_bench(fv_tool *tool) {
     if (!strcmp(fv_cli_text(&tool->cli, OPT_MODE), "load")) return fv_bench_load(tool);
+    if (!strcmp(fv_cli_text(&tool->cli, OPT_MODE), "yardstick")) return fv_bench_yardstick(tool);
     bench b = {.tool = tool, .ctx = &tool->ctx, .cli = &tool->cli};
     fv_status status = run(&b);
     fv_program_destroy(b.program);

@@ -1,114 +1,215 @@
 #!/usr/bin/env bash
-# Speed and memory of Fovea beside PyTorch on this machine: ours and theirs in alternation, medians, and their ratio.
-# Prints a table and writes it into docs/benchmarks.md between its markers; the text around them stays.
+# Speed and memory of Fovea beside PyTorch, ONNX Runtime and OpenVINO on this machine: measurements in alternation, medians, and
+# their ratios. Prints the tables and writes them into docs/benchmarks.md between its markers; the text around them stays.
 #
 # usage: tests/peers/bench.sh PROGRAM
 #
+# A peer lives in one process per row, which loads its libraries once and then measures on demand: A B A B ... costs only the
+# measurements. Which mode suits a peer best is found first, in a process of its own, so that its memory is not counted.
+#
 # Environment:
-#   FOVEA_PEER_PYTHON    python with torch and timm (default: python3); without them only ours is measured
-#   FOVEA_BENCH_CASES    "MODEL:MODE ..." (default: resnet20, resnet18_cifar and vit_tiny_patch4_32, train and infer)
-#   FOVEA_BENCH_BATCH    pictures per step (default 128)
-#   FOVEA_BENCH_THREADS  threads of either side (default 2)
-#   FOVEA_BENCH_SECONDS  of each measurement (default 6)
+#   FOVEA_PEER_PYTHON    python with the peers (default: python3); what it lacks is left out, and said
+#   FOVEA_BENCH_CASES    "MODEL:MODE:BATCH:SIZE:PRECISION ..." (default: all rows); MODE train or infer, PRECISION float32 or bf16
+#   FOVEA_BENCH_BF16     1, 0: with or without the rows in bf16 (default: if the processor has instructions for it)
+#   FOVEA_BENCH_COMPILE  which modes try torch.compile, too: none, infer (default), all
+#   FOVEA_BENCH_THREADS  threads of each side (default 2)
+#   FOVEA_BENCH_SECONDS  of each measurement (default 1.5)
 #   FOVEA_BENCH_RUNS     measurements of each side (default 5)
+#   FOVEA_BENCH_MINUTES  no row is begun after so many (default 25)
 #   FOVEA_BENCH_OUT      file to write (default docs/benchmarks.md)
 set -euo pipefail
 program=$(realpath "${1:?usage: tests/peers/bench.sh PROGRAM}")
 cd "$(dirname "$0")/../.."
 python=${FOVEA_PEER_PYTHON:-python3}
-threads=${FOVEA_BENCH_THREADS:-2} seconds=${FOVEA_BENCH_SECONDS:-6} runs=${FOVEA_BENCH_RUNS:-5} batch=${FOVEA_BENCH_BATCH:-128}
-out=${FOVEA_BENCH_OUT:-docs/benchmarks.md}
-all="resnet20:train resnet20:infer resnet18_cifar:train resnet18_cifar:infer vit_tiny_patch4_32:train vit_tiny_patch4_32:infer"
-read -ra cases <<<"${FOVEA_BENCH_CASES:-$all}"
-unset OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS OPENBLAS_L2_SIZE # either side chooses for itself
+threads=${FOVEA_BENCH_THREADS:-2} seconds=${FOVEA_BENCH_SECONDS:-1.5} runs=${FOVEA_BENCH_RUNS:-5}
+compile=${FOVEA_BENCH_COMPILE:-infer} minutes=${FOVEA_BENCH_MINUTES:-25} out=${FOVEA_BENCH_OUT:-docs/benchmarks.md}
+bf16=${FOVEA_BENCH_BF16:-$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo 1 || echo 0)}
+unset OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS OPENBLAS_L2_SIZE # every side chooses for itself
+export PYTHONWARNINGS=ignore TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/fovea-inductor-$UID}
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 
+default_cases() {
+    local precision net
+    for precision in float32 bf16; do
+        [ $precision = bf16 ] && [ "$bf16" != 1 ] && continue
+        for net in resnet18_cifar:train:128:32 speedrun94:train:1024:32 resnet20:train:128:32 vit_tiny_patch4_32:train:128:32 \
+            resnet50:train:16:224; do echo "$net:$precision"; done
+        for net in resnet18_cifar:32 speedrun94:32 resnet20:32 vit_tiny_patch4_32:32 resnet50:224; do
+            echo "${net%%:*}:infer:64:${net##*:}:$precision"
+            echo "${net%%:*}:infer:1:${net##*:}:$precision"
+        done
+    done
+}
+if [ -n "${FOVEA_BENCH_CASES:-}" ]; then read -ra cases <<<"$FOVEA_BENCH_CASES"; else mapfile -t cases < <(default_cases); fi
+
+# ---------------------------------------------------------------- numbers
 field() { # field NAME: that member, a number or a text, of each line of JSON on standard input
     sed -nE "s/.*\"$1\": ?(\"([^\"]*)\"|([^,}]*)).*/\2\3/p"
 }
 median() { # of the numbers on standard input, one per line
     sort -g | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
-number() { awk -v x="$1" -v f="$2" 'BEGIN { printf f, x }'; }
+ratio() { # ratio A B: "1.53" in bold; a dash when one is missing
+    awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "**%.2f**", a / b; else printf "–" }'
+}
+# times FILE BATCH NAME: median of the medians, and of the percentiles, of a file of JSON lines: milliseconds for one picture,
+# else images per second, as "1577 (1520–1604)"
+times() {
+    [ -s "$1" ] || { printf '–'; return; }
+    awk -v n="$2" -v ms="$(field "$3" <"$1" | median)" -v low="$(field ms_p10 <"$1" | median)" -v high="$(field ms_p90 <"$1" | median)" '
+        function show(x) { return sprintf(x < 10 ? "%.2f" : x < 100 ? "%.1f" : "%.0f", x) }
+        BEGIN {
+            if (n == 1) printf "%s (%s–%s)", show(ms), show(low), show(high)
+            else printf "%s (%s–%s)", show(1e3 * n / ms), show(1e3 * n / high), show(1e3 * n / low)
+        }'
+}
+speed() { field "$2" <"$1" 2>/dev/null | median | awk '$1 > 0 { print 1 / $1 }'; } # speed FILE NAME-OF-MS
+memory() { field "$2" <"$1" 2>/dev/null | median | awk '{ printf "%.0f", $1 }'; }
 
-ours() { # ours MODEL MODE: one line of JSON
-    "$program" bench --model "$1" --img-size 32 -b "$batch" --mode "$2" --precision float32 --threads "$threads" --seconds "$seconds" --json -q
+# ---------------------------------------------------------------- the sides
+ours() { # ours MODEL MODE BATCH SIZE PRECISION: one line of JSON
+    timeout 120 "$program" bench --model "$1" --mode "$2" -b "$3" --img-size "$4" --precision "$5" --threads "$threads" \
+        --seconds "$seconds" --json -q
 }
 # PyTorch gives memory back to the system after each tensor unless malloc is told not to: it is faster so.
-theirs() { # theirs MODEL MODE LAYOUT SECONDS
-    env MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456 \
-        "$python" tests/peers/bench_torch.py --model "$1" --mode "$2" --batch "$batch" --layout "$3" --seconds "$4" --threads "$threads"
+torch() { # torch LIMIT MODEL MODE BATCH SIZE PRECISION OPTION...
+    exec timeout "$1" env MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456 \
+        "$python" tests/peers/bench_torch.py --model "$2" --mode "$3" --batch "$4" --img-size "$5" --precision "$6" \
+        --threads "$threads" "${@:7}"
 }
+onnx() { # onnx LIMIT BATCH SIZE PRECISION OPTION...
+    exec timeout "$1" "$python" tests/peers/bench_onnx.py --batch "$2" --img-size "$3" --precision "$4" --threads "$threads" "${@:5}"
+}
+fastest() { # of the lines of JSON in a file: the member NAME of the line with most images per second
+    awk -v name="$2" '{ match($0, /"img_s": [0-9.]+/); v = substr($0, RSTART + 9, RLENGTH - 9) + 0
+        if (v > best) { best = v; match($0, "\"" name "\": \"[^\"]*\""); at = length(name) + 6; how = substr($0, RSTART + at - 1, RLENGTH - at) } } END { print how }' "$1"
+}
+has() { "$python" -c "import $1" 2>/dev/null; }
 
-peer=$("$python" -c 'import timm, torch; print("PyTorch", torch.__version__)' 2>/dev/null) || peer=
-if [ -z "$peer" ]; then
-    echo "bench: $python has no torch and timm (tests/peers/requirements.txt; FOVEA_PEER_PYTHON names another): only ours is measured" >&2
+has_torch=0 has_onnx=0
+has torch && has timm && has_torch=1
+[ $has_torch = 1 ] && has onnx && { has onnxruntime || has openvino; } && has_onnx=1
+missing=()
+[ $has_torch = 1 ] || missing+=("PyTorch")
+[ $has_onnx = 1 ] || missing+=("ONNX Runtime and OpenVINO")
+[ "$bf16" = 1 ] || missing+=("bf16, for which this processor has no instructions (FOVEA_BENCH_BF16=1)")
+if [ ${#missing[@]} -gt 0 ]; then
+    printf 'bench: left out: %s\n' "${missing[@]}" >&2
+    echo "bench: peers are optional: tests/peers/requirements.txt, and FOVEA_PEER_PYTHON names the python that has them" >&2
 fi
-if [[ $peer == *+cu* ]]; then
-    echo "bench: this PyTorch is a CUDA build, which loads large libraries that it does not use here: compare memory with a CPU build" >&2
-fi
-awk '$1 > 0.5 { print "bench: the load is " $1 ": other programs are running, and the figures will show it" }' /proc/loadavg >&2
+load=$(cut -d' ' -f1 /proc/loadavg)
+[ "$(awk -v l="$load" 'BEGIN { print l > 0.5 }')" = 0 ] || echo "bench: the load is $load: other programs are running, and the figures will show it" >&2
 
-measure() { # measure MODEL MODE: a row of the table
-    local model=$1 mode=$2 layout=nhwc nchw nhwc our_speed our_memory their_speed their_memory
-    : >"$temp/ours"
-    : >"$temp/theirs"
-    if [ -n "$peer" ]; then # one run each to see which memory layout suits PyTorch better
-        nchw=$(theirs "$model" "$mode" nchw "$seconds" | field img_s)
-        nhwc=$(theirs "$model" "$mode" nhwc "$seconds" | field img_s)
-        awk -v a="$nchw" -v b="$nhwc" 'BEGIN { exit !(a > b) }' && layout=nchw
+# ---------------------------------------------------------------- one row
+open_torch() { # the best mode into $how, and a server as file descriptors TORCH[0], TORCH[1]; how= when it fails
+    local extra=()
+    how=
+    [ "$compile" = all ] || [ "$compile" = "$2" ] && extra=(--compile)
+    (torch 75 "$@" --probe --seconds 0.7 --warmup 2 "${extra[@]}") >"$temp/probe" 2>"$temp/torch.err" </dev/null || true
+    how=$(fastest "$temp/probe" how)
+    [ -n "$how" ] || return 0
+    coproc TORCH { torch 600 "$@" --how "$how" --serve --seconds "$seconds" 2>>"$temp/torch.err"; }
+    local word=
+    read -r -t 120 word <&"${TORCH[0]}" && [ "$word" = ready ] || how=
+}
+open_onnx() { # likewise: the better engine into $engine
+    engine=
+    [ "$2" = infer ] && [ $has_onnx = 1 ] || return 0
+    ("$python" tests/peers/bench_onnx.py --export "$temp/model.onnx" --model "$1" --batch "$3" --img-size "$4") >/dev/null 2>"$temp/onnx.err" || return 0
+    (onnx 75 "$3" "$4" "$5" --probe --onnx "$temp/model.onnx" --seconds 0.7) >"$temp/probe" 2>>"$temp/onnx.err" </dev/null || true
+    engine=$(fastest "$temp/probe" engine)
+    [ -n "$engine" ] || return 0
+    coproc ONNX { onnx 600 "$3" "$4" "$5" --serve --onnx "$temp/model.onnx" --engine "$engine" --seconds "$seconds" 2>>"$temp/onnx.err"; }
+    local word=
+    read -r -t 120 word <&"${ONNX[0]}" && [ "$word" = ready ] || engine=
+}
+ask() { # ask IN OUT FILE: one measurement of a server, appended to the file
+    local line=
+    echo >&"$2" && read -r -t 120 line <&"$1" && echo "$line" >>"$3"
+}
+measure() { # measure MODEL MODE BATCH SIZE PRECISION: a row into the table of its kind
+    local how='' engine='' i kind=infer to their_memory import row
+    rm -f "$temp"/ours "$temp"/torch "$temp"/onnx "$temp"/*.err
+    [ "$2" = train ] && kind=train
+    [ "$3" = 1 ] && kind=latency
+    to=$temp/$kind
+    if ! ours "$@" 2>"$temp/ours.err" >"$temp/ours"; then
+        echo "bench: left out: $1 $2 in $5: $(head -n 1 "$temp/ours.err" | cut -c1-120)" >&2
+        left+=("$1 $2 in $5 (not in this version)")
+        return 0
     fi
+    : >"$temp/ours" # that one was the warm-up
+    [ $has_torch = 0 ] || open_torch "$@" 2>>"$temp/torch.err"
+    open_onnx "$@" 2>>"$temp/onnx.err"
     for ((i = 0; i < runs; i++)); do
-        ours "$model" "$mode" >>"$temp/ours"
-        [ -z "$peer" ] || theirs "$model" "$mode" "$layout" "$seconds" >>"$temp/theirs"
+        sleep 0.2 # threads of a peer may still spin
+        ours "$@" >>"$temp/ours"
+        [ -z "$how" ] || ask "${TORCH[0]}" "${TORCH[1]}" "$temp/torch" || how=
+        [ -z "$engine" ] || ask "${ONNX[0]}" "${ONNX[1]}" "$temp/onnx" || engine=
     done
-    our_speed=$(field images_per_s <"$temp/ours" | median)
-    our_memory=$(field peak_rss_mb <"$temp/ours" | median)
-    printf '| %s | %s | %s | %s |' "$model" "$mode" "$(number "$our_speed" %.0f)" "$(number "$our_memory" %.0f)"
-    if [ -z "$peer" ]; then
-        echo ' – | – | – | – | – |'
-        return
+    close_peers
+    touch "$temp/torch" "$temp/onnx"
+    [ $has_torch = 1 ] && [ -z "$how" ] && how="failed: $(grep -v '^ *$' "$temp/torch.err" 2>/dev/null | tail -n 1 | tr '|' '/' | cut -c1-60)"
+    [ "$kind" != train ] && [ $has_onnx = 1 ] && [ -z "$engine" ] && engine="failed: $(tail -n 1 "$temp/onnx.err" 2>/dev/null | tr '|' '/' | cut -c1-60)"
+    their_memory=$(memory "$temp/torch" rss_mb) import=$(memory "$temp/torch" import_mb)
+    [ -z "$import" ] || imported=$import
+    row="| $1 | $3 | $5 | $(times "$temp/ours" "$3" ms_per_step) | $(times "$temp/torch" "$3" ms_step) | ${how:-–}"
+    [ "$kind" = train ] || row+=" | $(times "$temp/onnx" "$3" ms_step) | ${engine:-–}"
+    row+=" | $(ratio "$(speed "$temp/ours" ms_per_step)" "$(speed "$temp/torch" ms_step)")"
+    [ "$kind" = train ] || row+=" | $(ratio "$(speed "$temp/ours" ms_per_step)" "$(speed "$temp/onnx" ms_step)")"
+    row+=" | $(memory "$temp/ours" peak_rss_mb) | ${their_memory:-–} | $(ratio "$(memory "$temp/ours" peak_rss_mb)" "${their_memory:-0}")"
+    [ "$kind" != train ] || row+=" | $(ratio "$(memory "$temp/ours" peak_rss_mb)" "$((${their_memory:-0} - ${import:-0}))")"
+    echo "$row |" | tee -a "$to" >&2
+    [ -s "$temp/onnx" ] && field how <"$temp/onnx" >>"$temp/engines"
+    device=$(field device <"$temp/ours" | tail -n 1)
+}
+close_peers() { # end of input ends a server
+    local pid=${TORCH_PID:-}
+    if [ -n "$pid" ]; then eval "exec ${TORCH[1]}>&-" && { wait "$pid" 2>/dev/null || true; }; fi
+    pid=${ONNX_PID:-}
+    if [ -n "$pid" ]; then eval "exec ${ONNX[1]}>&-" && { wait "$pid" 2>/dev/null || true; }; fi
+}
+
+# ---------------------------------------------------------------- the tables
+table() { # table KIND TITLE HEAD
+    [ -s "$temp/$1" ] || return 0
+    printf '\n**%s**\n\n%s\n%s\n' "$2" "$3" "$(sed 's/[^|]/-/g; s/-\+/---/g' <<<"$3")"
+    cat "$temp/$1"
+}
+write_tables() {
+    local peers=()
+    [ $has_torch = 0 ] || peers+=("$("$python" -c 'import torch; print("PyTorch", torch.__version__)')${imported:+, of whose memory $imported MB are there after importing it}")
+    [ ! -s "$temp/engines" ] || peers+=("$(sort -u "$temp/engines" | paste -sd, | sed 's/,/, /g')")
+    echo "Measured on $(date -u +%F) with \`make bench\` ($("$program" version | head -n 1)): $threads threads, $runs runs of $seconds s each in alternation, medians (10th to 90th percentile of the steps)."
+    echo
+    echo "- processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), load $load when it began"
+    echo "- ours: $device"
+    printf -- '- peers: %s\n' "$( ((${#peers[@]})) && printf '%s; ' "${peers[@]}" | sed 's/; $//' || echo 'not measured')"
+    [ $((${#missing[@]} + ${#left[@]})) -eq 0 ] || { printf -- '- left out:' && printf ' %s;' "${missing[@]}" "${left[@]}" | sed 's/;$//' && echo; }
+    table train "Training, images per second" \
+        "| model | batch | type | Fovea | PyTorch | its mode | speed ÷ PyTorch's | Fovea MB | PyTorch MB | memory ÷ PyTorch's | ÷ without its import |"
+    local head="| ONNX peer | which | speed ÷ PyTorch's | speed ÷ ONNX peer's | Fovea MB | PyTorch MB | memory ÷ PyTorch's |"
+    table infer "Inference, images per second" "| model | batch | type | Fovea | PyTorch | its mode $head"
+    table latency "Inference of one picture, milliseconds" "| model | batch | type | Fovea | PyTorch | its mode $head"
+}
+
+device='' imported='' left=()
+start=$SECONDS
+for c in "${cases[@]}"; do
+    IFS=: read -ra row <<<"$c"
+    if ((SECONDS - start > 60 * minutes)); then
+        left+=("${row[0]} ${row[1]} at batch ${row[2]} in ${row[4]} (time)")
+        continue
     fi
-    their_speed=$(field img_s <"$temp/theirs" | median)
-    their_memory=$(field rss_mb <"$temp/theirs" | median)
-    printf ' %s | %s | %s | **%s** | **%s** |\n' "$(number "$their_speed" %.0f)" "$(number "$their_memory" %.0f)" "$layout" \
-        "$(ratio "$our_speed" "$their_speed")" "$(ratio "$our_memory" "$their_memory")"
-}
-
-write_table() {
-    cat <<EOF
-Measured on $(date -u +%F) with \`make bench\` ($("$program" version)): batch $batch, float32, $threads threads, $runs runs of $seconds s each in alternation, medians.
-
-- processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-- ours: $(ours resnet20 infer | field device)
-- peer: ${peer:-not measured}${peer:+, of whose memory $(theirs resnet20 infer nhwc 0 | field import_mb | xargs printf %.0f) MB are there after importing it}
-
-| model | mode | Fovea images/s | Fovea MB | PyTorch images/s | PyTorch MB | its layout | speed ÷ PyTorch's | memory ÷ PyTorch's |
-|---|---|---|---|---|---|---|---|---|
-EOF
-    for c in "${cases[@]}"; do
-        echo "bench: ${c/:/, }" >&2
-        measure "${c%%:*}" "${c##*:}"
-    done
-}
-
-write_table >"$temp/table"
+    echo "bench: ${row[*]}" >&2
+    measure "${row[@]}"
+done
+write_tables >"$temp/table"
 cat "$temp/table"
 
 if [ ! -f "$out" ]; then
-    cat >"$out" <<'EOF'
-# Benchmarks
-
-How to read them: only ratios taken in one alternating run on a quiet machine mean much. Images per second are of the median step; MB is
-the peak resident memory of the whole process. Training is forward, backward and a step of SGD with momentum, inference the forward pass
-alone. PyTorch runs eagerly in the better of its two memory layouts, on one batch that is already float; Fovea starts every step from
-uint8 pixels and normalises them in the step. [tests/peers/bench.sh](../tests/peers/bench.sh) makes the table between the markers.
-
-<!-- bench:begin -->
-<!-- bench:end -->
-EOF
+    printf '# Benchmarks\n\n<!-- bench:begin -->\n<!-- bench:end -->\n' >"$out"
 fi
 if ! grep -q '<!-- bench:begin -->' "$out" || ! grep -q '<!-- bench:end -->' "$out"; then
     echo "bench: $out has no markers <!-- bench:begin --> and <!-- bench:end -->: the table was not written" >&2
