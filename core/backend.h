@@ -12,7 +12,7 @@ typedef struct fv_device fv_device;
 typedef struct fv_exec fv_exec;
 typedef struct fv_plan fv_plan;
 
-#define FV_MAX_GROUPS 8
+#define FV_MAX_GROUPS 16
 
 /* Everything that varies from step to step. It lives in device memory; nothing of it is baked into a program. */
 typedef struct fv_step {
@@ -20,6 +20,8 @@ typedef struct fv_step {
     int64_t step, epoch;
     double lr[FV_MAX_GROUPS], weight_decay[FV_MAX_GROUPS]; /* by update group */
     double ema_decay;
+    double lookahead_decay; /* of the slow copies, at a step where they and the weights meet */
+    bool lookahead;         /* whether this is one */
     double loss_scale;
 } fv_step;
 

@@ -219,12 +219,13 @@ fv_value fv_buffer(fv_scope s, const char *name, fv_type type, fv_init init) {
 fv_value fv_state_of(fv_graph *g, fv_value param, fv_role role, const char *slot) {
     const fv_decl *p = fv_decl_of(g, param);
     if (g->error != FV_OK) return FV_NONE;
-    if (!p || p->role != FV_ROLE_WEIGHT)
-        return fv_graph_fail(fv_root(g), FV_E_INTERNAL, "state of a value that is no parameter");
+    bool may_have = p && (p->role == FV_ROLE_WEIGHT || (p->role == FV_ROLE_BUFFER && role == FV_ROLE_SLOW));
+    if (!may_have) return fv_graph_fail(fv_root(g), FV_E_INTERNAL, "state of a value that is no parameter");
     const char *name = NULL;
     switch (role) {
     case FV_ROLE_GRAD: name = fv_arena_printf(&g->arena, "grad.%s", p->name); break;
     case FV_ROLE_EMA: name = fv_arena_printf(&g->arena, "ema.%s", p->name); break;
+    case FV_ROLE_SLOW: name = fv_arena_printf(&g->arena, "slow.%s", p->name); break;
     case FV_ROLE_MOMENT: name = fv_arena_printf(&g->arena, "opt.%s.%s", slot, p->name); break;
     default: return fv_graph_fail(fv_root(g), FV_E_INTERNAL, "state of '%s' with a role it cannot have", p->name);
     }

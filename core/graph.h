@@ -199,6 +199,7 @@ typedef enum fv_role {
     FV_ROLE_GRAD,
     FV_ROLE_MOMENT,
     FV_ROLE_EMA,
+    FV_ROLE_SLOW, /* lookahead's slow copy */
     FV_ROLE_DERIVED,
     FV_ROLE_COUNT
 } fv_role;
@@ -235,8 +236,8 @@ typedef struct fv_init {
 #define FV_ONES ((fv_init){FV_INIT_CONSTANT, 1, 0, NULL})
 
 typedef struct fv_decl {
-    const char *name; /* "layer1.0.conv1.weight"; moments "opt.<slot>.<param>", averages "ema.<param>", gradients
-                         "grad.<param>" */
+    const char *name; /* "layer1.0.conv1.weight"; moments "opt.<slot>.<param>", averages "ema.<param>", slow copies
+                         "slow.<param>", gradients "grad.<param>" */
     fv_type type;
     fv_role role;
     fv_layout layout;
@@ -244,7 +245,7 @@ typedef struct fv_decl {
     bool no_decay;  /* norms, biases, tokens, positions: no weight decay */
     bool frozen;    /* no gradient, no moment, no average (fv_graph_freeze) */
     fv_value value; /* its value in this graph */
-    fv_value of;    /* GRAD, MOMENT, EMA: the parameter it belongs to */
+    fv_value of;    /* GRAD, MOMENT, EMA, SLOW: the parameter it belongs to */
 } fv_decl;
 
 /* ---------------------------------------------------------------- the graph */
@@ -344,8 +345,8 @@ fv_value fv_const_fill(fv_scope s, fv_type type, double value);
  * error. */
 fv_value fv_param(fv_scope s, const char *name, fv_type type, fv_layout layout, fv_init init, bool no_decay);
 fv_value fv_buffer(fv_scope s, const char *name, fv_type type, fv_init init);
-/* State that belongs to a parameter: GRAD ("grad.<param>"), EMA ("ema.<param>"), MOMENT ("opt.<slot>.<param>"). Type
- * and layout are the parameter's. `slot` only for MOMENT. */
+/* State that belongs to a parameter: GRAD ("grad.<param>"), EMA ("ema.<param>"), MOMENT ("opt.<slot>.<param>"), SLOW
+ * ("slow.<param>", of a buffer, too). Type and layout are the parameter's. `slot` only for MOMENT. */
 fv_value fv_state_of(fv_graph *g, fv_value param, fv_role role, const char *slot);
 /* int64 [n], the key of each row of the batch: input "row_key", made on first use. */
 fv_value fv_row_key(fv_scope s, int64_t rows);

@@ -270,6 +270,12 @@ static fv_status allocate_role(fv_store *s, fv_role role) {
     return FV_OK;
 }
 
+/* What follows a parameter begins where that is. */
+static fv_status copy_to_follower(fv_store *s, const fv_slot *slot) {
+    if ((slot->role != FV_ROLE_EMA && slot->role != FV_ROLE_SLOW) || slot->of < 0) return FV_OK;
+    return s->dev->backend->copy(s->dev, slot->data, s->slots[slot->of].data, fv_bytes(slot->type), FV_COPY_ON_DEVICE);
+}
+
 fv_status fv_store_commit(fv_store *s, uint64_t seed) {
     bool *fresh = fv_arena_alloc(&s->arena, (size_t)s->count + 1, sizeof *fresh);
     if (!fresh) return s->ctx->error.code;
@@ -277,22 +283,13 @@ fv_status fv_store_commit(fv_store *s, uint64_t seed) {
     for (int role = 0; role < FV_ROLE_COUNT; role++) FV_TRY(allocate_role(s, (fv_role)role));
     for (int32_t i = 0; i < s->count; i++)
         if (fresh[i]) FV_TRY(initialise(s, i, seed));
-    for (int32_t i = 0; i < s->count; i++) {
-        const fv_slot *slot = &s->slots[i];
-        if (fresh[i] && slot->role == FV_ROLE_EMA && slot->of >= 0)
-            FV_TRY(s->dev->backend->copy(s->dev, slot->data, s->slots[slot->of].data, fv_bytes(slot->type),
-                                         FV_COPY_ON_DEVICE));
-    }
+    for (int32_t i = 0; i < s->count; i++)
+        if (fresh[i]) FV_TRY(copy_to_follower(s, &s->slots[i]));
     return FV_OK;
 }
 
 fv_status fv_store_reset_ema(fv_store *s) {
-    for (int32_t i = 0; i < s->count; i++) {
-        const fv_slot *slot = &s->slots[i];
-        if (slot->role == FV_ROLE_EMA && slot->of >= 0)
-            FV_TRY(s->dev->backend->copy(s->dev, slot->data, s->slots[slot->of].data, fv_bytes(slot->type),
-                                         FV_COPY_ON_DEVICE));
-    }
+    for (int32_t i = 0; i < s->count; i++) FV_TRY(copy_to_follower(s, &s->slots[i]));
     return FV_OK;
 }
 

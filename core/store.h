@@ -3,7 +3,7 @@
  *
  *   slots   "conv1.weight" WEIGHT ─┐     "bn1.running_mean" BUFFER     "grad.conv1.weight" GRAD
  * "opt.momentum.conv1.weight" MOMENT ▼ WEIGHT [ conv1.weight | bn1.weight | ... ]   (offsets are multiples of 64 bytes;
- * GRAD, MOMENT, EMA in the same order)
+ * GRAD, MOMENT, EMA, SLOW in the same order)
  */
 #ifndef FV_CORE_STORE_H
 #define FV_CORE_STORE_H
@@ -17,7 +17,7 @@ typedef struct fv_slot {
     fv_layout layout;
     fv_init init; /* init.data is copied */
     bool no_decay, frozen;
-    int32_t of; /* GRAD, MOMENT, EMA: index of the parameter's slot; else -1 */
+    int32_t of; /* GRAD, MOMENT, EMA, SLOW: index of the parameter's slot; else -1 */
     void *data; /* device pointer, NULL before fv_store_commit */
 } fv_slot;
 
@@ -45,7 +45,7 @@ fv_status fv_store_read(fv_store *store, int32_t slot, void *host, size_t bytes)
 fv_status fv_store_write(fv_store *store, int32_t slot, const void *host, size_t bytes);
 /* Shape as files have it. */
 fv_type fv_slot_file_type(const fv_slot *slot);
-/* Copy every parameter into its EMA slot. */
+/* Copy every parameter and buffer into its EMA and SLOW slots. */
 fv_status fv_store_reset_ema(fv_store *store);
 /* A copy of the slots for a host device, with memory for all roles but gradients and derived values: what saving needs
  * while training goes on. Names stay those of `from`, which must outlive it. */

@@ -3,7 +3,7 @@
  *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots; finite
  *                                                  flag of the micro-step's loss ─ running statistics)
  *   check              grad_stats: norm and finite flag of loss and gradients
- *   update             sgd_update | adam_update per group ─ ema_update ─ (GRAD slots cleared) */
+ *   update             sgd_update | adam_update per group ─ lookahead_update ─ ema_update ─ (GRAD slots cleared) */
 #include "optim/optim.h"
 
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "core/ops.h"
 
 static const char *const names[] = {[FV_OPT_SGD] = "sgd", [FV_OPT_ADAM] = "adam", [FV_OPT_ADAMW] = "adamw"};
-enum { KINDS = sizeof(names) / sizeof(names[0]), GROUPS = 2 };
+enum { KINDS = sizeof(names) / sizeof(names[0]) };
 
 const char *fv_opt_name(fv_opt_kind kind) {
     return (unsigned)kind < KINDS ? names[kind] : "?";
@@ -23,10 +23,11 @@ int fv_opt_from_name(const char *name) {
     return -1;
 }
 
-/* The parameters that are trained, in order of declaration, and their gradients. */
+/* The parameters that are trained, in order of declaration, their gradients and update groups. */
 typedef struct param_list {
     int count;
     fv_value *param, *grad;
+    int *group;
 } param_list;
 
 typedef struct builder {
@@ -34,8 +35,27 @@ typedef struct builder {
     const fv_optim_cfg *cfg;
     fv_value loss, stats;
     param_list trained;
-    fv_value *operands; /* room for the longest operand list: 1 + 4 * count */
+    fv_value *operands; /* room for the longest operand list: 1 + 4 * count + 2 * declarations */
+    bool *of_norm;      /* by value: scale or shift of a norm */
 } builder;
+
+static fv_status check_groups(fv_ctx *ctx, const fv_optim_cfg *cfg) {
+    if (cfg->n_groups < 0 || cfg->n_groups > FV_MAX_PARAM_GROUPS)
+        return fv_fail(ctx, FV_E_USAGE, "%d parameter groups: there may be at most %d", cfg->n_groups,
+                       FV_MAX_PARAM_GROUPS);
+    for (int i = 0; i < cfg->n_groups; i++) {
+        const fv_param_group *group = &cfg->groups[i];
+        if (!group->pattern || !group->pattern[0])
+            return fv_fail(ctx, FV_E_USAGE, "parameter group %d does not say of which parameters", i + 1);
+        if (!(group->momentum < 1))
+            return fv_fail(ctx, FV_E_USAGE, "parameter group '%s': momentum must be below 1, it is %g", group->pattern,
+                           group->momentum);
+        if (group->momentum >= 0 && cfg->kind != FV_OPT_SGD)
+            return fv_fail(ctx, FV_E_USAGE, "parameter group '%s': %s has no momentum", group->pattern,
+                           fv_opt_name(cfg->kind));
+    }
+    return FV_OK;
+}
 
 static fv_status check_cfg(fv_ctx *ctx, const fv_optim_cfg *cfg) {
     if ((unsigned)cfg->kind >= KINDS) return fv_fail(ctx, FV_E_USAGE, "unknown optimizer %d", (int)cfg->kind);
@@ -51,7 +71,7 @@ static fv_status check_cfg(fv_ctx *ctx, const fv_optim_cfg *cfg) {
         return fv_fail(ctx, FV_E_USAGE, "the gradient norm to clip at must not be negative, it is %g", cfg->clip_grad);
     if (cfg->accumulate < 0)
         return fv_fail(ctx, FV_E_USAGE, "gradients cannot be accumulated over %d steps", cfg->accumulate);
-    return FV_OK;
+    return check_groups(ctx, cfg);
 }
 
 /* Every parameter that is not frozen and that the loss depends on, with its gradient. */
@@ -60,7 +80,8 @@ static fv_status differentiate(builder *b, fv_value loss) {
     param_list *t = &b->trained;
     t->param = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->param);
     t->grad = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->grad);
-    if (!t->param || !t->grad) return g->ctx->error.code;
+    t->group = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->group);
+    if (!t->param || !t->grad || !t->group) return g->ctx->error.code;
     int candidates = 0;
     for (int i = 0; i < g->n_decls; i++)
         if (g->decls[i].role == FV_ROLE_WEIGHT && !g->decls[i].frozen) t->param[candidates++] = g->decls[i].value;
@@ -113,43 +134,138 @@ static void guard_statistics(builder *b, int micro_steps) {
     }
 }
 
-static bool in_group(const builder *b, fv_value param, int group) {
-    bool decays = b->cfg->decay_all || !fv_decl_of(b->scope.g, param)->no_decay;
-    return decays == (group == 0);
+/* ---------------------------------------------------------------- groups */
+
+/* Scales and shifts of norms, of the nodes made so far. */
+static fv_status find_norms(builder *b) {
+    fv_graph *g = b->scope.g;
+    b->of_norm = fv_arena_alloc(&g->arena, (size_t)g->n_values, sizeof *b->of_norm);
+    if (!b->of_norm) return g->ctx->error.code;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        const fv_node *n = &g->nodes[k];
+        int scale = n->op == FV_OP_BATCH_NORM_INFER ? 3 : 1;
+        if (n->op != FV_OP_BATCH_NORM && n->op != FV_OP_BATCH_NORM_INFER && n->op != FV_OP_LAYER_NORM &&
+            n->op != FV_OP_GROUP_NORM)
+            continue;
+        for (int j = scale; j < scale + 2 && j < n->operands; j++)
+            b->of_norm[g->operands[n->first_operand + j].id] = true;
+    }
+    return FV_OK;
+}
+
+bool fv_param_group_is_class(const char *pattern) {
+    static const char *const classes[] = {"norm", "bias", "head", "matrix"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (!strcmp(pattern, classes[i])) return true;
+    return false;
+}
+
+static bool ends_in_bias(const char *name) {
+    const char *last = strrchr(name, '.');
+    return strcmp(last ? last + 1 : name, "bias") == 0;
+}
+
+static bool takes_in(const builder *b, const fv_param_group *group, const fv_decl *decl) {
+    const char *pattern = group->pattern;
+    if (!strcmp(pattern, "norm")) return b->of_norm[decl->value.id];
+    if (!strcmp(pattern, "bias")) return ends_in_bias(decl->name);
+    if (!strcmp(pattern, "head")) return b->cfg->head && fv_name_below(decl->name, b->cfg->head);
+    if (!strcmp(pattern, "matrix")) return decl->type.rank >= 2 && !decl->no_decay;
+    return fv_name_below(decl->name, pattern);
+}
+
+/* The first param group that takes a parameter in, from 1; 0: none. */
+static int param_group_of(const builder *b, const fv_decl *decl) {
+    for (int i = 0; i < b->cfg->n_groups; i++)
+        if (takes_in(b, &b->cfg->groups[i], decl)) return i + 1;
+    return 0;
+}
+
+/* Its update group (optim.h). */
+static int group_of(const builder *b, const fv_decl *decl) {
+    return 2 * param_group_of(b, decl) + (decl->no_decay && !b->cfg->decay_all);
+}
+
+/* A group that changes nothing is a mistake; what is frozen counts as changed. */
+static fv_status check_members(const builder *b) {
+    fv_graph *g = b->scope.g;
+    for (int i = 0; i < b->cfg->n_groups; i++) {
+        int members = 0, taken = 0;
+        for (int32_t k = 0; k < g->n_decls; k++) {
+            if (g->decls[k].role != FV_ROLE_WEIGHT || !takes_in(b, &b->cfg->groups[i], &g->decls[k])) continue;
+            if (param_group_of(b, &g->decls[k]) == i + 1) members++;
+            else taken++;
+        }
+        if (members) continue;
+        return fv_fail(g->ctx, FV_E_USAGE,
+                       taken ? "parameter group '%s': earlier groups have all of its parameters"
+                             : "parameter group '%s': the model has no such parameter",
+                       b->cfg->groups[i].pattern);
+    }
+    return FV_OK;
 }
 
 /* One node for the parameters of a group: stats, params.., grads.., then one or two lists of moments. */
 static void update_group(builder *b, int group) {
     const fv_optim_cfg *cfg = b->cfg;
     fv_graph *g = b->scope.g;
+    const param_list *t = &b->trained;
     bool sgd = cfg->kind == FV_OPT_SGD;
+    double own = group >= 2 ? cfg->groups[group / 2 - 1].momentum : -1;
+    double momentum = own >= 0 ? own : cfg->momentum;
     int count = 0;
-    for (int i = 0; i < b->trained.count; i++) count += in_group(b, b->trained.param[i], group);
+    for (int i = 0; i < t->count; i++) count += t->group[i] == group;
     if (count == 0) return;
 
     fv_value *params = b->operands + 1, *grads = params + count, *first = grads + count, *second = first + count;
     b->operands[0] = b->stats;
-    for (int i = 0, k = 0; i < b->trained.count; i++) {
-        fv_value param = b->trained.param[i];
-        if (!in_group(b, param, group)) continue;
+    for (int i = 0, k = 0; i < t->count; i++) {
+        fv_value param = t->param[i];
+        if (t->group[i] != group) continue;
         params[k] = param;
-        grads[k] = b->trained.grad[i];
+        grads[k] = t->grad[i];
         if (!sgd) {
             first[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg");
             second[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg_sq");
-        } else first[k] = cfg->momentum > 0 ? fv_state_of(g, param, FV_ROLE_MOMENT, "momentum") : FV_NONE;
+        } else first[k] = momentum > 0 ? fv_state_of(g, param, FV_ROLE_MOMENT, "momentum") : FV_NONE;
         k++;
     }
     fv_attr attr = {.update = {.count = count,
                                .group = group,
-                               .momentum = cfg->momentum,
+                               .momentum = momentum,
                                .beta1 = cfg->beta1 > 0 ? cfg->beta1 : 0.9,
                                .beta2 = cfg->beta2 > 0 ? cfg->beta2 : 0.999,
                                .eps = cfg->eps > 0 ? cfg->eps : 1e-8,
                                .clip = cfg->clip_grad,
-                               .nesterov = sgd && cfg->nesterov,
+                               .nesterov = sgd && cfg->nesterov && momentum > 0,
                                .decoupled = cfg->kind == FV_OPT_ADAMW}};
     fv_op_node(b->scope, sgd ? FV_OP_SGD_UPDATE : FV_OP_ADAM_UPDATE, b->operands, 1 + (sgd ? 3 : 4) * count, &attr);
+}
+
+/* ---------------------------------------------------------------- averages and slow copies */
+
+/* Of weights and of running statistics, after both have changed. */
+static void update_slow_copies(builder *b) {
+    fv_graph *g = b->scope.g;
+    int count = 0, declared = g->n_decls;
+    for (int pass = 0; pass < 2; pass++) { /* count, then fill */
+        fv_value *slow = b->operands + 1, *fast = slow + count;
+        int k = 0;
+        for (int i = 0; i < declared; i++) {
+            const fv_decl *decl = &g->decls[i];
+            bool follows = decl->role == FV_ROLE_WEIGHT || decl->role == FV_ROLE_BUFFER;
+            if (!follows || decl->frozen || decl->type.dtype != FV_F32) continue;
+            if (pass == 1) {
+                fast[k] = decl->value;
+                slow[k] = fv_state_of(g, decl->value, FV_ROLE_SLOW, NULL);
+            }
+            k++;
+        }
+        count = k;
+    }
+    b->operands[0] = b->stats;
+    fv_attr attr = {.update = {.count = count}};
+    fv_op_node(b->scope, FV_OP_LOOKAHEAD_UPDATE, b->operands, 1 + 2 * count, &attr);
 }
 
 static void update_averages(builder *b) {
@@ -163,11 +279,12 @@ static void update_averages(builder *b) {
     fv_op_node(b->scope, FV_OP_EMA_UPDATE, b->operands, 1 + 2 * b->trained.count, &attr);
 }
 
-/* A micro-step's share of the loss. 0 * loss^2 changes neither it nor its gradient, 1 / k, but makes the gradient
+/* A micro-step's share of the loss. 0 * loss^2 changes neither it nor its gradient, but makes the gradient
  * not-a-number where the loss is not finite: so every micro-step takes part in the check, not only the last. */
 static fv_value share_of_loss(builder *b, int micro_steps) {
     fv_value guard = fv_scale(b->scope, fv_mul(b->scope, b->loss, b->loss), 0, 0);
-    return fv_add(b->scope, fv_scale(b->scope, b->loss, 1.0 / micro_steps, 0), guard);
+    fv_value share = b->cfg->sum_micro_steps ? b->loss : fv_scale(b->scope, b->loss, 1.0 / micro_steps, 0);
+    return fv_add(b->scope, share, guard);
 }
 
 fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
@@ -177,16 +294,21 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     int micro_steps = cfg->accumulate > 1 ? cfg->accumulate : 1;
     fv_segment segment = g->segment;
 
+    FV_TRY(find_norms(&b));
+    FV_TRY(check_members(&b));
     g->segment = FV_SEG_FORWARD_BACKWARD;
     FV_TRY(differentiate(&b, micro_steps > 1 ? share_of_loss(&b, micro_steps) : loss));
-    b.operands = fv_arena_alloc(&g->arena, 1 + 4 * (size_t)b.trained.count, sizeof *b.operands);
+    size_t most = 1 + 4 * (size_t)b.trained.count + 2 * (size_t)g->n_decls;
+    b.operands = fv_arena_alloc(&g->arena, most, sizeof *b.operands);
     if (!b.operands) return g->ctx->error.code;
+    for (int i = 0; i < b.trained.count; i++) b.trained.group[i] = group_of(&b, fv_decl_of(g, b.trained.param[i]));
     if (micro_steps > 1) accumulate_gradients(&b);
     check_gradients(&b);
     guard_statistics(&b, micro_steps);
 
     g->segment = FV_SEG_UPDATE;
-    for (int group = 0; group < GROUPS; group++) update_group(&b, group);
+    for (int group = 0; group < 2 * (1 + cfg->n_groups); group++) update_group(&b, group);
+    if (cfg->lookahead) update_slow_copies(&b);
     if (cfg->ema) update_averages(&b);
     if (micro_steps > 1)
         for (int i = 0; i < b.trained.count; i++) fv_fill(b.scope, b.trained.grad[i], 0);

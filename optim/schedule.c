@@ -50,7 +50,9 @@ double fv_sched_lr(const fv_sched_cfg *cfg, int64_t step) {
     if (step < 0) step = 0;
     if (cfg->kind == FV_SCHED_ONECYCLE) return one_cycle(cfg, step < cfg->steps ? step : cfg->steps - 1);
     if (step < cfg->warmup_steps)
-        return fmax(cfg->warmup_lr, cfg->lr * ((double)(step + 1) / (double)cfg->warmup_steps));
+        return cfg->warmup_lr > 0
+                   ? cfg->warmup_lr + (cfg->lr - cfg->warmup_lr) * ((double)step / (double)cfg->warmup_steps)
+                   : cfg->lr * ((double)(step + 1) / (double)cfg->warmup_steps);
 
     /* Part of the way from the end of the warm-up to the end. */
     double way = (double)(cfg->steps - cfg->warmup_steps);
@@ -69,4 +71,15 @@ double fv_sched_lr(const fv_sched_cfg *cfg, int64_t step) {
     case FV_SCHED_ONECYCLE: break;
     }
     return cfg->lr;
+}
+
+fv_sched_cfg fv_sched_within(const fv_sched_cfg *cfg, int64_t steps) {
+    fv_sched_cfg out = *cfg;
+    double share = (double)steps / (double)cfg->steps;
+    out.steps = steps;
+    out.warmup_steps = llround((double)cfg->warmup_steps * share);
+    out.decay_steps = llround((double)cfg->decay_steps * share);
+    if (cfg->decay_steps > 0 && out.decay_steps < 1) out.decay_steps = 1;
+    for (int i = 0; i < cfg->n_milestones; i++) out.milestones[i] = llround((double)cfg->milestones[i] * share);
+    return out;
 }

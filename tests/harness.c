@@ -14,6 +14,8 @@ const fv_step fvt_step = {
     .lr = {0.1, 0.03},
     .weight_decay = {0.01, 0},
     .ema_decay = 0.9,
+    .lookahead_decay = 0.7,
+    .lookahead = true,
     .loss_scale = 1,
 };
 

@@ -396,6 +396,9 @@ const op_row op_rows[] = {
     ROWA(ADAM_UPDATE, "large", LIST(.update = {.count = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decoupled = true}), ABSENT, STATE(FILL_NORMAL, 5, 4099), N(5, 4099), STATE(FILL_NORMAL, 5, 4099), STATE(FILL_POSITIVE, 5, 4099)),
     ROWA(EMA_UPDATE, "two", LIST(.update = {.count = 2}), STATS, STATE(FILL_NORMAL, 3, 7), STATE(FILL_NORMAL, 5), N(3, 7), N(5)),
     ROWA(EMA_UPDATE, "not finite", LIST(.update = {.count = 1}), BAD_STATS, STATE(FILL_NORMAL, 5), N(5)),
+    ROWA(LOOKAHEAD_UPDATE, "two", LIST(.update = {.count = 2}), STATS, STATE(FILL_NORMAL, 3, 7), STATE(FILL_NORMAL, 5), STATE(FILL_NORMAL, 3, 7), STATE(FILL_NORMAL, 5)),
+    ROWA(LOOKAHEAD_UPDATE, "not finite", LIST(.update = {.count = 1}), BAD_STATS, STATE(FILL_NORMAL, 5), STATE(FILL_NORMAL, 5)),
+    ROWA(LOOKAHEAD_UPDATE, "large", LIST(.update = {.count = 1}), ABSENT, STATE(FILL_NORMAL, 5, 4099), STATE(FILL_NORMAL, 5, 4099)),
     ROWA(EMA_UPDATE, "large", LIST(.update = {.count = 1}), ABSENT, STATE(FILL_NORMAL, 5, 4099), N(5, 4099)),
 };
 /* clang-format on */

@@ -352,7 +352,7 @@ static const shape_case cases[] = {
     {FV_OP_SGD_UPDATE, "- f32[3] f32[3] -", UPDATE(.count = 0), "!0 tensors"},
     {FV_OP_SGD_UPDATE, "- f32[3] f32[3] -", UPDATE(.count = 1, .momentum = 1), "!momentum 1 is not in [0, 1)"},
     {FV_OP_SGD_UPDATE, "- f32[3] f32[3] -", UPDATE(.count = 1, .nesterov = true), "!needs a momentum above 0"},
-    {FV_OP_SGD_UPDATE, "- f32[3] f32[3] -", UPDATE(.count = 1, .group = FV_MAX_GROUPS), "!group 8"},
+    {FV_OP_SGD_UPDATE, "- f32[3] f32[3] -", UPDATE(.count = 1, .group = FV_MAX_GROUPS), "!group 16"},
     {FV_OP_ADAM_UPDATE, "- f32[3] f32[3] f32[3] f32[3]", UPDATE(.count = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8),
      ""},
     {FV_OP_ADAM_UPDATE, "- f32[3] f32[3] f32[3] -", UPDATE(.count = 1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8),
@@ -360,6 +360,9 @@ static const shape_case cases[] = {
     {FV_OP_ADAM_UPDATE, "- f32[3] f32[3] f32[3] f32[3]", UPDATE(.count = 1, .beta1 = 1), "!betas 1, 0"},
     {FV_OP_EMA_UPDATE, "- f32[3] f32[3]", UPDATE(.count = 1), ""},
     {FV_OP_EMA_UPDATE, "- f32[3] f32[2]", UPDATE(.count = 1), "!parameter 0 is f32 [2], expected f32 [3] as average 0"},
+    {FV_OP_LOOKAHEAD_UPDATE, "f32[2] f32[3] f32[3]", UPDATE(.count = 1), ""},
+    {FV_OP_LOOKAHEAD_UPDATE, "- f32[3] f32[2]", UPDATE(.count = 1),
+     "!fast weight 0 is f32 [2], expected f32 [3] as slow copy 0"},
 };
 
 #endif

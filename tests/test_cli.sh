@@ -105,8 +105,8 @@ expect 2 "must be a number" train --data synthetic --lr nan
 expect 2 "must be a number" train --data synthetic --lr 0.1x
 expect 2 "must be a number" train --data synthetic --lr 0x1
 expect 2 "with a decimal point" train --data synthetic --lr 0,1
-expect 2 "must be a whole number" train --data synthetic --epochs 1.5
-expect 2 "from 1 to 1000000, not '1e99'" train --data synthetic --epochs 1e99
+expect 2 "must be a whole number" train --data synthetic --max-steps 1.5
+expect 2 "from 0.001 to 1000000, not '1e99'" train --data synthetic --epochs 1e99
 expect 2 "from 0 to 9007199254740992, not" train --data synthetic --seed 99999999999999999999
 expect 2 "did you mean 'sgd'?" train --data synthetic --opt sdg
 expect 2 "did you mean 'resnet20'?" train --data synthetic --model resnet2O
@@ -127,6 +127,16 @@ for bad in skip skip:0 skip:1000001 skip:x nothing 'stop '; do expect 2 "--on-na
 expect 2 "did you mean 'rollback'?" train --data synthetic --on-nan rolback
 for bad in 'conv1,' ',conv1' 'a b' 12345; do expect 2 "--freeze must be" train --data synthetic --freeze "$bad"; done
 for bad in 1,-1 1,,2 0,0 1,x balance; do expect 2 "--class-weights must be" train --data synthetic --class-weights "$bad"; done
+for bad in ':lr=2' ',norm:lr=2' 'a b:lr=2'; do expect 2 "says nothing of which parameters" train --data synthetic --param-groups "$bad"; done
+expect 2 "has no key; for example 'norm:lr=2'" train --data synthetic --param-groups norm
+expect 2 "is no KEY=VALUE" train --data synthetic --param-groups norm:2
+expect 2 "did you mean 'until'?" train --data synthetic --param-groups norm:untill=2
+for bad in lr=-1 lr= lr=x wd=nan momentum=1 until=0 within=1e9; do expect 2 "must be a number from" train --data synthetic --param-groups "norm:$bad"; done
+expect 2 "more than 7 groups" train --data synthetic --param-groups a:lr=1,b:lr=1,c:lr=1,d:lr=1,e:lr=1,f:lr=1,g:lr=1,h:lr=1
+expect 2 "--param-groups: nothing in 'lenet5' is called 'conv9'" train --data synthetic --model lenet5 --param-groups conv1:lr=2,conv9:lr=2 --dry-run
+expect 2 "earlier groups have all" train --data synthetic --model lenet5 --param-groups bias:lr=2,conv1.bias:wd=0 --dry-run
+expect 2 "adam has no momentum" train --data synthetic --model lenet5 --opt adam --param-groups bias:momentum=0.5 --dry-run
+expect 2 "--warmup-lr 0.2 is above --lr 0.1" train --data synthetic --warmup-lr 0.2 --lr 0.1
 expect 2 "leave nothing to train on" train --data synthetic --val-split 0.5 --test-split 0.5
 expect 2 "--force goes with --resume" train --data synthetic --force
 expect 2 "3 channels" train --data synthetic --mean 0.5,0.5
@@ -296,6 +306,28 @@ check "shuffled labels stay at chance" between "$(column runs/shuffled/results.c
 "$fovea" train --data synthetic --model lenet5 --epochs 2 --model-ema --grad-accum-steps 2 -b 64 -q --name ema >out 2>err
 check "averaged weights are saved" test -s runs/ema/weights/ema/model.safetensors
 check "and have learned: chance is 0.1" between "$(column runs/ema/results.csv ema/accuracy_top1 2)" 0.16 0.28
+# ---------------------------------------------------------------- recipes: groups, sums, parts of epochs
+plain=(--data synthetic --model mlp --img-size 8 --fraction 0.1 -b 32 --momentum 0 --lr 0.05) # 11 steps in an epoch
+hash_after() { "$fovea" train "${plain[@]}" "$@" -q --json >out 2>err && sed -nE '/"event": "done"/s/.*"hash": "([0-9a-f]{16})".*/\1/p' out; }
+same_hash() { [ -n "$2" ] && [ "$2" = "$3" ] && ok || fail "$1: hashes '$2' and '$3'"; }
+other_hash() { [ -n "$2" ] && [ -n "$3" ] && [ "$2" != "$3" ] && ok || fail "$1: hashes '$2' and '$3'"; }
+none=$(hash_after --epochs 2)
+same_hash "groups that change nothing" "$none" "$(hash_after --epochs 2.0 --param-groups bias:lr=1,matrix:wd=0.0005)"
+other_hash "a group's learning rate" "$none" "$(hash_after --epochs 2 --param-groups bias:lr=1.5)"
+other_hash "a group's weight decay" "$none" "$(hash_after --epochs 2 --param-groups bias:wd=0.1)"
+other_hash "a group's own course" "$none" "$(hash_after --epochs 2 --param-groups bias:within=1)"
+first=$(hash_after --epochs 2 --max-steps 11)
+same_hash "what stands still from the second epoch" "$first" "$(hash_after --epochs 2 --param-groups matrix:until=1,bias:until=1)"
+same_hash "the summed loss at a 32nd of the learning rate" "$none" "$(hash_after --epochs 2 --loss-reduction sum --lr 0.0015625 --weight-decay 0.016)"
+grep -q '"val_loss": [0-2]\.' out && ok || fail "the loss that is shown stays the mean"
+other_hash "lookahead" "$none" "$(hash_after --epochs 2 --lookahead 5)"
+"$fovea" train "${plain[@]}" --epochs 1.5 --log-every 1 --name half >out 2>err
+[ "$(grep '^  step ' err | tail -n 1 | awk '{ print $2 }')" = 17 ] && ok || fail "1.5 epochs of 11 steps have 17"
+[ "$(wc -l <runs/half/results.csv)" = 3 ] && grep -q "^    2/2" err && ok || fail "the half epoch ends as a whole one does"
+grep -qx "epochs: 1.5" runs/half/args.yaml && ok || fail "args.yaml has the half epoch"
+expect 2 "--epochs is 1.5 in the run and cannot become 3" train --resume runs/half --epochs 3
+expect 0 "test " train "${plain[@]}" --epochs 0.3 -q --name third
+
 expect 7 "is not finite" train --data synthetic --model lenet5 --lr 1000 --warmup-epochs 0 --epochs 2
 expect 7 "diverged" train --data synthetic --model lenet5 --lr 20 --opt adam --warmup-epochs 0 --epochs 2 --fraction 0.3
 expect 0 "test " train --data synthetic --model mlp --device ref --precision float64 --fraction 0.02 -b 16 --epochs 1 --val-split 0.01 --img-size 8

@@ -58,7 +58,8 @@ static bound bound_of(fv_op op) {
     case FV_OP_SUB:
     case FV_OP_SCALE:
     case FV_OP_LERP_ASSIGN:
-    case FV_OP_EMA_UPDATE: return (bound){BOUND_SCALED, 4};
+    case FV_OP_EMA_UPDATE:
+    case FV_OP_LOOKAHEAD_UPDATE: return (bound){BOUND_SCALED, 4};
     case FV_OP_ATTENTION: return (bound){BOUND_SCALED, 64};
     case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 128};
     case FV_OP_ACTIVATION:

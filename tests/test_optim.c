@@ -113,7 +113,8 @@ START_TEST(warm_up) {
     ck_assert_double_eq(fv_sched_lr(&cfg, 12), 0);
     cfg.warmup_lr = 0.08;
     ck_assert_double_eq(fv_sched_lr(&cfg, 0), 0.08);
-    ck_assert_double_eq_tol(fv_sched_lr(&cfg, 1), 0.1, 1e-15);
+    ck_assert_double_eq_tol(fv_sched_lr(&cfg, 1), 0.08 + 0.12 / 4, 1e-15);
+    cfg.warmup_lr = 0;
     cfg.warmup_steps = 50; /* all warm-up */
     ck_assert_double_eq_tol(fv_sched_lr(&cfg, 49), 0.2, 1e-15);
     ck_assert_double_eq(fv_sched_lr(&cfg, 50), 0);

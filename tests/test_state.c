@@ -53,6 +53,7 @@ static fv_store *make_store(int64_t classes, uint64_t seed) {
     for (int i = 0; i < 2; i++) {
         fv_state_of(g, weights[i], FV_ROLE_MOMENT, "momentum");
         fv_state_of(g, weights[i], FV_ROLE_EMA, NULL);
+        fv_state_of(g, weights[i], FV_ROLE_SLOW, NULL);
     }
     ck_assert_msg(fv_graph_finish(g) == FV_OK, "%s", ctx.error.message);
     ck_assert_int_eq(fv_store_create(&ctx, device, &store), FV_OK);
@@ -62,7 +63,7 @@ static fv_store *make_store(int64_t classes, uint64_t seed) {
     for (int32_t i = 0; i < fv_store_count(store); i++) { /* moments and averages begin at zero: give them contents */
         float values[64];
         const fv_slot *slot = fv_store_slot(store, i);
-        if (slot->role != FV_ROLE_MOMENT && slot->role != FV_ROLE_EMA) continue;
+        if (slot->role != FV_ROLE_MOMENT && slot->role != FV_ROLE_EMA && slot->role != FV_ROLE_SLOW) continue;
         for (int64_t k = 0; k < fv_count(slot->type); k++) values[k] = (float)(seed * 100 + (uint64_t)(i * 7 + k));
         ck_assert_int_eq(fv_store_write(store, i, values, fv_bytes(slot->type)), FV_OK);
     }
@@ -120,7 +121,8 @@ END_TEST
 
 /* Not-a-number in any kind of slot keeps state and model from being saved over good ones. */
 START_TEST(test_non_finite_state_is_not_saved) {
-    static const char *const slots[] = {"conv1.weight", "bn1.running_mean", "opt.momentum.fc.weight", "ema.fc.weight"};
+    static const char *const slots[] = {"conv1.weight", "bn1.running_mean", "opt.momentum.fc.weight", "ema.fc.weight",
+                                        "slow.fc.weight"};
     static const double bad[] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
     fv_store *a = make_store(CLASSES, 7), *b = make_store(CLASSES, 8);
     ck_assert_int_eq(save(a), FV_OK);
@@ -259,7 +261,7 @@ Suite *state_suite(void) {
     tcase_set_timeout(c, 120);
     tcase_add_test(c, test_state_round_trip);
     tcase_add_test(c, test_state_of_another_model);
-    tcase_add_loop_test(c, test_non_finite_state_is_not_saved, 0, 4);
+    tcase_add_loop_test(c, test_non_finite_state_is_not_saved, 0, 5);
     tcase_add_test(c, test_damaged_state_is_refused);
     tcase_add_test(c, test_damaged_model_is_refused);
     tcase_add_test(c, test_no_disk_failure_loses_state);

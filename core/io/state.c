@@ -1,4 +1,4 @@
-/* state.c: a store's weights, buffers, moments and averages to and from safetensors, bit for bit. */
+/* state.c: a store's weights, buffers, moments, averages and slow copies to and from safetensors, bit for bit. */
 #include "core/io/safetensors_internal.h"
 
 #include <inttypes.h>
@@ -12,14 +12,15 @@ static const char *state_name(fv_arena *arena, const fv_slot *slot) {
     case FV_ROLE_WEIGHT:
     case FV_ROLE_BUFFER: return fv_arena_printf(arena, "model.%s", slot->name);
     case FV_ROLE_MOMENT:
-    case FV_ROLE_EMA: return slot->name; /* begins with "opt." or "ema." */
+    case FV_ROLE_EMA:
+    case FV_ROLE_SLOW: return slot->name; /* begins with "opt.", "ema." or "slow." */
     default: return NULL;
     }
 }
 
 static bool is_kept(const fv_slot *slot) {
     return slot->role == FV_ROLE_WEIGHT || slot->role == FV_ROLE_BUFFER || slot->role == FV_ROLE_MOMENT ||
-           slot->role == FV_ROLE_EMA;
+           slot->role == FV_ROLE_EMA || slot->role == FV_ROLE_SLOW;
 }
 
 /* ---------------------------------------------------------------- save */

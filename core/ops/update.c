@@ -75,6 +75,11 @@ bool fv_infer_ema_update(fv_infer *i) {
     return check_frame(i, 2) && check_lists(i, 2, lists, -1);
 }
 
+bool fv_infer_lookahead_update(fv_infer *i) {
+    static const char *const lists[2] = {"slow copy", "fast weight"};
+    return check_frame(i, 2) && check_lists(i, 2, lists, -1);
+}
+
 /* A product and a sum per element of each list: exact for SGD with weight decay, near for the others. */
 double fv_flops_update(const fv_infer *i) {
     double elements = 0;

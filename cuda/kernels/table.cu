@@ -89,7 +89,8 @@ size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host) {
     case FV_OP_GRAD_STATS:
     case FV_OP_SGD_UPDATE:
     case FV_OP_ADAM_UPDATE:
-    case FV_OP_EMA_UPDATE: return fv_cuda_update_table(c, host);
+    case FV_OP_EMA_UPDATE:
+    case FV_OP_LOOKAHEAD_UPDATE: return fv_cuda_update_table(c, host);
     default: return 0;
     }
 }

@@ -200,6 +200,16 @@ __global__ void ema_kernel(lists l, rule r) {
     for (int i = threadIdx.x; i < at.count; i += blockDim.x) ema[i] = fmaf(by, p[i] - ema[i], ema[i]);
 }
 
+/* At step.lookahead: slow as ema, then fast = slow */
+__global__ void lookahead_kernel(lists l, rule r) {
+    float scale;
+    if (!r.step->lookahead || !update_begins(r.stats, 0, &scale)) return;
+    const part at = l.parts[blockIdx.x];
+    float *slow = piece(l, at, 0), *fast = piece(l, at, 1);
+    const float by = (float)(1 - r.step->lookahead_decay);
+    for (int i = threadIdx.x; i < at.count; i += blockDim.x) slow[i] = fast[i] = fmaf(by, fast[i] - slow[i], slow[i]);
+}
+
 cudaError_t fv_cuda_sgd_update(const fv_cuda_call *c) {
     if (parts_of(c)) FV_LAUNCH(sgd_kernel, parts_of(c), FV_THREADS, 0, c->stream, lists_of(c), rule_of(c));
     return cudaGetLastError();
@@ -210,5 +220,9 @@ cudaError_t fv_cuda_adam_update(const fv_cuda_call *c) {
 }
 cudaError_t fv_cuda_ema_update(const fv_cuda_call *c) {
     if (parts_of(c)) FV_LAUNCH(ema_kernel, parts_of(c), FV_THREADS, 0, c->stream, lists_of(c), rule_of(c));
+    return cudaGetLastError();
+}
+cudaError_t fv_cuda_lookahead_update(const fv_cuda_call *c) {
+    if (parts_of(c)) FV_LAUNCH(lookahead_kernel, parts_of(c), FV_THREADS, 0, c->stream, lists_of(c), rule_of(c));
     return cudaGetLastError();
 }

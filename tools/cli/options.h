@@ -108,6 +108,16 @@ void fv_cli_free(fv_cli *cli);
 fv_status fv_cli_set(fv_cli *cli, fv_cli_id id, const char *text, fv_cli_source source, const char *where);
 /* Set an option that nobody gave; an option that is set stays as it is. */
 fv_status fv_cli_resolve(fv_cli *cli, fv_cli_id id, const char *fmt, ...) FV_PRINTF(3, 4);
+/* groups.c: --param-groups, "norm:lr=64:wd=0.02,head:lr=2" */
+typedef struct fv_cli_group {
+    const char *pattern;
+    double lr;            /* factor */
+    double weight_decay;  /* < 0: by kind of parameter, as without the group */
+    double momentum;      /* < 0: as without the group */
+    double until, within; /* epochs; 0: all */
+} fv_cli_group;
+/* At most FV_MAX_PARAM_GROUPS into out; text from the arena. FV_E_USAGE says what is wrong with it. */
+fv_status fv_cli_read_groups(fv_ctx *ctx, fv_arena *arena, const char *text, fv_cli_group *out, int *n);
 /* Checks that involve several options of the command. */
 fv_status fv_cli_validate(fv_cli *cli);
 

@@ -94,6 +94,13 @@ static fv_status check_class_weights(fv_cli *cli) {
     return fv_hint(cli->ctx, "numbers from 0 to 1000000 with commas, not all 0: '1,1,2.5'");
 }
 
+static fv_status check_groups(fv_cli *cli) {
+    fv_cli_group groups[FV_MAX_PARAM_GROUPS];
+    const char *text = fv_cli_text(cli, OPT_PARAM_GROUPS);
+    int n;
+    return text ? fv_cli_read_groups(cli->ctx, &cli->arena, text, groups, &n) : FV_OK;
+}
+
 /* A name that is neither known nor a file: mistyped, if a known one is near. The library reports the rest. */
 static fv_status check_data(fv_cli *cli) {
     const char *name = fv_cli_applies(cli, OPT_DATA) ? fv_cli_text(cli, OPT_DATA) : NULL;
@@ -117,6 +124,9 @@ static fv_status check_schedule(fv_cli *cli) {
             return fv_fail(cli->ctx, FV_E_USAGE, "--milestones must rise, not '%s'", milestones->text);
     if (fv_cli_has(cli, OPT_LR) && fv_cli_float(cli, OPT_MIN_LR) > fv_cli_float(cli, OPT_LR))
         return fv_fail(cli->ctx, FV_E_USAGE, "--min-lr %s is above --lr %s", fv_cli_text(cli, OPT_MIN_LR),
+                       fv_cli_text(cli, OPT_LR));
+    if (fv_cli_has(cli, OPT_LR) && fv_cli_float(cli, OPT_WARMUP_LR) > fv_cli_float(cli, OPT_LR))
+        return fv_fail(cli->ctx, FV_E_USAGE, "--warmup-lr %s is above --lr %s", fv_cli_text(cli, OPT_WARMUP_LR),
                        fv_cli_text(cli, OPT_LR));
     if (fv_cli_has(cli, OPT_WARMUP_EPOCHS) && fv_cli_has(cli, OPT_EPOCHS) &&
         fv_cli_float(cli, OPT_WARMUP_EPOCHS) > fv_cli_float(cli, OPT_EPOCHS))
@@ -148,6 +158,7 @@ static fv_status check_train(fv_cli *cli) {
     FV_TRY(check_jitter(cli));
     FV_TRY(check_freeze(cli));
     FV_TRY(check_class_weights(cli));
+    FV_TRY(check_groups(cli));
     if (fv_cli_given(cli, OPT_TEST_SPLIT) && fv_cli_float(cli, OPT_VAL_SPLIT) + fv_cli_float(cli, OPT_TEST_SPLIT) >= 1)
         return fv_fail(cli->ctx, FV_E_USAGE, "--val-split %s and --test-split %s leave nothing to train on",
                        fv_cli_text(cli, OPT_VAL_SPLIT), fv_cli_text(cli, OPT_TEST_SPLIT));

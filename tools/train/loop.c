@@ -13,6 +13,18 @@
 
 /* ---------------------------------------------------------------- set-up */
 
+/* Steps of so many epochs, rounded up; 1.1 epochs of 10 steps are 11, not 12 for want of a binary 1.1. */
+static int64_t steps_of(const fv_loop *loop, double epochs) {
+    double steps = ceil(epochs * (double)loop->steps_per_epoch - 1e-6);
+    return steps > 1 ? (int64_t)steps : 1;
+}
+
+int64_t fv_loop_epoch_steps(const fv_loop *loop, int64_t epoch) {
+    int64_t left = loop->steps - epoch * loop->steps_per_epoch;
+    if (fv_session_overfits(loop->s)) return loop->steps_per_epoch; /* which has no last one */
+    return left < 0 ? 0 : left < loop->steps_per_epoch ? left : loop->steps_per_epoch;
+}
+
 static void set_schedule(fv_loop *loop) {
     const fv_cli *cli = loop->s->cli;
     double per_epoch = (double)loop->steps_per_epoch;
@@ -20,7 +32,8 @@ static void set_schedule(fv_loop *loop) {
     *c = (fv_sched_cfg){.kind = (fv_sched_kind)fv_sched_from_name(fv_cli_text(cli, OPT_SCHED)),
                         .lr = fv_cli_float(cli, OPT_LR),
                         .min_lr = fv_cli_float(cli, OPT_MIN_LR),
-                        .steps = loop->epochs * loop->steps_per_epoch,
+                        .steps = loop->steps,
+                        .warmup_lr = fv_cli_float(cli, OPT_WARMUP_LR),
                         .warmup_steps = llround(fv_cli_float(cli, OPT_WARMUP_EPOCHS) * per_epoch),
                         .decay_steps = llround(fv_cli_float(cli, OPT_DECAY_EPOCHS) * per_epoch),
                         .decay_rate = fv_cli_float(cli, OPT_DECAY_RATE)};
@@ -65,7 +78,7 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     memset(loop, 0, sizeof *loop);
     loop->s = s;
     loop->micro_steps = fv_cli_int(cli, OPT_GRAD_ACCUM_STEPS);
-    loop->epochs = fv_cli_int(cli, OPT_EPOCHS);
+    loop->epochs = fv_cli_float(cli, OPT_EPOCHS);
     fv_augment_cfg augment = augmentation(s);
     fv_loader_cfg cfg = {.batch = s->net.batch,
                          .train = true,
@@ -78,6 +91,8 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     loop->steps_per_epoch = fv_loader_batches(loop->loader) / loop->micro_steps;
     if (loop->steps_per_epoch < 1)
         return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");
+    loop->steps = steps_of(loop, loop->epochs);
+    loop->n_epochs = (loop->steps + loop->steps_per_epoch - 1) / loop->steps_per_epoch;
     set_schedule(loop);
     set_on_nan(loop);
     loop->p.lr_factor = 1;
@@ -92,12 +107,35 @@ void fv_loop_end(fv_loop *loop) {
 
 /* ---------------------------------------------------------------- one step */
 
+/* What the schedule gives for a param group, times its factor. */
+static double group_lr(const fv_loop *loop, const fv_cli_group *group) {
+    int64_t step = loop->p.step;
+    fv_sched_cfg sched = loop->sched;
+    if (group->until > 0 && step >= steps_of(loop, group->until)) return 0;
+    if (group->within > 0) sched = fv_sched_within(&sched, steps_of(loop, group->within));
+    return step < sched.steps ? group->lr * fv_sched_lr(&sched, step) * loop->p.lr_factor : 0;
+}
+
+/* lr: of the parameters that are in no param group. The numbers of groups: optim.h. */
 static fv_step step_data(const fv_loop *loop, double lr) {
     const fv_session *s = loop->s;
+    fv_lookahead_cfg lookahead = {.every = fv_cli_int(s->cli, OPT_LOOKAHEAD),
+                                  .steps = loop->steps,
+                                  .decay = fv_cli_float(s->cli, OPT_LOOKAHEAD_DECAY),
+                                  .power = fv_cli_float(s->cli, OPT_LOOKAHEAD_POWER)};
     fv_step step = {
         .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->p.step, .epoch = loop->p.epoch, .loss_scale = 1};
     step.lr[0] = step.lr[1] = lr;
-    step.weight_decay[0] = s->net.optim.weight_decay; /* group 1 has none (optim.h) */
+    step.weight_decay[0] = s->net.optim.weight_decay;
+    for (int i = 0; i < s->net.optim.n_groups; i++) {
+        const fv_cli_group *group = &s->groups[i];
+        int k = 2 * (i + 1);
+        bool own = group->weight_decay >= 0;
+        step.lr[k] = step.lr[k + 1] = group_lr(loop, group);
+        step.weight_decay[k] = own ? group->weight_decay : step.weight_decay[0];
+        step.weight_decay[k + 1] = own ? group->weight_decay : 0;
+    }
+    step.lookahead = fv_lookahead_at(&lookahead, loop->p.step, &step.lookahead_decay);
     step.ema_decay = fv_ema_decay(fv_cli_float(s->cli, OPT_MODEL_EMA_DECAY), true, loop->p.step);
     return step;
 }
@@ -190,23 +228,24 @@ fv_status fv_loop_step(fv_loop *loop, fv_step_result *out) {
 static void show_bar(fv_loop *loop, double loss, double seconds) {
     char bar[32];
     const fv_progress *p = &loop->p;
-    int filled = (int)(24 * p->steps_done / loop->steps_per_epoch);
+    int64_t steps = fv_loop_epoch_steps(loop, p->epoch);
+    int filled = (int)(24 * p->steps_done / steps);
     for (int i = 0; i < 24; i++) bar[i] = (char)(i < filled ? '=' : i == filled ? '>' : ' ');
     bar[24] = '\0';
     fv_console_bar(loop->s->con, fv_tool_now(), "%3lld/%-3lld [%s] %lld/%lld  loss %.3f  %.0f img/s",
-                   (long long)p->epoch + 1, (long long)loop->epochs, bar, (long long)p->steps_done,
-                   (long long)loop->steps_per_epoch, loss, seconds > 0 ? (double)p->pictures / seconds : 0);
+                   (long long)p->epoch + 1, (long long)loop->n_epochs, bar, (long long)p->steps_done, (long long)steps,
+                   loss, seconds > 0 ? (double)p->pictures / seconds : 0);
 }
 
 static void show_epoch(fv_loop *loop, const fv_epoch_row *r) {
     const fv_score_names *names = fv_score_names_of(loop->s->net.multi_label);
     char count[24], val[16] = "-", top1[16] = "-", top5[16] = "-", eta[24];
-    double left = (double)(loop->epochs - r->epoch) * (r->time / (double)r->epoch);
+    double done = fmin((double)r->epoch, loop->epochs), left = (loop->epochs - done) * (r->time / done);
     if (!loop->header_shown)
         fv_console_say(loop->s->con, "  epoch   loss  val_loss %6s %6s      lr   img/s    mem     ETA", names->score,
                        names->second);
     loop->header_shown = true;
-    snprintf(count, sizeof count, "%lld/%lld", (long long)r->epoch, (long long)loop->epochs);
+    snprintf(count, sizeof count, "%lld/%lld", (long long)r->epoch, (long long)loop->n_epochs);
     if (isfinite(r->val_loss)) {
         snprintf(val, sizeof val, "%.3f", r->val_loss);
         snprintf(top1, sizeof top1, "%.2f", 100 * r->top1);
@@ -267,7 +306,7 @@ static fv_status save_if_due(fv_loop *loop) {
 bool fv_loop_stopped(const fv_loop *loop) {
     const fv_cli *cli = loop->s->cli;
     return fv_signal_pending() || (fv_cli_has(cli, OPT_MAX_STEPS) && loop->p.step >= fv_cli_int(cli, OPT_MAX_STEPS) &&
-                                   loop->p.epoch < loop->epochs);
+                                   loop->p.epoch < loop->n_epochs);
 }
 
 static fv_status start_loader(fv_loop *loop) {
@@ -307,7 +346,7 @@ static fv_status train_epoch(fv_loop *loop) {
     fv_progress *p = &loop->p;
     int64_t log_every = fv_cli_int(s->cli, OPT_LOG_EVERY);
     double mark = fv_tool_now();
-    while (p->steps_done < loop->steps_per_epoch && !fv_loop_stopped(loop)) {
+    while (p->steps_done < fv_loop_epoch_steps(loop, p->epoch) && !fv_loop_stopped(loop)) {
         fv_step_result r;
         FV_TRY(fv_loop_step(loop, &r));
         double now = fv_tool_now();
@@ -379,7 +418,7 @@ static fv_status finish_epoch(fv_loop *loop) {
     fv_session *s = loop->s;
     fv_progress *p = &loop->p;
     int64_t epoch = p->epoch, every = fv_cli_int(s->cli, OPT_SAVE_EPOCHS);
-    bool last_epoch = epoch + 1 == loop->epochs, best = false, interrupted = false;
+    bool last_epoch = epoch + 1 == loop->n_epochs, best = false, interrupted = false;
     bool evaluates = s->n_val && ((epoch + 1) % fv_cli_int(s->cli, OPT_EVAL_EVERY) == 0 || last_epoch);
     fv_epoch_row row = new_row(loop);
     if (evaluates) FV_TRY(validate(loop, &row, &best, &interrupted));
@@ -421,7 +460,7 @@ static fv_status run_epochs(fv_loop *loop) {
     fv_progress *p = &loop->p;
     int64_t patience = fv_cli_int(loop->s->cli, OPT_PATIENCE);
     bool started = p->steps_done > 0 && loop->loader_started;
-    while (p->epoch < loop->epochs) {
+    while (p->epoch < loop->n_epochs) {
         loop->out_of_patience = patience && p->stale >= patience;
         if (loop->out_of_patience) {
             fv_console_say(loop->s->con, "no improvement in %lld validations: stopping early, after epoch %lld",
@@ -431,7 +470,7 @@ static fv_status run_epochs(fv_loop *loop) {
         if (!started) FV_TRY(start_loader(loop));
         started = false;
         FV_TRY(train_epoch(loop));
-        if (p->steps_done < loop->steps_per_epoch || fv_loop_stopped(loop)) break;
+        if (p->steps_done < fv_loop_epoch_steps(loop, p->epoch) || fv_loop_stopped(loop)) break;
         if (has_diverged(loop) && may_roll_back(loop)) {
             FV_TRY(roll_back(loop));
             started = true; /* with the loader where it has to be */

@@ -13,7 +13,9 @@ typedef struct fv_loop {
     fv_saver *saver;    /* likewise */
     fv_loader *loader;
     fv_sched_cfg sched;
-    int64_t epochs, steps_per_epoch, micro_steps; /* a step is one update; micro-steps are its batches */
+    double epochs;                               /* the last may be a part of one */
+    int64_t n_epochs;                            /* with that */
+    int64_t steps, steps_per_epoch, micro_steps; /* a step is one update; micro-steps are its batches; steps: in all */
     fv_progress p;
     double began;     /* when training began, less what earlier processes trained: now - began is the time it took */
     double last_save; /* when the last state was handed to the saver */
@@ -36,6 +38,8 @@ typedef struct fv_step_result {
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s);
 void fv_loop_end(fv_loop *loop);
 
+/* Steps of an epoch (from 0): of the last one maybe fewer. */
+int64_t fv_loop_epoch_steps(const fv_loop *loop, int64_t epoch);
 /* One update out of the next micro_steps batches. The loader must have been started. */
 fv_status fv_loop_step(fv_loop *loop, fv_step_result *out);
 /* From where `p` stands to the last epoch. Stops early, with FV_OK and everything saved, when a signal comes, after

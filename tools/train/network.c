@@ -53,14 +53,18 @@ fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_n
 }
 
 /* A name that the user gave, and that nothing has, is a mistake. */
-static fv_status check_frozen(const fv_graph *g, const fv_network *net) {
-    for (int i = 0; i < net->n_freeze && net->freeze_named; i++) {
-        bool found = false;
-        for (int32_t k = 0; k < g->n_decls && !found; k++) found = fv_name_below(g->decls[k].name, net->freeze[i]);
-        if (found) continue;
-        fv_fail(g->ctx, FV_E_USAGE, "--freeze: nothing in '%s' is called '%s'", net->model->name, net->freeze[i]);
-        return fv_hint(g->ctx, "'fovea info %s' lists its layers and stages", net->model->name);
-    }
+static fv_status check_name(const fv_graph *g, const fv_network *net, const char *option, const char *name) {
+    for (int32_t k = 0; k < g->n_decls; k++)
+        if (fv_name_below(g->decls[k].name, name)) return FV_OK;
+    fv_fail(g->ctx, FV_E_USAGE, "--%s: nothing in '%s' is called '%s'", option, net->model->name, name);
+    return fv_hint(g->ctx, "'fovea info %s' lists its layers and stages", net->model->name);
+}
+
+static fv_status check_names(const fv_graph *g, const fv_network *net) {
+    for (int i = 0; i < net->n_freeze && net->freeze_named; i++) FV_TRY(check_name(g, net, "freeze", net->freeze[i]));
+    for (int i = 0; i < net->optim.n_groups; i++)
+        if (!fv_param_group_is_class(net->optim.groups[i].pattern))
+            FV_TRY(check_name(g, net, "param-groups", net->optim.groups[i].pattern));
     return FV_OK;
 }
 
@@ -108,10 +112,9 @@ static fv_status new_graph(fv_ctx *ctx, bool training, fv_graph **out) {
     return *out ? FV_OK : FV_E_MEMORY;
 }
 
-/* Result 0: the mean over the batch; result 1: per row. */
-static fv_value build_loss(fv_graph *g, const fv_network *net, head h, double smoothing, const double *class_weight) {
+/* Result 0: mean or sum over the batch; result 1: per row. */
+static fv_value build_loss(fv_graph *g, const fv_network *net, head h, fv_loss_attr attr, const double *class_weight) {
     fv_scope s = fv_in(fv_root(g), "loss");
-    fv_loss_attr attr = {.label_smoothing = smoothing, .reduction = FV_REDUCE_MEAN};
     fv_value weight = class_weight ? fv_const(s, fv_shape(FV_F32, net->cfg.num_classes), class_weight) : FV_NONE;
     return net->multi_label ? fv_bce_with_logits(s, h.logits, h.labels, h.row_weight, weight, attr)
                             : fv_softmax_cross_entropy(s, h.logits, h.labels, h.row_weight, weight, attr);
@@ -131,13 +134,16 @@ static void count_correct(fv_graph *g, const fv_network *net, head h) {
 static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
     fv_graph_freeze(g, net->freeze, net->n_freeze);
     head h = build_forward(g, net, net->pad_mode);
-    fv_set_output(g, "loss", build_loss(g, net, h, net->smoothing, net->class_weight));
+    fv_loss_attr attr = {.label_smoothing = net->smoothing, .reduction = FV_REDUCE_MEAN};
+    fv_set_output(g, "loss", build_loss(g, net, h, attr, net->class_weight));
+    attr.reduction = FV_REDUCE_SUM;
+    if (net->sum_loss) fv_set_output(g, "loss_sum", build_loss(g, net, h, attr, net->class_weight));
     count_correct(g, net, h);
     fv_graph_fuse(g);
     FV_TRY(fv_graph_finish(g));
-    FV_TRY(check_frozen(g, net));
+    FV_TRY(check_names(g, net));
     *size = fv_network_measure(g, net->batch);
-    FV_TRY(fv_optim_build(g, fv_find_output(g, "loss"), &net->optim));
+    FV_TRY(fv_optim_build(g, fv_find_output(g, net->sum_loss ? "loss_sum" : "loss"), &net->optim));
     FV_TRY(fv_graph_recompute(g, net->recompute, &size->recompute));
     if (net->float64) fv_graph_cast_floats(g, FV_F64);
     return fv_graph_finish(g);
@@ -146,7 +152,7 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
 static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size *size) {
     head h = build_forward(g, net, FV_PAD_REFLECT); /* for shifted views (tta.h) */
     fv_set_output(g, "logits", h.logits);
-    fv_set_output(g, "row_loss", fv_result(build_loss(g, net, h, 0, NULL), 1));
+    fv_set_output(g, "row_loss", fv_result(build_loss(g, net, h, (fv_loss_attr){0}, NULL), 1));
     fv_graph_fuse(g);
     FV_TRY(fv_graph_finish(g));
     *size = fv_network_measure(g, net->batch);

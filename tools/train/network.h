@@ -19,6 +19,7 @@ typedef struct fv_network {
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS];
     fv_pad_mode pad_mode; /* of the random crop; evaluation reflects */
     double smoothing;
+    bool sum_loss;    /* training: of the pictures' losses the sum is made smaller, not the mean */
     bool multi_label; /* several labels per picture: input "targets" in the place of "labels" */
     /* training, [num_classes]: weight of each class's pictures in the loss; several labels: of the class where it is
      * there, against where it is not. NULL: 1 */
@@ -47,8 +48,8 @@ double fv_network_recompute(const char *word);
 /* --freeze: the first N stages of net->model, or names, into net->freeze. Memory from arena. */
 fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_network *net);
 
-/* Forward, loss, backward and update. Outputs: loss [], grad_stats [2], and top1 [], top5 [] (counts) or, with several
- * labels, logits [batch,classes]. */
+/* Forward, loss, backward and update. Outputs: loss [] (the mean), grad_stats [2], and top1 [], top5 [] (counts) or,
+ * with several labels, logits [batch,classes]. */
 fv_status fv_network_train_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Forward in evaluation mode. Outputs: logits [batch,classes], row_loss [batch]. */
 fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);

@@ -1,6 +1,7 @@
 #include "tools/train/resume.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -85,7 +86,8 @@ static fv_status merge(fv_resume *r, fv_session *s, const fv_cli *saved, fv_cli_
         return FV_OK;
     }
     if (before->text && !strcmp(now->text, before->text)) return FV_OK;
-    bool longer = id == OPT_EPOCHS && now->number[0] >= before->number[0];
+    bool whole = before->number[0] == floor(before->number[0]); /* else its last epoch has fewer steps */
+    bool longer = id == OPT_EPOCHS && whole && now->number[0] >= before->number[0];
     if (!longer && (!may_change(id) || cache_matters(s, saved, id))) {
         if (!fv_cli_bool(s->cli, OPT_FORCE)) {
             fv_fail(s->ctx, FV_E_USAGE, "--%s is %s in the run and cannot become %s when it is resumed", name,

@@ -235,11 +235,27 @@ static fv_status configure_normalisation(fv_session *s, const fv_dataset *d) {
     return take_channels(s, OPT_STD, d->c, s->net.std);
 }
 
-static void configure_training(fv_session *s) {
+/* --param-groups. When a batch is to be learned by heart, nothing decays and nothing stands still. */
+static fv_status configure_groups(fv_session *s) {
+    const char *text = fv_cli_text(s->cli, OPT_PARAM_GROUPS);
+    fv_optim_cfg *optim = &s->net.optim;
+    if (!text) return FV_OK;
+    FV_TRY(fv_cli_read_groups(s->ctx, &s->arena, text, s->groups, &optim->n_groups));
+    for (int i = 0; i < optim->n_groups; i++) {
+        fv_cli_group *group = &s->groups[i];
+        if (fv_session_overfits(s)) group->weight_decay = -1, group->until = group->within = 0;
+        s->param_groups[i] = (fv_param_group){.pattern = group->pattern, .momentum = group->momentum};
+    }
+    optim->groups = s->param_groups;
+    return FV_OK;
+}
+
+static fv_status configure_training(fv_session *s) {
     const fv_cli *cli = s->cli;
     fv_network *net = &s->net;
     bool overfit = fv_session_overfits(s); /* nothing may stand in the way of learning by heart */
     net->pad_mode = fv_cli_int(cli, OPT_PAD_MODE) == 1 ? FV_PAD_REFLECT : FV_PAD_ZERO;
+    net->sum_loss = !strcmp(fv_cli_text(cli, OPT_LOSS_REDUCTION), "sum");
     net->smoothing = overfit ? 0 : fv_cli_float(cli, OPT_SMOOTHING);
     net->cfg.drop_rate = overfit ? 0 : fv_cli_float(cli, OPT_DROP);
     net->cfg.drop_path = overfit ? 0 : fv_cli_float(cli, OPT_DROP_PATH);
@@ -253,7 +269,11 @@ static void configure_training(fv_session *s) {
                                 .weight_decay = overfit ? 0 : fv_cli_float(cli, OPT_WEIGHT_DECAY),
                                 .clip_grad = fv_cli_float(cli, OPT_CLIP_GRAD),
                                 .ema = fv_cli_bool(cli, OPT_MODEL_EMA),
-                                .accumulate = (int)fv_cli_int(cli, OPT_GRAD_ACCUM_STEPS)};
+                                .lookahead = !overfit && fv_cli_int(cli, OPT_LOOKAHEAD) > 0,
+                                .accumulate = (int)fv_cli_int(cli, OPT_GRAD_ACCUM_STEPS),
+                                .sum_micro_steps = net->sum_loss,
+                                .head = net->model->head};
+    return configure_groups(s);
 }
 
 fv_status fv_session_configure(fv_session *s) {
@@ -287,7 +307,7 @@ fv_status fv_session_configure(fv_session *s) {
         fv_fail(s->ctx, FV_E_USAGE, "--train-crop rrc is for pictures in files; those of '%s' lie in arrays", d->name);
         return fv_hint(s->ctx, "'--train-crop pad' crops them out of a padded border");
     }
-    configure_training(s);
+    FV_TRY(configure_training(s));
     if (fv_cli_has(s->cli, OPT_FREEZE))
         FV_TRY(fv_network_freeze(s->ctx, &s->arena, fv_cli_text(s->cli, OPT_FREEZE), net));
     return fv_class_weights_configure(s);
@@ -337,7 +357,7 @@ fv_status fv_session_build_train(fv_session *s) {
     FV_TRY(compile(s, g, &opts, &s->train_program));
     if (s->weights[0]) FV_TRY(fv_session_load(s, s->weights));
     if (s->resuming) return FV_OK;
-    return s->net.optim.ema ? fv_store_reset_ema(s->store) : FV_OK;
+    return fv_store_reset_ema(s->store);
 }
 
 static fv_status build_eval(fv_session *s, bool ema, fv_program **out) {

@@ -20,6 +20,8 @@ typedef struct fv_session {
     bool prepared; /* what decides how pictures are read is settled */
     bool resuming; /* weights come from training state */
     fv_network net;
+    fv_cli_group groups[FV_MAX_PARAM_GROUPS]; /* --param-groups: net.optim.n_groups of them */
+    fv_param_group param_groups[FV_MAX_PARAM_GROUPS];
     fv_network_size size;
     char weights[512]; /* to start from; "": none */
     fv_device *device;

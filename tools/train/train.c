@@ -44,7 +44,7 @@ static void show_plan(fv_session *s) {
         (double)plan->arena_bytes / 1e6, (double)plan->naive_bytes / 1e6, (double)plan->workspace_bytes / 1e6,
         (double)(fv_store_role_bytes(s->store, FV_ROLE_WEIGHT) + fv_store_role_bytes(s->store, FV_ROLE_BUFFER) +
                  fv_store_role_bytes(s->store, FV_ROLE_GRAD) + fv_store_role_bytes(s->store, FV_ROLE_MOMENT) +
-                 fv_store_role_bytes(s->store, FV_ROLE_EMA)) /
+                 fv_store_role_bytes(s->store, FV_ROLE_EMA) + fv_store_role_bytes(s->store, FV_ROLE_SLOW)) /
             1e6);
     for (int i = 0; i < OPT_COUNT; i++)
         if (fv_cli_applies(s->cli, (fv_cli_id)i) && fv_cli_has(s->cli, (fv_cli_id)i))
@@ -252,10 +252,11 @@ static fv_status begin_again(fv_loop *loop, fv_session *s, fv_run_folder *run, f
     FV_TRY(set_up(loop, s));
     FV_TRY(fv_resume_restore(resume, s, &loop->p));
     FV_TRY(fv_session_open_test(s));
-    if (loop->p.epoch > loop->epochs || loop->p.steps_done > loop->steps_per_epoch)
+    int64_t steps = fv_loop_epoch_steps(loop, loop->p.epoch);
+    if (loop->p.epoch > loop->n_epochs || loop->p.steps_done > steps)
         return fv_fail_at(s->ctx, FV_E_MODEL, run->path, -1,
                           "its state stands in epoch %lld, step %lld of it; the options give %lld epochs of %lld steps",
-                          (long long)loop->p.epoch + 1, (long long)loop->p.steps_done, (long long)loop->epochs,
+                          (long long)loop->p.epoch + 1, (long long)loop->p.steps_done, (long long)loop->n_epochs,
                           (long long)loop->steps_per_epoch);
     loop->began = fv_tool_now() - loop->p.elapsed;
     fv_console_say(s->con, "data   %s", fv_session_data_text(s, data, sizeof data));
@@ -267,8 +268,8 @@ static fv_status begin_again(fv_loop *loop, fv_session *s, fv_run_folder *run, f
     FV_TRY(fv_run_describe(run, s, resumed));
     fv_st_close(&resume->state);
     fv_console_say(s->con, "resume %s at step %lld, epoch %lld of %lld", run->path, (long long)loop->p.step,
-                   (long long)(loop->p.epoch < loop->epochs ? loop->p.epoch + 1 : loop->epochs),
-                   (long long)loop->epochs);
+                   (long long)(loop->p.epoch < loop->n_epochs ? loop->p.epoch + 1 : loop->n_epochs),
+                   (long long)loop->n_epochs);
     FV_TRY(fv_saver_create(s, run, &loop->saver));
     return send_run_event(loop, NAN);
 }

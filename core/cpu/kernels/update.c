@@ -28,7 +28,7 @@ static void list_of(fv_op op, int operands, const fv_attr *attr, int *first, int
 }
 
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node) {
-    if (node->op < FV_OP_GRAD_STATS || node->op > FV_OP_EMA_UPDATE) return 0;
+    if (node->op < FV_OP_GRAD_STATS || node->op > FV_OP_LOOKAHEAD_UPDATE) return 0;
     int first, count;
     list_of(node->op, node->operands, &node->attr, &first, &count);
     int64_t tiles = 0;
@@ -169,22 +169,36 @@ void CPU(adam_update)(const fv_call *c) {
     fv_pool_run(c->pool, a.tiles, adam_tile, &a);
 }
 
-/* ema += (1 - decay) * (param - ema) */
-static void ema_tile(void *arg, int64_t tile, int thread) {
-    const update_args *a = arg;
-    const part *k = &a->parts[tile];
-    float *ema = piece(a, k, 0);
-    const float *p = piece(a, k, 1);
-    const vf weight = vf_set1((float)(1.0 - a->call->step->ema_decay));
-    (void)thread;
+/* ema += (1 - decay) * (param - ema); lookahead: slow the same, then fast = slow */
+FV_INLINE void approach(const update_args *a, const part *k, double decay, bool meet) {
+    float *slow = piece(a, k, 0), *fast = piece(a, k, 1);
+    const vf weight = vf_set1((float)(1.0 - decay));
     for (int i = 0; i < k->count; i += FV_VL) {
         const int n = (int)fv_min64(k->count - i, FV_VL);
-        vf e = vf_load_n(ema + i, n);
-        vf_store_n(ema + i, vf_fma(weight, vf_load_n(p + i, n) - e, e), n);
+        const vf s = vf_load_n(slow + i, n), to = vf_fma(weight, vf_load_n(fast + i, n) - s, s);
+        vf_store_n(slow + i, to, n);
+        if (meet) vf_store_n(fast + i, to, n);
     }
+}
+
+static void ema_tile(void *arg, int64_t tile, int thread) {
+    const update_args *a = arg;
+    (void)thread;
+    approach(a, &a->parts[tile], a->call->step->ema_decay, false);
 }
 
 void CPU(ema_update)(const fv_call *c) {
     update_args a;
     if (begin(c, FV_OP_EMA_UPDATE, &a)) fv_pool_run(c->pool, a.tiles, ema_tile, &a);
+}
+
+static void lookahead_tile(void *arg, int64_t tile, int thread) {
+    const update_args *a = arg;
+    (void)thread;
+    approach(a, &a->parts[tile], a->call->step->lookahead_decay, true);
+}
+
+void CPU(lookahead_update)(const fv_call *c) {
+    update_args a;
+    if (c->step->lookahead && begin(c, FV_OP_LOOKAHEAD_UPDATE, &a)) fv_pool_run(c->pool, a.tiles, lookahead_tile, &a);
 }
