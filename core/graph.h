@@ -223,10 +223,13 @@ typedef enum fv_init_kind {
     FV_INIT_UNIFORM,
     FV_INIT_NORMAL,
     FV_INIT_TRUNC_NORMAL,
+    FV_INIT_DIRAC,
     FV_INIT_DATA
 } fv_init_kind;
 /* CONSTANT: a. UNIFORM: [a, b). NORMAL: mean a, deviation b. TRUNC_NORMAL: the same, redrawn outside [a - 2b, a + 2b].
- * DATA: from `data`, one double per element in memory order (sin-cos positions), alive as long as the graph. */
+ * DIRAC: of a convolution's filters [k,r,s,c] filter i < min(k, c) hands channel i through (1 at its centre, else 0),
+ * and the rest are UNIFORM. DATA: from `data`, one double per element in memory order (sin-cos positions), alive as
+ * long as the graph. */
 typedef struct fv_init {
     fv_init_kind kind;
     double a, b;

@@ -201,17 +201,31 @@ static double draw_normal(uint64_t seed, uint64_t e, uint64_t attempt, uint32_t 
     return e % 2 ? r * sin(angle) : r * cos(angle);
 }
 
-static double draw(const fv_init *init, uint64_t seed, uint64_t e, uint32_t stream) {
+static double draw_uniform(const fv_init *init, uint64_t seed, uint64_t e, uint32_t stream) {
+    return init->a + (init->b - init->a) * fv_uniform_f64(fv_random(seed, e / 4, 0, 0, stream).v[e % 4]);
+}
+
+/* Element e, in file order [k][c][r][s], of filters of which the first hand a channel through. */
+static double draw_dirac(const fv_slot *slot, uint64_t seed, uint64_t e, uint32_t stream) {
+    const int64_t *d = slot->type.dim; /* [k,r,s,c] */
+    uint64_t window = (uint64_t)(d[1] * d[2]), centre = (uint64_t)(d[1] / 2 * d[2] + d[2] / 2);
+    uint64_t filter = e / window / (uint64_t)d[3], channel = e / window % (uint64_t)d[3];
+    if (filter >= (uint64_t)d[3]) return draw_uniform(&slot->init, seed, e, stream);
+    return filter == channel && e % window == centre ? 1 : 0;
+}
+
+static double draw(const fv_slot *slot, uint64_t seed, uint64_t e, uint32_t stream) {
+    const fv_init *init = &slot->init;
     switch (init->kind) {
     case FV_INIT_CONSTANT: return init->a;
-    case FV_INIT_UNIFORM:
-        return init->a + (init->b - init->a) * fv_uniform_f64(fv_random(seed, e / 4, 0, 0, stream).v[e % 4]);
+    case FV_INIT_UNIFORM: return draw_uniform(init, seed, e, stream);
     case FV_INIT_NORMAL: return init->a + init->b * draw_normal(seed, e, 0, stream);
     case FV_INIT_TRUNC_NORMAL:
         for (uint64_t attempt = 0;; attempt++) {
             double z = draw_normal(seed, e, attempt, stream);
             if (fabs(z) <= 2.0) return init->a + init->b * z;
         }
+    case FV_INIT_DIRAC: return draw_dirac(slot, seed, e, stream);
     case FV_INIT_DATA: return init->data[e];
     }
     return 0.0;
@@ -226,7 +240,7 @@ static fv_status initialise(fv_store *s, int32_t index, uint64_t seed) {
     if (!temp) return s->ctx->error.code;
     uint32_t stream = fv_hash_name(slot->name);
     for (size_t i = 0; i < n; i++) {
-        double value = draw(&slot->init, seed, i, stream);
+        double value = draw(slot, seed, i, stream);
         size_t m = slot->init.kind == FV_INIT_DATA ? i : memory_index(slot, i);
         switch (slot->type.dtype) {
         case FV_F32: ((float *)(void *)temp)[m] = (float)value; break;

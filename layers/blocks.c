@@ -9,6 +9,17 @@ static bool is_unset(fv_init init) {
     return init.kind == FV_INIT_CONSTANT && init.a == 0 && init.b == 0 && !init.data;
 }
 
+/* Padding after `size` pixels for a result of as many steps as pooling by `pool` uses, none of them new: at most `pad`,
+ * at least 0. */
+static int padding_after(int64_t size, const fv_conv_cfg *cfg, int stride, int dilation) {
+    int64_t reach = (int64_t)dilation * (cfg->kernel - 1) + 1, room = size + 2 * (int64_t)cfg->pad - reach;
+    if (cfg->pool < 2 || room < 0) return cfg->pad;
+    int64_t steps = room / stride + 1, used = steps - steps % cfg->pool;
+    int64_t after = (used - 1) * stride + reach - size - cfg->pad;
+    if (used == 0 || after > cfg->pad) return cfg->pad;
+    return after > 0 ? (int)after : 0;
+}
+
 fv_value fv_conv_layer(fv_scope s, fv_value x, fv_conv_cfg cfg) {
     /* x: [n,h,w,c] */
     int groups = cfg.groups ? cfg.groups : 1, stride = cfg.stride ? cfg.stride : 1;
@@ -24,9 +35,11 @@ fv_value fv_conv_layer(fv_scope s, fv_value x, fv_conv_cfg cfg) {
         fv_param(s, "weight", fv_shape(FV_F32, cfg.out, cfg.kernel, cfg.kernel, c / groups), FV_OIHW, init, false);
     fv_value bias = FV_NONE;
     if (cfg.bias) bias = fv_param(s, "bias", fv_shape(FV_F32, cfg.out), FV_PLAIN, fv_init_default(fan_in), true);
+    int bottom = padding_after(fv_dim(s.g, x, 1), &cfg, stride, dilation);
+    int right = padding_after(fv_dim(s.g, x, 2), &cfg, stride, dilation);
     return fv_conv2d(s, x, w, bias,
                      (fv_conv2d_attr){.stride = {stride, stride},
-                                      .pad = {cfg.pad, cfg.pad, cfg.pad, cfg.pad},
+                                      .pad = {cfg.pad, cfg.pad, bottom, right},
                                       .dilation = {dilation, dilation},
                                       .groups = groups});
 }
@@ -68,13 +81,14 @@ fv_value fv_batch_norm_layer(fv_scope s, fv_value x, fv_bn_cfg cfg) {
     double eps = cfg.eps > 0 ? cfg.eps : 1e-5, momentum = cfg.momentum > 0 ? cfg.momentum : 0.1;
     int64_t c = fv_dim(s.g, x, -1);
     fv_type type = fv_shape(FV_F32, c);
-    fv_value gamma = fv_param(s, "weight", type, FV_PLAIN, cfg.zero_gamma ? FV_ZEROS : FV_ONES, true);
+    fv_value gamma = FV_NONE;
+    if (!cfg.no_scale) gamma = fv_param(s, "weight", type, FV_PLAIN, cfg.zero_gamma ? FV_ZEROS : FV_ONES, true);
     fv_value beta = fv_param(s, "bias", type, FV_PLAIN, FV_ZEROS, true);
     fv_value mean = fv_buffer(s, "running_mean", type, FV_ZEROS);
     fv_value var = fv_buffer(s, "running_var", type, FV_ONES);
     fv_value seen = fv_buffer(s, "num_batches_tracked", fv_scalar(FV_I64), FV_ZEROS);
     if (s.g->error) return FV_NONE;
-    bool frozen = fv_decl_of(s.g, gamma)->frozen && fv_decl_of(s.g, beta)->frozen;
+    bool frozen = fv_decl_of(s.g, beta)->frozen && (cfg.no_scale || fv_decl_of(s.g, gamma)->frozen);
     if (!s.g->training || frozen) return fv_batch_norm_infer(s, x, mean, var, gamma, beta, eps);
 
     int64_t rows = c > 0 ? fv_count(fv_typeof(s.g, x)) / c : 0;

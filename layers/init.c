@@ -40,6 +40,11 @@ fv_init fv_init_xavier_normal(int64_t fan_in, int64_t fan_out) {
     return fv_init_normal(sqrt(2) * inverse_root(fan_in + fan_out));
 }
 
+fv_init fv_init_dirac(int64_t fan_in) {
+    double bound = inverse_root(fan_in);
+    return (fv_init){FV_INIT_DIRAC, -bound, bound, NULL};
+}
+
 fv_init fv_init_default(int64_t fan_in) {
     return fv_init_uniform(inverse_root(fan_in)); /* = kaiming_uniform(a=sqrt(5)) */
 }

@@ -17,6 +17,8 @@ fv_init fv_init_xavier_uniform(int64_t fan_in, int64_t fan_out); /* Glorot and B
 fv_init fv_init_xavier_normal(int64_t fan_in, int64_t fan_out);
 /* PyTorch's for convolutions, linear layers and their biases: +-1/sqrt(fan_in). */
 fv_init fv_init_default(int64_t fan_in);
+/* Convolutions only: filter i of the first min(out, in) hands channel i through; the others as fv_init_default. */
+fv_init fv_init_dirac(int64_t fan_in);
 
 /* ---- layers with parameters, named as PyTorch names them */
 typedef struct fv_conv_cfg {
@@ -24,6 +26,10 @@ typedef struct fv_conv_cfg {
     int kernel, stride, pad, dilation, groups; /* square; 0: stride 1, dilation 1, groups 1 */
     bool bias;                                 /* drawn from fv_init_default */
     fv_init init;                              /* all zero fields: He normal, fan-out */
+    /* > 1: a pooling with this window, this stride and no padding follows, and is all that reads the result. Rows and
+     * columns that it drops, at the end, are then not computed where less padding there spares them; nothing that the
+     * pooling gives changes by it. */
+    int pool;
 } fv_conv_cfg;
 fv_value fv_conv_layer(fv_scope s, fv_value x, fv_conv_cfg cfg);                          /* "weight", "bias" */
 fv_value fv_linear_layer(fv_scope s, fv_value x, int64_t out, bool bias, fv_init weight); /* "weight", "bias" (zeros) */
@@ -35,12 +41,27 @@ fv_value fv_dense_layer(fv_scope s, fv_value x, int64_t out);
 typedef struct fv_bn_cfg {
     double eps, momentum; /* 0: 1e-5, 0.1 */
     bool zero_gamma;
+    bool no_scale; /* without "weight": the scale is 1 */
 } fv_bn_cfg;
 fv_value fv_batch_norm_layer(fv_scope s, fv_value x, fv_bn_cfg cfg);
 fv_value fv_layer_norm_layer(fv_scope s, fv_value x, double eps);
 /* conv in scope `conv`, norm in scope `bn`, both under s. */
 fv_value fv_conv_bn_act(fv_scope s, const char *conv, const char *bn, fv_value x, fv_conv_cfg cfg, fv_bn_cfg bn_cfg,
                         fv_act_kind act);
+
+/* ---- data-dependent initial values */
+/* Training pictures for data-dependent initial values: normalised, not augmented, at the model's size. */
+typedef struct fv_pictures {
+    const float *x; /* [n,h,w,c] */
+    int64_t n, h, w, c;
+} fv_pictures;
+/* Eigenvalues, largest first, and eigenvectors (row i belongs to value i; of length 1, with its component of largest
+ * magnitude positive) of a symmetric matrix a [n,n], which is overwritten. Cyclic Jacobi rotations. */
+void fv_symmetric_eigen(int n, double *a, double *values, double *vectors);
+/* Whitening filters into the convolution weight `name`, [2*r*s*c,r,s,c]: with the eigenvalues l and eigenvectors v of
+ * P'P / rows, P being all patches [r,s,c] of the pictures, filters are v / sqrt(l + eps), largest l first, and then
+ * their negatives. Their answers on these pictures are uncorrelated, with a mean square of l / (l + eps). */
+fv_status fv_whiten_init(fv_ctx *ctx, fv_store *store, const char *name, const fv_pictures *pictures, double eps);
 
 /* Pictures as the loader gives them: inputs "images" u8 [n,h,w,c] and "record", cropped, flipped, cut and normalised by
  * mean and std (c of each, of pixels in [0,1]) -> [n,h,w,c]. */
@@ -69,6 +90,11 @@ typedef struct fv_model_entry {
      * by commas: "conv1,bn1", "layer1", ... */
     const char *const *stages;
     int n_stages;
+    /* Sets what depends on the training pictures, once, in a committed store with drawn values, before the first step
+     * of a model that starts from no one's weights. NULL: nothing does. It gets the first data_init_count training
+     * pictures, or as many as there are. */
+    fv_status (*data_init)(fv_ctx *ctx, fv_store *store, const fv_pictures *pictures);
+    int64_t data_init_count;
 } fv_model_entry;
 
 /* The models in the order of `fovea models`. */

@@ -21,6 +21,7 @@ typedef struct fv_family {
     X(lenet) \
     X(resnet_cifar) \
     X(resnet) \
+    X(speedrun) \
     X(vit)
 
 #define FV_FAMILY_EXTERN(family) extern const fv_family fv_family_##family;

@@ -298,6 +298,28 @@ check "another seed gives others" bash -c '! cmp -s runs/again/weights/last/mode
 "$fovea" train -c runs/smoke/args.yaml --epochs 1 -q >out 2>err
 check "a run folder is never written over" test -d runs/smoke-2
 
+# ---------------------------------------------------------------- initial values from the training pictures
+filters() { # filters RUN: the first layer's weight as hexadecimal digits
+    python3 - "runs/$1/weights/last/model.safetensors" <<'END'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+start = 8 + struct.unpack("<Q", data[:8])[0]
+begin, end = json.loads(data[8:start])["whiten.weight"]["data_offsets"]
+print(data[start + begin:start + end].hex())
+END
+}
+whitened=(train --data synthetic --model speedrun94 --img-size 9 --fraction 0.05 -b 64 --epochs 1 -q)
+"$fovea" "${whitened[@]}" --threads 1 -j 0 --name white >out 2>err
+"$fovea" "${whitened[@]}" --threads 3 -j 2 --lr 0.3 --name white-too >out 2>err
+"$fovea" "${whitened[@]}" --mean 0.2 --std 0.7 --name white-other >out 2>err
+"$fovea" "${whitened[@]}" --mean 0.2 --std 0.7 --pretrained runs/white --name white-tuned >out 2>err
+white=$(filters white)
+check "filters have 24 x 12 values" test ${#white} -eq 2304
+check "the same pictures give the same filters, which training leaves alone" test "$white" = "$(filters white-too)"
+check "other pictures give other filters" test "$white" != "$(filters white-other)"
+check "pretrained filters stay as they are" test "$white" = "$(filters white-tuned)"
+expect 0 "dry run: everything fits" "${whitened[@]}" --dry-run
+
 # ---------------------------------------------------------------- learning by heart, chance, averages, bad numbers
 expect 0 "overfit: passed" train --data synthetic --model lenet5 --overfit-batches 1 -b 64
 expect 10 "overfit: failed" train --data synthetic --model lenet5 --overfit-batches 1 -b 64 --lr 1e-7

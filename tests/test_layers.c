@@ -107,6 +107,8 @@ static const struct {
     {"resnet18_cifar", 11173962, 555422720},
     {"resnet34_cifar", 21282122, 1159402496},
     {"resnet50_cifar", 23520842, 1297829888},
+    {"speedrun94", 1971640, 105360160}, /* without what the poolings drop; with it 118147360 */
+    {"speedrun96", 9915704, 414448928}, /* 451967264 */
     {"vit_tiny_patch16_224", 5717416, 1074851328},
     {"vit_tiny_patch16_224_avg", 5717032, 1069542912},
     {"vit_tiny_patch16_224_ls", 5722024, 1074851328},
@@ -190,8 +192,8 @@ END_TEST
 
 /* ---------------------------------------------------------------- names, shapes and order of others' files */
 
-/* tests/keys/: state_dict() of timm 1.0 and of akamaster/pytorch_resnet_cifar10, one "name<TAB>dtype<TAB>[shape]" a
- * line. torchvision's resnet18 and resnet50 have the same lines as timm's. */
+/* tests/keys/: state_dict() of timm 1.0, of akamaster/pytorch_resnet_cifar10 and of tests/peers/models.py, one
+ * "name<TAB>dtype<TAB>[shape]" a line. torchvision's resnet18 and resnet50 have the same lines as timm's. */
 static const struct {
     const char *model, *file;
     int64_t classes;
@@ -204,6 +206,8 @@ static const struct {
     {"vit_tiny_patch4_32_d6_ls", "timm_vit_tiny_patch4_32_d6_ls", 10},
     {"resnet20", "akamaster_resnet20", 10},
     {"resnet20_b", "akamaster_resnet20_b", 10},
+    {"speedrun94", "peers_speedrun94", 10},
+    {"speedrun96", "peers_speedrun96", 10},
 };
 enum { KEY_FILES = sizeof(key_files) / sizeof(key_files[0]) };
 
@@ -366,6 +370,8 @@ static const struct {
     {"vit_tiny_patch4_32", {.num_classes = 10, .img_size = 30}, "multiple of the patch size 4, it is 30x30"},
     {"vit_tiny_patch16_224", {.num_classes = 10, .img_size = 8}, "multiple of the patch size 16"},
     {"lenet5", {.num_classes = 10, .img_size = 8}, "too small"},
+    {"speedrun94", {.num_classes = 10, .img_size = 8}, "must have 9x9 to 128x128 pixels, they have 8x8"},
+    {"speedrun96", {.num_classes = 10, .img_size = 129}, "they have 129x129"},
     {"resnet20", {.num_classes = 0}, "classes"},
     {"resnet20", {.num_classes = -3}, "classes"},
     {"resnet20", {.num_classes = 10, .drop_path = 1}, "drop path 1"},

@@ -280,6 +280,14 @@ START_TEST(vit_tiny_reference) {
     check_reference("vit_tiny_patch16_224", 1);
 }
 END_TEST
+START_TEST(speedrun94_reference) {
+    check_reference("speedrun94", 3);
+}
+END_TEST
+START_TEST(speedrun96_reference) {
+    check_reference("speedrun96", 1);
+}
+END_TEST
 START_TEST(resnet20_cpu) {
     check_cpu("resnet20", true);
     check_cpu("resnet20", false);
@@ -295,6 +303,15 @@ START_TEST(resnet50_cpu) {
 END_TEST
 START_TEST(vit_tiny_cpu) {
     check_cpu("vit_tiny_patch16_224", true);
+}
+END_TEST
+START_TEST(speedrun94_cpu) {
+    check_cpu("speedrun94", true);
+    check_cpu("speedrun94", false);
+}
+END_TEST
+START_TEST(speedrun96_cpu) {
+    check_cpu("speedrun96", true);
 }
 END_TEST
 
@@ -400,10 +417,14 @@ Suite *parity_models_suite(void) {
     tcase_add_test(tc, resnet18_reference);
     tcase_add_test(tc, resnet50_reference);
     tcase_add_test(tc, vit_tiny_reference);
+    tcase_add_test(tc, speedrun94_reference);
+    tcase_add_test(tc, speedrun96_reference);
     tcase_add_test(tc, resnet20_cpu);
     tcase_add_test(tc, resnet18_cpu);
     tcase_add_test(tc, resnet50_cpu);
     tcase_add_test(tc, vit_tiny_cpu);
+    tcase_add_test(tc, speedrun94_cpu);
+    tcase_add_test(tc, speedrun96_cpu);
     tcase_add_test(tc, pretrained_resnet20_gets_915_right);
     suite_add_tcase(s, tc);
     return s;

@@ -56,6 +56,7 @@ mlp=(--model mlp --img-size 8 --fraction 0.1 -b 24 --opt adamw --lr 0.002 --drop
 recipe=(--model lenet5 --img-size 16 --fraction 0.1 -b 32 --epochs 2.4 --sched linear --warmup-lr 0.0002 --lr 0.002 --min-lr 0.0001 --loss-reduction sum
     --model-ema --lookahead 4 --lookahead-power 1 --param-groups conv1:until=1.5:wd=0.01,bias:lr=2:momentum=0.5,head:within=2)
 resnet=(--model resnet20 --img-size 8 --fraction 0.07 -b 32 --clip-grad 1 --model-ema --drop 0.1 --smoothing 0.1 --reprob 0.3 --color-jitter 0.2)
+speedrun=(--model speedrun94 --img-size 12 --fraction 0.07 -b 48 --lr 0.02 --drop 0.1 --model-ema) # filters from the pictures
 
 # ---------------------------------------------------------------- R8: the same bits as the run that was never interrupted
 undisturbed() { # undisturbed NAME OPTIONS...: runs/NAME and its $hash
@@ -122,6 +123,8 @@ if promise R8; then
     interrupted_at recipe "3 11 17 22 24 26" "${recipe[@]}"
     undisturbed resnet "${resnet[@]}" # 8 steps in an epoch
     interrupted_at resnet "1 3 8 13 17 23" "${resnet[@]}"
+    undisturbed speedrun "${speedrun[@]}" # 5 steps in an epoch
+    interrupted_at speedrun "1 6 14" "${speedrun[@]}"
 
     # State: the newest valid one, never afresh in silence.
     hash=$lenet_hash

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 from torch import nn
 
+import models
 from philox import U64, fold, hash_name, philox4x32, uniform
 
 SEED, STEPS = 7, 10
@@ -80,8 +81,9 @@ def run(name, net, size, batch, classes, opt_kind, lr, tensors, meta):
             p.copy_(initial(key, tuple(p.shape)))
     start = {k: v.clone() for k, v in net.state_dict().items() if v.is_floating_point()}
     no_decay = lambda k, p: p.ndim <= 1 or k in ("cls_token", "pos_embed")
-    groups = [{"params": [p for k, p in net.named_parameters() if not no_decay(k, p)], "weight_decay": 5e-4},
-              {"params": [p for k, p in net.named_parameters() if no_decay(k, p)], "weight_decay": 0.0}]
+    trained = [(k, p) for k, p in net.named_parameters() if p.requires_grad]
+    groups = [{"params": [p for k, p in trained if not no_decay(k, p)], "weight_decay": 5e-4},
+              {"params": [p for k, p in trained if no_decay(k, p)], "weight_decay": 0.0}]
     opt = (torch.optim.SGD(groups, lr=lr, momentum=0.9) if opt_kind == "sgd" else torch.optim.AdamW(groups, lr=lr, eps=1e-3))
     losses = []
     for step in range(STEPS):
@@ -94,10 +96,10 @@ def run(name, net, size, batch, classes, opt_kind, lr, tensors, meta):
         loss.backward()
         if step == 0:
             tensors[f"{name}.logits"] = logits.detach().numpy().copy()
-            pairs = [summary(k, p.grad) for k, p in net.named_parameters()]
+            pairs = [summary(k, p.grad) for k, p in trained]
             tensors[f"{name}.grad_norm"] = np.array([a for a, _ in pairs])
             tensors[f"{name}.grad_proj"] = np.stack([b for _, b in pairs])
-            meta[f"{name}.parameters"] = "\n".join(k for k, _ in net.named_parameters())
+            meta[f"{name}.parameters"] = "\n".join(k for k, _ in trained)
         opt.step()
         losses.append(loss.item())
     tensors[f"{name}.losses"] = np.array(losses)
@@ -116,6 +118,8 @@ def main():
     run("resnet18", timm.create_model("resnet18", num_classes=100), 64, 4, 100, "sgd", 0.0005, tensors, meta)
     run("resnet50", timm.create_model("resnet50", num_classes=100), 64, 4, 100, "sgd", 0.0005, tensors, meta)
     run("vit_tiny_patch16_224", timm.create_model("vit_tiny_patch16_224", num_classes=100), 224, 1, 100, "adamw", 1e-4, tensors, meta)
+    run("speedrun94", models.build("speedrun94"), 32, 4, 10, "sgd", 0.005, tensors, meta)
+    run("speedrun96", models.build("speedrun96"), 32, 4, 10, "sgd", 0.005, tensors, meta)
     save_file(tensors, sys.argv[1], meta)
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -84,6 +85,67 @@ class MLP(nn.Module):
         return self.head(x)
 
 
+class SpeedrunNorm(nn.Module):
+    """Batch norm without a scale."""
+
+    def __init__(self, channels, momentum):
+        super().__init__()
+        self.bias, self.momentum = nn.Parameter(torch.zeros(channels)), momentum
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x):
+        if self.training:
+            self.num_batches_tracked += 1
+        return F.batch_norm(x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, 1e-12)
+
+
+class SpeedrunGroup(nn.Module):
+    def __init__(self, channels, out, convs, momentum):
+        super().__init__()
+        for i in range(convs):
+            setattr(self, f"conv{i + 1}", nn.Conv2d(channels if i == 0 else out, out, 3, padding=1, bias=False))
+            setattr(self, f"norm{i + 1}", SpeedrunNorm(out, momentum))
+        self.convs = convs
+
+    def forward(self, x):
+        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        y = self.norm2(self.conv2(x))
+        return F.gelu(y if self.convs == 2 else x + self.norm3(self.conv3(F.gelu(y))))
+
+
+class Speedrun(nn.Module):
+    """The CIFAR-10 networks of Jordan 2024 (arXiv:2404.00498), with the same initial values; those of the whitening come from the
+    pictures (set_whitening)."""
+
+    def __init__(self, widths, convs, momentum, num_classes=10, in_chans=3):
+        super().__init__()
+        self.whiten = nn.Conv2d(in_chans, 8 * in_chans, 2)
+        self.whiten.weight.requires_grad = False
+        nn.init.zeros_(self.whiten.bias)
+        channels = 8 * in_chans
+        for i, out in enumerate(widths):
+            setattr(self, f"group{i + 1}", SpeedrunGroup(channels, out, convs, momentum))
+            channels = out
+        self.head = nn.Linear(channels, num_classes, bias=False)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d) and m is not self.whiten:
+                nn.init.dirac_(m.weight.data[:m.in_channels])
+
+    @torch.no_grad()
+    def set_whitening(self, x, eps=5e-4):
+        """From normalised pictures [n,c,h,w]."""
+        patches = F.unfold(x.double(), 2).transpose(1, 2).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / torch.sqrt(values + eps)).T.flip(0).reshape(-1, *self.whiten.weight.shape[1:])
+        self.whiten.weight.copy_(torch.cat([filters, -filters]))
+
+    def forward(self, x):
+        x = self.group3(self.group2(self.group1(F.gelu(self.whiten(x)))))
+        return self.head(x.amax((2, 3))) / 9
+
+
 def _resnet_small_stem(name, num_classes, in_chans):
     """timm's ResNet with a 3x3 stem of stride 1 and no pooling, for 32-pixel pictures."""
     import timm
@@ -115,6 +177,10 @@ def build(name, num_classes=10, in_chans=3, img_size=None):
         return LeNet5(num_classes, in_chans, img_size or 28)
     if name in ("mlp", "mlp_500"):
         return MLP((512, 256) if name == "mlp" else (500,), num_classes, in_chans, img_size or 28)
+    if name == "speedrun94":
+        return Speedrun((64, 256, 256), 2, 0.4, num_classes, in_chans)
+    if name == "speedrun96":
+        return Speedrun((128, 384, 512), 3, 0.1, num_classes, in_chans)
     if name.endswith("_cifar"):
         return _resnet_small_stem(name[:-len("_cifar")], num_classes, in_chans)
     net = _vit(name, num_classes, in_chans, img_size)

@@ -74,8 +74,8 @@ typedef struct head {
     fv_value logits, labels, row_weight; /* labels: or targets [batch,classes] */
 } head;
 
-/* From pictures to logits; an empty head and an error in the graph if something does not fit. */
-static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
+/* Pictures as the model sees them. */
+static fv_value build_input(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
     fv_scope root = fv_root(g);
     int64_t b = net->batch, size = net->img_size;
     fv_value images = fv_input(root, "images", fv_shape(FV_U8, b, net->h, net->w, net->c));
@@ -87,8 +87,15 @@ static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mo
     if (net->h != size || net->w != size)
         x = fv_resize(fv_in(root, "resize"), x,
                       (fv_resize_attr){.mode = FV_RESIZE_BILINEAR, .out_h = size, .out_w = size});
+    return x;
+}
+
+/* From pictures to logits; an empty head and an error in the graph if something does not fit. */
+static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
+    fv_scope root = fv_root(g);
+    int64_t b = net->batch;
     head out;
-    out.logits = fv_model_build(g, net->model->name, x, &net->cfg);
+    out.logits = fv_model_build(g, net->model->name, build_input(g, net, pad_mode), &net->cfg);
     out.labels = net->multi_label ? fv_input(root, "targets", fv_shape(FV_F32, b, net->cfg.num_classes))
                                   : fv_input(root, "labels", fv_shape(FV_I32, b));
     out.row_weight = fv_input(root, "row_weight", fv_shape(FV_F32, b));
@@ -158,6 +165,18 @@ static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size
     *size = fv_network_measure(g, net->batch);
     if (net->float64) fv_graph_cast_floats(g, FV_F64);
     return fv_graph_finish(g);
+}
+
+fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out) {
+    FV_TRY(new_graph(ctx, false, out));
+    fv_set_output(*out, "pictures", build_input(*out, net, net->pad_mode));
+    if (net->float64) fv_graph_cast_floats(*out, FV_F64);
+    fv_status status = fv_graph_finish(*out);
+    if (status != FV_OK) {
+        fv_graph_free(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 static fv_status build(fv_ctx *ctx, const fv_network *net, bool training, fv_graph **out, fv_network_size *size) {

@@ -53,6 +53,8 @@ fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_n
 fv_status fv_network_train_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Forward in evaluation mode. Outputs: logits [batch,classes], row_loss [batch]. */
 fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
+/* What comes before the model, without it. Output: pictures [batch,img_size,img_size,c]. */
+fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out);
 /* Of a graph that has only its forward pass yet. */
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch);
 

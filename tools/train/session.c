@@ -341,7 +341,7 @@ fv_status fv_session_load(fv_session *s, const char *path) {
     return status;
 }
 
-static fv_status compile(fv_session *s, fv_graph *g, const fv_compile_opts *opts, fv_program **out) {
+fv_status fv_session_compile(fv_session *s, fv_graph *g, const fv_compile_opts *opts, fv_program **out) {
     fv_status status = prepare_store(s, g);
     if (status != FV_OK) {
         fv_graph_free(g);
@@ -354,8 +354,8 @@ fv_status fv_session_build_train(fv_session *s) {
     fv_graph *g = NULL;
     fv_compile_opts opts = {.accumulate = s->net.optim.accumulate > 1};
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, &s->size));
-    FV_TRY(compile(s, g, &opts, &s->train_program));
-    if (s->weights[0]) FV_TRY(fv_session_load(s, s->weights));
+    FV_TRY(fv_session_compile(s, g, &opts, &s->train_program));
+    FV_TRY(s->weights[0] ? fv_session_load(s, s->weights) : fv_session_data_init(s));
     if (s->resuming) return FV_OK;
     return fv_store_reset_ema(s->store);
 }
@@ -365,7 +365,7 @@ static fv_status build_eval(fv_session *s, bool ema, fv_program **out) {
     fv_compile_opts opts = {.use_ema = ema, .share = s->train_program};
     if (*out) return FV_OK;
     FV_TRY(fv_network_eval_graph(s->ctx, &s->net, &g, s->train_program ? NULL : &s->size));
-    return compile(s, g, &opts, out);
+    return fv_session_compile(s, g, &opts, out);
 }
 
 fv_status fv_session_build_eval(fv_session *s) {

@@ -46,6 +46,11 @@ fv_status fv_session_build_train(fv_session *s);
 /* The same for evaluation; after build_train over the same store and memory. Made on first use. */
 fv_status fv_session_build_eval(fv_session *s);
 fv_status fv_session_build_ema(fv_session *s);
+/* A program of its own over the session's store. Takes the graph. */
+fv_status fv_session_compile(fv_session *s, fv_graph *g, const fv_compile_opts *opts, fv_program **out);
+/* data_init.c: give a fresh model the initial values that depend on the training pictures, if it has such; a resumed
+ * run has them already. */
+fv_status fv_session_data_init(fv_session *s);
 /* Read weights into the store. */
 fv_status fv_session_load(fv_session *s, const char *path);
 
