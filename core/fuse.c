@@ -1,11 +1,11 @@
 /* fuse.c: a short list of literal patterns, run on the forward graph before differentiation, so that the backward of a
  * fused node comes from its own rule.
  *
- *   batch_norm -> relu                 becomes  batch_norm {relu}
- *   batch_norm -> add(., r) -> relu    becomes  batch_norm {relu} with residual r
+ *   batch_norm -> act                 becomes  batch_norm {act}
+ *   batch_norm -> add(., r) -> act    becomes  batch_norm {act} with residual r
  *
- * (batch_norm_infer alike.) A fused node may have to move behind the definition of its residual; the nodes are then put
- * into order again. */
+ * for relu, gelu, silu and others (fv_act_can_end_norm); batch_norm_infer alike. A fused node may have to move behind
+ * the definition of its residual; the nodes are then put into order again. */
 #include "core/ops.h"
 
 #include <string.h>
@@ -47,8 +47,8 @@ static void replace_everywhere(fv_graph *g, fv_value from, fv_value to) {
         if (g->outputs[i].value.id == from.id) g->outputs[i].value = to;
 }
 
-static bool is_relu(const fv_graph *g, int32_t k) {
-    return k >= 0 && g->nodes[k].attr.activation.kind == FV_ACT_RELU;
+static bool can_end_norm(const fv_graph *g, int32_t k) {
+    return k >= 0 && fv_act_can_end_norm(g->nodes[k].attr.activation.kind);
 }
 
 /* Try the patterns on node k. Returns the number of nodes that went. */
@@ -61,23 +61,23 @@ static int fuse_batch_norm(fusion *f, int32_t k) {
     if (n->operands > residual_place) return 0;
     fv_value y = {n->first_result};
 
-    int32_t relu = only_reader(f, y, FV_OP_ACTIVATION), add = -1;
-    if (!is_relu(g, relu)) {
+    int32_t act = only_reader(f, y, FV_OP_ACTIVATION), add = -1;
+    if (!can_end_norm(g, act)) {
         add = only_reader(f, y, FV_OP_ADD);
         if (add < 0) return 0;
         const fv_value *sum = g->operands + g->nodes[add].first_operand;
         fv_value residual = sum[0].id == y.id ? sum[1] : sum[0];
-        relu = only_reader(f, (fv_value){g->nodes[add].first_result}, FV_OP_ACTIVATION);
-        if (!is_relu(g, relu) || residual.id == y.id || !fv_same_type(fv_typeof(g, residual), fv_typeof(g, y)))
+        act = only_reader(f, (fv_value){g->nodes[add].first_result}, FV_OP_ACTIVATION);
+        if (!can_end_norm(g, act) || residual.id == y.id || !fv_same_type(fv_typeof(g, residual), fv_typeof(g, y)))
             return 0;
         if (!fv_node_set_operand(g, k, residual_place, residual)) return 0;
         f->dead[add] = true;
     }
-    n->attr.batch_norm.act = FV_ACT_RELU;
-    fv_value z = {g->nodes[relu].first_result};
+    n->attr.batch_norm.act = g->nodes[act].attr.activation.kind;
+    fv_value z = {g->nodes[act].first_result};
     f->uses[y.id] = f->uses[z.id];
     f->reader[y.id] = f->reader[z.id];
-    f->dead[relu] = true;
+    f->dead[act] = true;
     replace_everywhere(g, z, y);
     return add >= 0 ? 2 : 1;
 }

@@ -61,7 +61,7 @@ typedef struct fv_matmul_attr {
 } fv_matmul_attr; /* of the last two dimensions */
 typedef struct fv_batch_norm_attr {
     double eps;
-    fv_act_kind act; /* NONE or RELU: fused after the (optional) residual */
+    fv_act_kind act; /* fused after the (optional) residual: fv_act_can_end_norm */
 } fv_batch_norm_attr;
 typedef struct fv_norm_attr {
     double eps;
@@ -423,8 +423,8 @@ const char *fv_graph_dump(fv_graph *g);
 fv_status fv_graph_verify(fv_graph *g);
 /* Precision pass: every float32 value and declaration becomes `to` (FV_F64 for the reference backend). */
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to);
-/* Fusion pass, before differentiation: batch_norm (+ add) + relu become one node. Dead nodes are dropped. Returns how
- * many. */
+/* Fusion pass, before differentiation: batch_norm (+ add) + activation become one node. Dead nodes are dropped. Returns
+ * how many. */
 int fv_graph_fuse(fv_graph *g);
 
 /* What fv_graph_recompute did. */

@@ -79,6 +79,16 @@
         ROWA(BATCH_NORM_INFER_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), N(__VA_ARGS__), N(c), P(c), \
              P(c))
 
+/* The same with an activation whose backward needs its input, with all operands. */
+#define BATCH_NORM_ACT_ROWS(note_, act_, c, ...) \
+    ROWA(BATCH_NORM, note_, BN_ATTR(act_), N(__VA_ARGS__), P(c), N(c), N(__VA_ARGS__)), \
+        ROWA(BATCH_NORM_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), ABSENT, N(c), P(c), P(c), N(c), \
+             N(__VA_ARGS__)), \
+        ROWA(BATCH_NORM_INFER, note_, BN_ATTR(act_), N(__VA_ARGS__), CONSTANT(FILL_NORMAL, c), \
+             CONSTANT(FILL_POSITIVE, c), P(c), N(c), N(__VA_ARGS__)), \
+        ROWA(BATCH_NORM_INFER_BWD, note_, BN_ATTR(act_), N(__VA_ARGS__), N(__VA_ARGS__), ABSENT, N(c), P(c), P(c), \
+             N(c), N(__VA_ARGS__))
+
 #define NORM_ATTR(groups_) LIST(.norm = {.eps = 1e-5, .groups = groups_})
 
 /* An activation and its slope, on two sizes. */
@@ -216,6 +226,15 @@ const op_row op_rows[] = {
     BATCH_NORM_ROWS("tails", NONE, 33, 1, 3, 3, 33),
     BATCH_NORM_ROWS("large, relu", RELU, 16, 8, 8, 8, 16),
     BATCH_NORM_ROWS("large tails", NONE, 67, 8, 9, 7, 67),
+    BATCH_NORM_ACT_ROWS("gelu", GELU, 5, 2, 3, 2, 5),
+    BATCH_NORM_ACT_ROWS("gelu_tanh", GELU_TANH, 3, 2, 3, 2, 3),
+    BATCH_NORM_ACT_ROWS("silu", SILU, 17, 4, 17),
+    BATCH_NORM_ACT_ROWS("hardswish", HARDSWISH, 1, 9, 1),
+    BATCH_NORM_ACT_ROWS("large, gelu", GELU, 16, 8, 8, 8, 16),
+    BATCH_NORM_ACT_ROWS("large tails, silu", SILU, 67, 8, 9, 7, 67),
+    ROWA(BATCH_NORM, "gelu, beta only", BN_ATTR(GELU), N(3, 2, 2, 3), ABSENT, N(3)),
+    ROWA(BATCH_NORM_BWD, "gelu, beta only", BN_ATTR(GELU), N(3, 2, 2, 3), N(3, 2, 2, 3), ABSENT, N(3), P(3), ABSENT,
+         N(3)),
     ROWA(BATCH_NORM, "bare", BN_ATTR(NONE), N(3, 2, 2, 3)),
     ROWA(BATCH_NORM, "affine, no residual", BN_ATTR(RELU), N(3, 2, 2, 3), P(3), N(3)),
     ROWA(BATCH_NORM, "gamma only", BN_ATTR(NONE), N(3, 2, 2, 3), P(3), ABSENT),

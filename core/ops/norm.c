@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "core/ops.h"
+
 static int64_t channels(fv_type x) {
     return x.dim[x.rank - 1];
 }
@@ -19,8 +21,8 @@ static bool affine_fits(fv_infer *i, int gamma, int64_t c) {
 
 static bool batch_norm_attr_is_sound(fv_infer *i) {
     const fv_batch_norm_attr *a = &i->attr->batch_norm;
-    if (a->act != FV_ACT_NONE && a->act != FV_ACT_RELU)
-        return fv_infer_fail(i, "activation '%s' cannot be fused, only relu", fv_act_name(a->act));
+    if (a->act != FV_ACT_NONE && !fv_act_can_end_norm(a->act))
+        return fv_infer_fail(i, "activation '%s' cannot be fused", fv_act_name(a->act));
     return eps_is_sound(i, a->eps);
 }
 
@@ -44,16 +46,16 @@ bool fv_infer_batch_norm_infer(fv_infer *i) {
            residual_fits(i, 5) && fv_set_result_type(i, 0, i->in[0]);
 }
 
-/* dy, x, y or none, mean, var, gamma or none -> dx, dgamma, dbeta, dresidual */
+/* dy, x, y or none, mean, var, gamma, beta, residual or none -> dx, dgamma, dbeta, dresidual */
 bool fv_infer_batch_norm_bwd(fv_infer *i) {
     if (!fv_expect_float(i, 1, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i)) return false;
     fv_type x = i->in[1];
     int64_t c = channels(x);
-    bool needs_y = i->attr->batch_norm.act != FV_ACT_NONE;
+    bool needs_y = i->attr->batch_norm.act == FV_ACT_RELU;
     return fv_expect_like(i, 0, "dy", x, "x") && ((!needs_y && !fv_has(i, 2)) || fv_expect_like(i, 2, "y", x, "x")) &&
-           fv_expect_given_vector(i, 3, "mean", c) && fv_expect_given_vector(i, 4, "var", c) &&
-           fv_expect_vector(i, 5, "gamma", c) && fv_set_result_type(i, 0, x) && fv_set_result(i, 1, 1, &c) &&
-           fv_set_result(i, 2, 1, &c) && fv_set_result_type(i, 3, x);
+           fv_expect_given_vector(i, 3, "mean", c) && fv_expect_given_vector(i, 4, "var", c) && affine_fits(i, 5, c) &&
+           (!fv_has(i, 7) || fv_expect_like(i, 7, "residual", x, "x")) && fv_set_result_type(i, 0, x) &&
+           fv_set_result(i, 1, 1, &c) && fv_set_result(i, 2, 1, &c) && fv_set_result_type(i, 3, x);
 }
 
 bool fv_infer_batch_norm_infer_bwd(fv_infer *i) {
@@ -62,9 +64,14 @@ bool fv_infer_batch_norm_infer_bwd(fv_infer *i) {
 
 /* `first` is the operand gamma; beta and residual follow it. */
 static void batch_norm_backward(fv_scope s, const fv_grad_args *a, fv_op op, fv_value mean, fv_value var, int first) {
-    fv_value y = a->node.attr.batch_norm.act == FV_ACT_NONE ? FV_NONE : a->out[0];
-    fv_value gamma = a->n_in > first ? a->in[first] : FV_NONE;
-    fv_value dx = fv_op_node(s, op, (fv_value[]){a->dout[0], a->in[0], y, mean, var, gamma}, 6, &a->node.attr);
+    fv_act_kind act = a->node.attr.batch_norm.act;
+    bool from_output = fv_act_saves_output(act);      /* else from what it was applied to, computed again */
+    fv_value affine[3] = {FV_NONE, FV_NONE, FV_NONE}; /* gamma, beta, residual */
+    for (int k = 0; k < 3 && first + k < a->n_in; k++)
+        if (k == 0 || !from_output) affine[k] = a->in[first + k];
+    fv_value y = act == FV_ACT_RELU ? a->out[0] : FV_NONE;
+    const fv_value operands[] = {a->dout[0], a->in[0], y, mean, var, affine[0], affine[1], affine[2]};
+    fv_value dx = fv_op_node(s, op, operands, from_output ? 6 : 8, &a->node.attr);
     if (a->want[0]) a->din[0] = dx;
     for (int k = 0; k < 3; k++) /* gamma, beta, residual */
         if (first + k < a->n_in && a->want[first + k]) a->din[first + k] = fv_result(dx, 1 + k);

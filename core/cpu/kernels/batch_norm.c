@@ -1,4 +1,4 @@
-/* batch_norm.c: batch norm over x [rows, c], with a fused residual and ReLU.
+/* batch_norm.c: batch norm over x [rows, c], with a fused residual and activation.
  *
  * Rows are joined to wide rows of w elements, a multiple of the vector and of c, so that any number of channels runs in
  * full vectors: lane j of a wide row belongs to channel j % c. What is left below one wide row is the tail.
@@ -7,7 +7,9 @@
  *       └─ tile: partial sums ┘└─ tile ──────┘
  *
  * Sums run in float within a block and in double across blocks and tiles. */
+#include "core/cpu/kernels/act.h"
 #include "core/cpu/kernels/tile.h"
+#include "core/ops.h"
 
 #define BLOCK_FLOATS 4096
 #define GROUP (4 * FV_VL)       /* lanes that a block is summed over at a time */
@@ -37,22 +39,29 @@ static wide wide_of(const fv_type *t) {
     return s;
 }
 
-/* workspace: [coefficients: 4 arrays of w floats][partial sums: per tile 2 arrays of w doubles, w floats] */
+/* workspace: [coefficients: 5 arrays of w floats][partial sums: per tile 2 arrays of w doubles, w floats]
+ *            [backward through an activation: per tile a block of floats, then the tail] */
 static size_t coefficient_bytes(const wide *s) {
-    return fv_lines((size_t)s->w * 4 * sizeof(float));
+    return fv_lines((size_t)s->w * 5 * sizeof(float));
 }
-static size_t workspace_bytes(const wide *s) {
-    return coefficient_bytes(s) + (size_t)(s->tiles * s->partial) * sizeof(double);
+static size_t partial_bytes(const wide *s) {
+    return fv_lines((size_t)(s->tiles * s->partial) * sizeof(double));
 }
 static double *partials_of(const fv_call *c, const wide *s) {
     return (double *)(void *)((char *)c->workspace + coefficient_bytes(s));
+}
+static float *blocks_of(const fv_call *c, const wide *s) {
+    return (float *)(void *)((char *)c->workspace + coefficient_bytes(s) + partial_bytes(s));
 }
 
 size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node) {
     if (node->op < FV_OP_BATCH_NORM || node->op > FV_OP_BATCH_NORM_INFER_BWD) return 0;
     fv_type t = fv_typeof(g, g->operands[node->first_operand]);
     wide s = wide_of(&t);
-    return workspace_bytes(&s);
+    bool blocks = (node->op == FV_OP_BATCH_NORM_BWD || node->op == FV_OP_BATCH_NORM_INFER_BWD) &&
+                  !fv_act_saves_output(node->attr.batch_norm.act);
+    return coefficient_bytes(&s) + partial_bytes(&s) +
+           (blocks ? (size_t)(s.tiles * s.block * s.w + s.w) * sizeof(float) : 0);
 }
 
 /* ---------------------------------------------------------------- y = act((x - mean) * scale + shift + residual) */
@@ -62,19 +71,27 @@ typedef struct apply_args {
     const float *x, *residual;
     const float *mean, *scale, *shift; /* [w] */
     float *y;
-    bool relu, stream;
+    fv_act_kind act;
+    bool stream;
     int64_t tile, tiles; /* wide rows; the last tile takes the tail */
 } apply_args;
 
-FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream) {
+typedef vf (*act_fn)(vf x, vf alpha);
+
+/* ReLU with alpha 0, nothing with alpha -inf. */
+FV_INLINE vf act_floor(vf x, vf alpha) {
+    return vf_max(alpha, x);
+}
+
+FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream, act_fn f) {
     const float *x = a->x + at, *r = a->residual + (residual ? at : 0);
-    const vf low = vf_set1(a->relu ? 0.0f : -INFINITY);
+    const vf low = vf_set1(a->act == FV_ACT_RELU ? 0.0f : -INFINITY);
     float *y = a->y + at;
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
         vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
         if (residual) v += vf_load(r + j);
-        v = vf_max(low, v);
+        v = f(v, low);
         if (stream) vf_stream(y + j, v);
         else vf_store(y + j, v);
     }
@@ -83,22 +100,33 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
         vf v = vf_load_n(x + j, rest) - vf_load_n(a->mean + j, rest);
         v = vf_fma(v, vf_load_n(a->scale + j, rest), vf_load_n(a->shift + j, rest));
         if (residual) v += vf_load_n(r + j, rest);
-        vf_store_n(y + j, vf_max(low, v), rest);
+        vf_store_n(y + j, f(v, low), rest);
     }
 }
 
-static void apply_tile(void *arg, int64_t tile, int thread) {
-    const apply_args *a = arg;
+FV_INLINE void apply_rows(const apply_args *a, int64_t tile, bool residual, bool stream, act_fn f) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, a->tile, tile);
+    for (int64_t i = r.begin; i < r.end; i++) apply_row(a, i * s->w, s->w, residual, stream, f);
+    if (stream) vf_stream_end();
+    if (tile == a->tiles - 1 && s->tail) apply_row(a, s->count * s->w, s->tail, residual, false, f);
+}
+
+/* What is simple runs at the memory's speed and has a loop for each case; what is not decides as it goes. */
+static void apply_tile(void *arg, int64_t tile, int thread) {
+    const apply_args *a = arg;
+    const bool residual = a->residual != NULL;
     (void)thread;
-    for (int64_t i = r.begin; i < r.end; i++) {
-        if (a->residual)
-            a->stream ? apply_row(a, i * s->w, s->w, true, true) : apply_row(a, i * s->w, s->w, true, false);
-        else a->stream ? apply_row(a, i * s->w, s->w, false, true) : apply_row(a, i * s->w, s->w, false, false);
+    switch (a->act) {
+    case FV_ACT_GELU: apply_rows(a, tile, residual, a->stream, act_gelu); break;
+    case FV_ACT_GELU_TANH: apply_rows(a, tile, residual, a->stream, act_gelu_tanh); break;
+    case FV_ACT_SILU: apply_rows(a, tile, residual, a->stream, act_silu); break;
+    case FV_ACT_HARDSWISH: apply_rows(a, tile, residual, a->stream, act_hardswish); break;
+    default:
+        if (residual)
+            a->stream ? apply_rows(a, tile, true, true, act_floor) : apply_rows(a, tile, true, false, act_floor);
+        else a->stream ? apply_rows(a, tile, false, true, act_floor) : apply_rows(a, tile, false, false, act_floor);
     }
-    if (a->stream) vf_stream_end();
-    if (tile == a->tiles - 1 && s->tail) apply_row(a, s->count * s->w, s->tail, a->residual != NULL, false);
 }
 
 /* Whether a result is worth storing past the caches. It must not lie where an operand was just read. */
@@ -114,7 +142,7 @@ static void apply(const fv_call *c, const wide *s, const float *coefficients, co
                     .scale = coefficients + s->w,
                     .shift = coefficients + 2 * s->w,
                     .y = c->out[0].data,
-                    .relu = c->attr->batch_norm.act == FV_ACT_RELU,
+                    .act = c->attr->batch_norm.act,
                     .tile = fv_tile_rows(s->w)};
     a.stream = can_stream(s, a.y, a.x) && a.y != residual;
     a.tiles = fv_max64(fv_ceil_div(s->count, a.tile), 1);
@@ -258,29 +286,37 @@ void CPU(batch_norm_infer)(const fv_call *c) {
 }
 
 /* ---------------------------------------------------------------- backward
- * With g = dy where the ReLU let it through:
+ * With g = dy * act':
  *   first pass    sums of g and of g (x - mean); dresidual = g
- *   second pass   dx = a g + b (x - mean) + d */
+ *   second pass   dx = a g + b (x - mean) + d
+ * ReLU's slope is told by y. Others' come from what they were applied to, computed again block by block in the first
+ * pass; g is then kept for the second one in dresidual, or in dx. */
 
 typedef struct backward_args {
     const wide *s;
     const float *dy, *x, *y;       /* y NULL: no ReLU */
+    const float *tail;             /* dy of the tail */
     float *dx, *dresidual;         /* NULL: not wanted */
     const float *mean, *a, *b, *d; /* [w]; b NULL: the statistics were given, dx = a g */
     double *partials;              /* per tile: sum g [w], sum g (x - mean) [w] */
+    /* an activation other than ReLU */
+    fv_act_kind act;
+    const float *shift, *residual; /* [w]; as x or NULL */
+    float *kept, *blocks;          /* g: as x or NULL; where that is NULL, a block per tile and the tail */
     bool stream;
     int64_t tile, tiles; /* of the second pass */
 } backward_args;
 
-FV_INLINE vf masked(const backward_args *a, int64_t at, bool relu) {
-    fv_prefetch(a->dy + at);
-    if (relu) fv_prefetch(a->y + at);
-    vf g = vf_load(a->dy + at);
-    return relu ? vf_keep(vm_gt(vf_load(a->y + at), vf_zero()), g) : g;
+FV_INLINE vf masked(const float *dy, const float *y, bool relu) {
+    fv_prefetch(dy);
+    if (relu) fv_prefetch(y);
+    vf g = vf_load(dy);
+    return relu ? vf_keep(vm_gt(vf_load(y), vf_zero()), g) : g;
 }
 
-FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t m, int vectors, bool relu, bool keep,
-                          double *sum, double *sum_x) {
+/* Lanes from j on of the block of m wide rows at `at`; dy is that of the block. */
+FV_INLINE void block_sums(const backward_args *a, const float *dy, int64_t at, int64_t j, int64_t m, int vectors,
+                          bool relu, bool keep, double *sum, double *sum_x) {
     const int64_t w = a->s->w;
     vf mean[4], s0[4], s1[4];
     for (int v = 0; v < vectors; v++) {
@@ -289,8 +325,8 @@ FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t
     }
     for (int64_t i = 0; i < m; i++)
         for (int v = 0; v < vectors; v++) {
-            const int64_t k = at + i * w + j + v * FV_VL;
-            vf g = masked(a, k, relu);
+            const int64_t lane = i * w + j + v * FV_VL, k = at + lane;
+            vf g = masked(dy + lane, a->y + (relu ? k : 0), relu);
             fv_prefetch(a->x + k);
             s0[v] += g;
             s1[v] = vf_fma(g, vf_load(a->x + k) - mean[v], s1[v]);
@@ -307,17 +343,22 @@ FV_INLINE void block_sums(const backward_args *a, int64_t at, int64_t j, int64_t
     }
 }
 
+/* A block in all its lanes. sum: [w] sums of g, then [w] of g (x - mean). */
+FV_INLINE void add_block(const backward_args *a, const float *dy, int64_t at, int64_t m, bool relu, bool keep,
+                         double *sum) {
+    const int64_t w = a->s->w;
+    int64_t j = 0;
+    for (; j + GROUP <= w; j += GROUP) block_sums(a, dy, at, j, m, 4, relu, keep, sum, sum + w);
+    for (; j < w; j += FV_VL) block_sums(a, dy, at, j, m, 1, relu, keep, sum, sum + w);
+}
+
 FV_INLINE void sums_of_tile(const backward_args *a, int64_t tile, bool relu, bool keep) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, s->tile, tile);
-    double *sum = a->partials + tile * s->partial, *sum_x = sum + s->w;
+    double *sum = a->partials + tile * s->partial;
     memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
-    for (int64_t i = r.begin; i < r.end; i += s->block) {
-        const int64_t m = fv_min64(s->block, r.end - i);
-        int64_t j = 0;
-        for (; j + GROUP <= s->w; j += GROUP) block_sums(a, i * s->w, j, m, 4, relu, keep, sum, sum_x);
-        for (; j < s->w; j += FV_VL) block_sums(a, i * s->w, j, m, 1, relu, keep, sum, sum_x);
-    }
+    for (int64_t i = r.begin; i < r.end; i += s->block)
+        add_block(a, a->dy + i * s->w, i * s->w, fv_min64(s->block, r.end - i), relu, keep, sum);
 }
 
 static void sums_tile(void *arg, int64_t tile, int thread) {
@@ -325,6 +366,52 @@ static void sums_tile(void *arg, int64_t tile, int thread) {
     (void)thread;
     if (a->y) a->dresidual ? sums_of_tile(a, tile, true, true) : sums_of_tile(a, tile, true, false);
     else a->dresidual ? sums_of_tile(a, tile, false, true) : sums_of_tile(a, tile, false, false);
+}
+
+typedef vf (*slope_fn)(vf dy, vf x, vf alpha);
+
+/* g of n elements from `at` on, which is the start of a wide row, to `to`. */
+FV_INLINE void gradient_before_act(const backward_args *a, int64_t at, int64_t n, float *to, slope_fn f) {
+    for (int64_t j = 0; j < n; j += FV_VL) {
+        const int m = (int)fv_min64(n - j, FV_VL);
+        fv_prefetch(a->dy + at + j);
+        fv_prefetch(a->x + at + j);
+        vf v = vf_load_n(a->x + at + j, m) - vf_load(a->mean + j);
+        v = vf_fma(v, vf_load(a->a + j), vf_load(a->shift + j));
+        if (a->residual) v += vf_load_n(a->residual + at + j, m);
+        vf_store_n(to + j, f(vf_load_n(a->dy + at + j, m), v, vf_zero()), m);
+    }
+}
+
+static float *kept_tail(const backward_args *a) {
+    const wide *s = a->s;
+    return a->kept ? a->kept + s->count * s->w : a->blocks + s->tiles * s->block * s->w;
+}
+
+FV_INLINE void act_sums_of_tile(const backward_args *a, int64_t tile, slope_fn f) {
+    const wide *s = a->s;
+    fv_range r = fv_tile_range(s->count, s->tile, tile);
+    double *sum = a->partials + tile * s->partial;
+    memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
+    for (int64_t i = r.begin; i < r.end; i += s->block) {
+        const int64_t m = fv_min64(s->block, r.end - i);
+        float *g = a->kept ? a->kept + i * s->w : a->blocks + tile * s->block * s->w;
+        for (int64_t k = 0; k < m; k++) gradient_before_act(a, (i + k) * s->w, s->w, g + k * s->w, f);
+        add_block(a, g, i * s->w, m, false, false, sum);
+    }
+    if (tile == s->tiles - 1 && s->tail) gradient_before_act(a, s->count * s->w, s->tail, kept_tail(a), f);
+}
+
+static void act_sums_tile(void *arg, int64_t tile, int thread) {
+    const backward_args *a = arg;
+    (void)thread;
+    switch (a->act) {
+    case FV_ACT_GELU: act_sums_of_tile(a, tile, act_gelu_bwd); break;
+    case FV_ACT_GELU_TANH: act_sums_of_tile(a, tile, act_gelu_tanh_bwd); break;
+    case FV_ACT_SILU: act_sums_of_tile(a, tile, act_silu_bwd); break;
+    case FV_ACT_HARDSWISH: act_sums_of_tile(a, tile, act_hardswish_bwd); break;
+    default: break; /* no other can end a norm */
+    }
 }
 
 /* Add all tiles to the first, for some lanes. */
@@ -341,7 +428,7 @@ static void add_lanes(void *arg, int64_t chunk, int thread) {
 FV_INLINE void gradient_row(const backward_args *a, int64_t at, int64_t n, bool relu, bool centre, bool stream) {
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
-        vf g = masked(a, at + j, relu), v = vf_load(a->a + j) * g;
+        vf g = masked(a->dy + at + j, a->y + (relu ? at + j : 0), relu), v = vf_load(a->a + j) * g;
         if (centre) {
             fv_prefetch(a->x + at + j);
             vf d = vf_load(a->x + at + j) - vf_load(a->mean + j);
@@ -385,23 +472,25 @@ static void channel_sums(const backward_args *a, int64_t k, double mean, double 
         *sum += a->partials[j];
         *sum_x += a->partials[s->w + j];
     }
-    for (int64_t i = s->count * s->w + k; i < s->rows * s->c; i += s->c) {
-        const float g = a->y && !(a->y[i] > 0) ? 0.0f : a->dy[i];
+    const int64_t start = s->count * s->w;
+    for (int64_t t = k; t < s->tail; t += s->c) {
+        const float g = a->y && !(a->y[start + t] > 0) ? 0.0f : a->tail[t];
         *sum += g;
-        *sum_x += g * (a->x[i] - mean);
-        if (a->dresidual) a->dresidual[i] = g;
+        *sum_x += g * (a->x[start + t] - mean);
+        if (a->dresidual) a->dresidual[start + t] = g;
     }
 }
 
 static void run_sums(const fv_call *c, backward_args *a) {
-    fv_pool_run(c->pool, a->s->tiles, sums_tile, a);
+    fv_pool_run(c->pool, a->s->tiles, fv_act_saves_output(a->act) ? sums_tile : act_sums_tile, a);
     fv_pool_run(c->pool, fv_ceil_div(2 * a->s->w, LANES), add_lanes, a);
 }
 
-/* After a first pass that kept g in dresidual, the second pass starts from there. */
+/* After a first pass that kept g, the second pass starts from there. */
 static void run_gradient(const fv_call *c, backward_args *a, bool first_pass) {
-    if (first_pass && a->dresidual) {
-        a->dy = a->dresidual;
+    float *kept = first_pass && !a->kept ? a->dresidual : a->kept;
+    if (kept) {
+        a->dy = kept;
         a->y = NULL;
         a->dresidual = NULL;
     }
@@ -412,25 +501,42 @@ static void run_gradient(const fv_call *c, backward_args *a, bool first_pass) {
     fv_pool_run(c->pool, a->tiles, gradient_tile, a);
 }
 
+/* What an activation other than ReLU needs in the first pass; its scale is a. */
+static void prepare_act(const fv_call *c, backward_args *g, float *shift) {
+    const wide *s = g->s;
+    const float *beta = fv_operand(c, 6);
+    for (int64_t j = 0; j < s->w; j++) shift[j] = beta ? beta[j % s->c] : 0.0f;
+    g->shift = shift;
+    g->residual = fv_operand(c, 7);
+    g->kept = g->dresidual ? g->dresidual : g->dx;
+    g->blocks = blocks_of(c, s);
+    g->tail = kept_tail(g);
+}
+
 static void backward(const fv_call *c, bool batch_statistics) {
     const wide s = wide_of(&c->in[0].type);
     const float *mean = c->in[3].data, *var = c->in[4].data, *gamma = fv_operand(c, 5);
     float *dgamma = fv_result_of(c, 1), *dbeta = fv_result_of(c, 2);
     float *wide_mean = c->workspace, *a = wide_mean + s.w, *b = a + s.w, *d = b + s.w;
-    const bool relu = c->attr->batch_norm.act == FV_ACT_RELU;
+    const fv_act_kind act = c->attr->batch_norm.act;
     backward_args g = {.s = &s,
                        .dy = c->in[0].data,
                        .x = c->in[1].data,
-                       .y = relu ? c->in[2].data : NULL,
+                       .y = act == FV_ACT_RELU ? c->in[2].data : NULL,
                        .dx = c->out[0].data,
                        .dresidual = fv_result_of(c, 3),
                        .mean = wide_mean,
                        .a = a,
                        .b = batch_statistics ? b : NULL,
                        .d = d,
-                       .partials = partials_of(c, &s)};
+                       .partials = partials_of(c, &s),
+                       .act = act};
+    g.tail = g.dy + s.count * s.w;
     for (int64_t j = 0; j < s.w; j++) wide_mean[j] = mean[j % s.c];
-    const bool first_pass = batch_statistics || dgamma || dbeta || !g.dx;
+    for (int64_t j = 0; j < s.w; j++)
+        a[j] = (float)((gamma ? gamma[j % s.c] : 1.0) / sqrt((double)var[j % s.c] + c->attr->batch_norm.eps));
+    if (!fv_act_saves_output(act)) prepare_act(c, &g, d + s.w);
+    const bool first_pass = batch_statistics || dgamma || dbeta || !g.dx || g.kept;
     if (first_pass) run_sums(c, &g);
     for (int64_t k = 0; k < s.c; k++) {
         const double rstd = 1.0 / sqrt((double)var[k] + c->attr->batch_norm.eps),
@@ -440,7 +546,6 @@ static void backward(const fv_call *c, bool batch_statistics) {
         if (dgamma) dgamma[k] = (float)(sum_x * rstd);
         if (dbeta) dbeta[k] = (float)sum;
         for (int64_t j = k; j < s.w; j += s.c) {
-            a[j] = (float)scale;
             b[j] = (float)(-scale * rstd * rstd * sum_x / (double)s.rows);
             d[j] = (float)(-scale * sum / (double)s.rows);
         }

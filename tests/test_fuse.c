@@ -1,0 +1,133 @@
+/* test_fuse.c: batch norm with a residual and an activation as one node computes what the plain nodes compute, whatever
+ * is asked of it. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "core/ops.h"
+#include "tests/harness.h"
+
+Suite *fuse_suite(void);
+
+enum { KINDS = 5, WANTED = 16, X = 1, GAMMA = 2, BETA = 4, RESIDUAL = 8 };
+static const fv_act_kind kinds[KINDS] = {FV_ACT_RELU, FV_ACT_GELU, FV_ACT_GELU_TANH, FV_ACT_SILU, FV_ACT_HARDSWISH};
+static const char *const names[4] = {"x", "gamma", "beta", "residual"};
+static const fv_type types[4] = {
+    {FV_F32, 3, {7, 5, 6}}, {FV_F32, 1, {6}}, {FV_F32, 1, {6}}, {FV_F32, 3, {7, 5, 6}}}; /* 35 rows of 6: with a tail */
+
+/* act(batch_norm(x) + residual), its loss, and the gradients in `wanted`. has: which of the last three operands exist.
+ */
+static int build(fvt_device *d, fv_act_kind kind, bool given, int has, int wanted, bool fuse, bool f64,
+                 fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    fv_scope s = fv_root(g);
+    fv_value in[4] = {{0}}, wrt[4], grads[4];
+    int n = 0;
+    for (int k = 0; k < 4; k++)
+        if (has >> k & 1) in[k] = fv_input(s, names[k], types[k]);
+    fv_value mean = fv_input(s, "mean", types[1]), var = fv_input(s, "var", types[1]);
+    fv_value y = given ? fv_batch_norm_infer(s, in[0], mean, var, in[1], in[2], 1e-5)
+                       : fv_batch_norm(s, in[0], in[1], in[2], 1e-5);
+    if (!fv_is_none(in[3])) y = fv_add(s, in[3], y);
+    y = fv_activation(s, y, kind, 0);
+    fv_set_output(g, "y", fv_scale(s, y, 1, 0));
+    fv_value loss = fv_sum(s, fv_mul(s, y, fv_input(s, "weight", types[0])), 7, false);
+    int gone = fuse ? fv_graph_fuse(g) : 0;
+    if (fuse) { /* values keep their meaning, their numbers may not */
+        for (int k = 0; k < 4; k++) in[k] = fv_find_value(g, names[k]);
+        ck_assert_int_eq(gone, has & RESIDUAL ? 2 : 1);
+    }
+    for (int k = 0; k < 4; k++)
+        if (wanted >> k & 1) wrt[n++] = in[k];
+    ck_assert_msg(fv_gradients(g, loss, n, wrt, grads) == FV_OK, "%s", d->ctx.error.message);
+    fvt_name name;
+    for (int k = 0; k < n; k++) fv_set_output(g, fvt_numbered(&name, "grad", k), grads[k]);
+    fvt_compile(d, g, f64, p);
+    return n;
+}
+
+static void fill(fvt_program *p, int has) {
+    double values[7 * 5 * 6];
+    static const char *const all[] = {"x", "gamma", "beta", "residual", "mean", "var", "weight"};
+    for (int k = 0; k < 7; k++) {
+        if (k < 4 && !(has >> k & 1)) continue;
+        if (!fv_find_value(fv_program_plan(p->program)->graph, all[k]).id) continue;
+        int64_t n = fv_count(fvt_type(p, all[k]));
+        for (int64_t i = 0; i < n; i++)
+            values[i] =
+                k == 5 ? 0.5 + fvt_uniform(4, (uint64_t)i, (uint32_t)k) : 1.5 * fvt_normal(4, (uint64_t)i, (uint32_t)k);
+        fvt_set(p, all[k], values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+static void expect_same(fvt_program *a, fvt_program *b, const char *name, double bound) {
+    double x[7 * 5 * 6], y[7 * 5 * 6];
+    fvt_get(a, name, x);
+    fvt_get(b, name, y);
+    for (int64_t i = 0; i < fv_count(fvt_type(a, name)); i++)
+        ck_assert_msg(fabs(x[i] - y[i]) <= bound, "%s[%lld]: %.17g plain, %.17g fused", name, (long long)i, x[i], y[i]);
+}
+
+static void compare(const char *backend, bool f64, fv_act_kind kind, bool given, int has, int wanted, double bound) {
+    fvt_device d;
+    fvt_program plain, fused;
+    fvt_name name;
+    ck_assert(fvt_open(&d, backend, 2, NULL));
+    int n = build(&d, kind, given, has, wanted, false, f64, &plain);
+    build(&d, kind, given, has, wanted, true, f64, &fused);
+    fill(&plain, has);
+    fill(&fused, has);
+    expect_same(&plain, &fused, "y", bound);
+    for (int k = 0; k < n; k++) expect_same(&plain, &fused, fvt_numbered(&name, "grad", k), 8 * bound);
+    fvt_destroy(&plain);
+    fvt_destroy(&fused);
+    fvt_close(&d);
+}
+
+/* Every choice of gradients, with batch statistics and with given ones. */
+START_TEST(fused_activation_is_plain) {
+    for (int given = 0; given < 2; given++)
+        for (int wanted = 1; wanted < WANTED; wanted++) {
+            compare("ref", true, kinds[_i], given, X | GAMMA | BETA | RESIDUAL, wanted, 1e-13);
+            compare("cpu", false, kinds[_i], given, X | GAMMA | BETA | RESIDUAL, wanted, 1e-5);
+        }
+}
+END_TEST
+
+/* Absent scale, shift and residual. */
+START_TEST(fused_activation_without) {
+    for (int has = 1; has < WANTED; has += 2)
+        for (int given = 0; given < 2; given++) {
+            compare("ref", true, kinds[_i], given, has, has, 1e-13);
+            compare("cpu", false, kinds[_i], given, has, has, 1e-5);
+        }
+}
+END_TEST
+
+/* Others stay nodes of their own: their backward pass reads their output. */
+START_TEST(other_activations_stay) {
+    fv_ctx ctx;
+    fv_ctx_init(&ctx);
+    for (int kind = FV_ACT_NONE + 1; kind < FV_ACT_COUNT; kind++) {
+        fv_graph *g = fv_graph_new(&ctx, true);
+        fv_scope s = fv_root(g);
+        fv_value y = fv_batch_norm(s, fv_input(s, "x", types[0]), FV_NONE, FV_NONE, 1e-5);
+        fv_set_output(g, "y", fv_activation(s, y, (fv_act_kind)kind, 0.1));
+        ck_assert_int_eq(fv_graph_fuse(g), fv_act_can_end_norm((fv_act_kind)kind));
+        ck_assert_int_eq(fv_graph_finish(g), FV_OK);
+        fv_graph_free(g);
+    }
+}
+END_TEST
+
+Suite *fuse_suite(void) {
+    Suite *suite = suite_create("fuse");
+    TCase *tc = tcase_create("norm and activation");
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, fused_activation_is_plain, 0, KINDS);
+    tcase_add_loop_test(tc, fused_activation_without, 0, KINDS);
+    tcase_add_test(tc, other_activations_stay);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
