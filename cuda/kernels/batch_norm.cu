@@ -5,6 +5,7 @@
  *   a tile: up to 32 channels x TILE_ROWS rows. Moments of a tile are its mean and its sum of squared distances from
  *   that mean, in two passes of which the second reads the cache; tiles are combined in double (Chan et al. 1983).
  *   workspace [c] [c]: mean, rstd or the two sums (float); then [tiles] [2] [c] of the tiles (float) */
+#include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 
@@ -16,7 +17,7 @@ struct cutting {
     int64_t tile_rows;
     int tiles, lanes, down;
     double eps;
-    bool relu;
+    fv_act_kind act;
 };
 
 static cutting cutting_of(const fv_type *t, const fv_batch_norm_attr *a) {
@@ -31,7 +32,7 @@ static cutting cutting_of(const fv_type *t, const fv_batch_norm_attr *a) {
     d.tile_rows = fv_most(8 * d.down, fv_up(d.rows, wanted));
     d.tiles = (int)fv_up(d.rows, d.tile_rows);
     d.eps = a->eps;
-    d.relu = a->act == FV_ACT_RELU;
+    d.act = a->act;
     return d;
 }
 
@@ -106,6 +107,27 @@ __global__ void given_moments_kernel(const float *mean, const float *var, float 
     moments[d.c + k] = (float)(1 / sqrt((double)var[k] + d.eps));
 }
 
+/* The activations that can end a norm (fv_act_can_end_norm); all threads take the same way. */
+__device__ __forceinline__ float end_act(fv_act_kind act, float v) {
+    switch (act) {
+    case FV_ACT_RELU: return fv_act<FV_ACT_RELU>(v, 0);
+    case FV_ACT_GELU: return fv_act<FV_ACT_GELU>(v, 0);
+    case FV_ACT_GELU_TANH: return fv_act<FV_ACT_GELU_TANH>(v, 0);
+    case FV_ACT_SILU: return fv_act<FV_ACT_SILU>(v, 0);
+    case FV_ACT_HARDSWISH: return fv_act<FV_ACT_HARDSWISH>(v, 0);
+    default: return v;
+    }
+}
+/* Slopes of those that are told from their input. */
+__device__ __forceinline__ float end_slope(fv_act_kind act, float v) {
+    switch (act) {
+    case FV_ACT_GELU: return fv_act_slope<FV_ACT_GELU>(v, 0);
+    case FV_ACT_GELU_TANH: return fv_act_slope<FV_ACT_GELU_TANH>(v, 0);
+    case FV_ACT_SILU: return fv_act_slope<FV_ACT_SILU>(v, 0);
+    default: return fv_act_slope<FV_ACT_HARDSWISH>(v, 0);
+    }
+}
+
 /* y = act((x - mean) * rstd * gamma + beta + residual) */
 template <typename E>
 __global__ void apply_kernel(const E *x, const float *moments, const float *gamma, const float *beta, const E *residual,
@@ -117,7 +139,7 @@ __global__ void apply_kernel(const E *x, const float *moments, const float *gamm
         const int64_t i = r * d.c + k;
         float v = fmaf(fv_get(x + i) - mean, by, add);
         if (residual) v += fv_get(residual + i);
-        fv_put(y + i, d.relu && v < 0 ? 0.0f : v);
+        fv_put(y + i, end_act(d.act, v));
     }
 }
 
@@ -164,20 +186,34 @@ cudaError_t fv_cuda_batch_norm_infer(const fv_cuda_call *c) {
 
 /* ---------------------------------------------------------------- backward */
 
-/* Operands of both gradients. With g = dy where act let it through: sums of g and of g * xhat. */
+/* Operands of both gradients. With g = dy * act': sums of g and of g * xhat. */
 template <typename E> struct backward {
-    const E *dy, *x, *y; /* y: only with relu */
-    const float *mean, *var, *gamma;
+    const E *dy, *x, *y, *residual; /* y: only with relu; residual: only with an act that is told from its input */
+    const float *mean, *var, *gamma, *beta;
     E *dx, *dresidual; /* dx may be dy */
     float *dgamma, *dbeta;
 };
 
-template <typename E> __device__ __forceinline__ float passed(const backward<E> &b, const cutting &d, int64_t i) {
-    const float g = fv_get(b.dy + i);
-    return d.relu && !(fv_get(b.y + i) > 0) ? 0.0f : g;
-}
 __device__ __forceinline__ float rstd_of(const float *var, const cutting &d, int64_t k) {
     return (float)(1 / sqrt((double)var[k] + d.eps));
+}
+
+/* Channel k as the forward pass saw it. */
+struct channel {
+    float mean, rstd, by, add;
+};
+template <typename E> __device__ __forceinline__ channel channel_of(const backward<E> &b, const cutting &d, int64_t k) {
+    channel out = {b.mean[k], rstd_of(b.var, d, k), 0, b.beta ? b.beta[k] : 0.0f};
+    out.by = out.rstd * (b.gamma ? b.gamma[k] : 1.0f);
+    return out;
+}
+template <typename E>
+__device__ __forceinline__ float passed(const backward<E> &b, const cutting &d, const channel &of, int64_t i) {
+    const float g = fv_get(b.dy + i);
+    if (d.act == FV_ACT_NONE) return g;
+    if (d.act == FV_ACT_RELU) return fv_get(b.y + i) > 0 ? g : 0.0f;
+    const float v = fmaf(fv_get(b.x + i) - of.mean, of.by, of.add);
+    return g * end_slope(d.act, v + (b.residual ? fv_get(b.residual + i) : 0.0f));
 }
 
 /* tiles [tile][2][c]: sum of g, sum of g * xhat. */
@@ -186,12 +222,13 @@ template <typename E> __global__ void tile_sums_kernel(backward<E> b, float *til
     const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     const bool own = k < d.c;
-    const float mean = own ? b.mean[k] : 0, rstd = own ? rstd_of(b.var, d, k) : 0;
+    channel of = {0, 0, 0, 0};
+    if (own) of = channel_of(b, d, k);
     float sum = 0, dot = 0;
     for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
-        const float g = passed(b, d, r * d.c + k);
+        const float g = passed(b, d, of, r * d.c + k);
         sum += g;
-        dot += g * ((fv_get(b.x + r * d.c + k) - mean) * rstd);
+        dot += g * ((fv_get(b.x + r * d.c + k) - of.mean) * of.rstd);
     }
     sum = sum_down(sum, part);
     dot = sum_down(dot, part);
@@ -219,13 +256,13 @@ __global__ void add_tiles_kernel(const float *tiles, float *sums, float *dgamma,
 template <typename E> __global__ void gradient_kernel(backward<E> b, const float *sums, cutting d) {
     const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
     if (k >= d.c) return;
-    const float mean = b.mean[k], rstd = rstd_of(b.var, d, k), by = (b.gamma ? b.gamma[k] : 1.0f) * rstd;
+    const channel of = channel_of(b, d, k);
     const float shift = sums ? sums[k] / (float)d.rows : 0, slope = sums ? sums[d.c + k] / (float)d.rows : 0;
     for (int64_t r = (int64_t)blockIdx.y * d.down + threadIdx.y; r < d.rows; r += (int64_t)gridDim.y * d.down) {
         const int64_t i = r * d.c + k;
-        const float g = passed(b, d, i), xhat = sums ? (fv_get(b.x + i) - mean) * rstd : 0;
+        const float g = passed(b, d, of, i), xhat = sums ? (fv_get(b.x + i) - of.mean) * of.rstd : 0;
         if (b.dresidual) fv_put(b.dresidual + i, g);
-        if (b.dx) fv_put(b.dx + i, by * (g - (shift + xhat * slope)));
+        if (b.dx) fv_put(b.dx + i, of.by * (g - (shift + xhat * slope)));
     }
 }
 
@@ -238,6 +275,8 @@ static cudaError_t batch_norm_backward(const fv_cuda_call *c, bool batch_statist
     b.mean = static_cast<const float *>(fv_operand(c, 3));
     b.var = static_cast<const float *>(fv_operand(c, 4));
     b.gamma = static_cast<const float *>(fv_operand(c, 5));
+    b.beta = static_cast<const float *>(fv_operand(c, 6));
+    b.residual = static_cast<const float *>(fv_operand(c, 7));
     b.dx = static_cast<float *>(fv_result_of(c, 0));
     b.dgamma = static_cast<float *>(fv_result_of(c, 1));
     b.dbeta = static_cast<float *>(fv_result_of(c, 2));
