@@ -44,6 +44,9 @@ EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o))
 TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 
+.DEFAULT_GOAL := all
+include cuda/cuda.mk
+
 all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library and the man page
 
 # Installs missing packages on Debian and Ubuntu; NO_DEPS=1 leaves that out.
@@ -138,7 +141,7 @@ demo: deps ## train something real in under five minutes
 
 test: deps-test ## build and run all tests
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$(KIND) run-tests
-run-tests: all examples $(B)/unit-tests $(B)/fault.so
+run-tests: all examples $(B)/unit-tests $(B)/fault.so $(EMULATED_LIB) $(CUDNN_PLANS)
 	BUILD_DIR=$(B) tests/run.sh
 
 asan tsan debug: ## build with sanitizers (asan, tsan) or NaN poisoning (debug) and run the unit tests
@@ -182,6 +185,7 @@ install: all ## install into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/man/man1
 	install -s -m 755 $(B)/fovea $(DESTDIR)$(PREFIX)/bin/fovea
 	install -m 644 $(B)/libfovea.a $(DESTDIR)$(PREFIX)/lib/
+	[ ! -e $(B)/libfovea-cuda.so ] || install -s -m 755 $(B)/libfovea-cuda.so $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libfovea.so $(DESTDIR)$(PREFIX)/lib/libfovea.so.$(VERSION)
 	ln -sf libfovea.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libfovea.so.0
 	ln -sf libfovea.so.0 $(DESTDIR)$(PREFIX)/lib/libfovea.so
@@ -192,7 +196,7 @@ install: all ## install into $(DESTDIR)$(PREFIX)
 	for h in $(HEADERS); do install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/fovea/$$h; done
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' fovea.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/fovea $(DESTDIR)$(PREFIX)/lib/libfovea.a $(DESTDIR)$(PREFIX)/lib/libfovea.so*
+	rm -f $(DESTDIR)$(PREFIX)/bin/fovea $(DESTDIR)$(PREFIX)/lib/libfovea.a $(DESTDIR)$(PREFIX)/lib/libfovea.so* $(DESTDIR)$(PREFIX)/lib/libfovea-cuda.so
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/fovea.1 $(DESTDIR)$(PREFIX)/lib/pkgconfig/fovea.pc
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fovea $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fovea
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fovea.fish

@@ -1,6 +1,6 @@
 /* backend.h: what a backend fills in. Host code never knows which one it drives.
  *
- *   open ─► device ──compile(plan)──► exec ──enqueue(segment)──► ... wait, fault ─► destroy ─► close
+ *   open ─► device ──compile(plan)──► exec ──enqueue(segments)──► ... wait, fault ─► destroy ─► close
  */
 #ifndef FV_CORE_BACKEND_H
 #define FV_CORE_BACKEND_H
@@ -32,6 +32,8 @@ typedef struct fv_device_opts {
     const char *isa; /* cpu: "generic", "avx2", "avx512"; NULL: the best this CPU has */
     bool direct;     /* cpu: sum convolutions tap by tap, without Winograd's filtering: slower, roundings a fifth */
     int index;       /* cuda: which GPU */
+    bool fast;       /* cuda: TF32 in float32, and sums in any order: not the same bits in every run */
+    bool no_graphs;  /* cuda: launch every kernel by itself instead of recording a step into a CUDA graph */
 } fv_device_opts;
 
 typedef struct fv_backend {
@@ -48,25 +50,42 @@ typedef struct fv_backend {
     fv_status (*rewrite)(fv_device *dev, fv_graph *g); /* the backend's own fusions; may be NULL */
     size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
     fv_status (*compile)(fv_device *dev, const fv_plan *plan, fv_exec **out); /* the plan outlives the exec */
-    fv_status (*enqueue)(fv_exec *exec, fv_segment segment);                  /* allocates nothing, waits for nothing */
+    /* Run the segments in the mask (1 << FV_SEG_...), in order. Allocates nothing after the second time with a mask,
+     * waits for nothing. */
+    fv_status (*enqueue)(fv_exec *exec, uint32_t segments);
     fv_status (*set_step)(fv_exec *exec, const fv_step *step);
     fv_status (*fault)(fv_exec *exec); /* an error that a kernel left behind, e.g. a label out of range */
     void (*destroy)(fv_exec *exec);
+    /* Seconds per node of the graph, for `fovea bench --profile`: counted from the call with on = true. */
+    fv_status (*profile)(fv_exec *exec, bool on);
+    const double *(*node_seconds)(fv_exec *exec);
 } fv_backend;
 
 /* First member of every backend's own device struct. */
 struct fv_device {
     const fv_backend *backend;
-    fv_ctx *ctx;      /* borrowed */
-    char text[128];   /* "cpu avx512 x2" */
-    char kernels[32]; /* the family of kernels, "avx512": results are the same bits within one */
-    bool host_memory; /* pointers may be read by the host */
+    fv_ctx *ctx;         /* borrowed */
+    char text[128];      /* "cpu avx512 x2" */
+    char kernels[32];    /* the family of kernels, "avx512": results are the same bits within one */
+    char libraries[128]; /* whose kernels it calls, with versions: "driver 13.0, cuDNN 9.19.0"; "" if only its own */
+    size_t peak_bytes;   /* most memory that was held at once; 0 where that is the host's */
+    bool host_memory;    /* pointers may be read by the host */
 };
 
 extern const fv_backend fv_backend_ref; /* plain loops, float32 and float64: the specification */
 extern const fv_backend fv_backend_cpu; /* vector kernels, float32 */
 
-/* "ref" or "cpu" (cuda is opened by the program). NULL if unknown. */
+/* "ref" or "cpu", which are part of the library. NULL if unknown. */
 const fv_backend *fv_backend_find(const char *name);
+
+/* The same, or that of libfovea-NAME.so, which stays open from then on: in `folder`, or with NULL beside the program,
+ * in ../lib from there, beside the library, and where the loader looks. FV_E_MEMORY when there is none or it does not
+ * fit this library. */
+fv_status fv_backend_load(fv_ctx *ctx, const char *name, const char *folder, const fv_backend **out);
+
+/* What such a shared object exports as `fv_backend_entry`: its backend; NULL if it was built from other headers. */
+typedef const fv_backend *(*fv_backend_entry_fn)(uint64_t abi);
+/* Changes with what backends and the library share: operations, structs, version. */
+uint64_t fv_backend_abi(void);
 
 #endif

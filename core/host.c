@@ -187,7 +187,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-fv_status fv_host_enqueue(fv_exec *e, fv_segment segment) {
+static void run_segment(fv_exec *e, int segment) {
     for (int32_t i = e->first[segment]; i < e->first[segment + 1]; i++) {
         const host_call *c = &e->calls[i];
         if (!c->kernel) continue;
@@ -197,14 +197,20 @@ fv_status fv_host_enqueue(fv_exec *e, fv_segment segment) {
         if (e->profile) e->seconds[c->node] += now() - start;
         poison(e, i, false);
     }
+}
+
+fv_status fv_host_enqueue(fv_exec *e, uint32_t segments) {
+    for (int segment = 0; segment < FV_SEG_COUNT; segment++)
+        if (segments & (1u << segment)) run_segment(e, segment);
     return FV_OK;
 }
 
-void fv_host_profile(fv_exec *e, bool on) {
+fv_status fv_host_profile(fv_exec *e, bool on) {
     e->profile = on;
     memset(e->seconds, 0, (size_t)e->plan->graph->n_nodes * sizeof *e->seconds);
+    return FV_OK;
 }
 
-const double *fv_host_node_seconds(const fv_exec *e) {
+const double *fv_host_node_seconds(fv_exec *e) {
     return e->seconds;
 }

@@ -42,7 +42,7 @@ void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) FV_
  * supported. */
 fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
                           fv_exec **out);
-fv_status fv_host_enqueue(fv_exec *exec, fv_segment segment);
+fv_status fv_host_enqueue(fv_exec *exec, uint32_t segments);
 fv_status fv_host_set_step(fv_exec *exec, const fv_step *step);
 fv_status fv_host_fault(fv_exec *exec);
 void fv_host_destroy(fv_exec *exec);
@@ -51,10 +51,9 @@ void fv_host_free(fv_device *dev, void *ptr, size_t bytes);
 fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);
 fv_status fv_host_wait(fv_device *dev);
 
-/* Seconds per node since the exec was made, for `fovea bench --profile`: fills seconds[node] (n_nodes of them). Timing
- * is off until the first call with on = true. */
-void fv_host_profile(fv_exec *exec, bool on);
-const double *fv_host_node_seconds(const fv_exec *exec);
+/* Seconds per node (backend.h). */
+fv_status fv_host_profile(fv_exec *exec, bool on);
+const double *fv_host_node_seconds(fv_exec *exec);
 
 /* What the machine can do at most with all threads of a cpu device, measured in about 0.3 s: floating-point operations
  * per second with its vectors, in registers; bytes read and written per second, memory to memory. Zeros for another

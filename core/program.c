@@ -192,8 +192,7 @@ fv_type fv_program_output_type(const fv_program *p, const char *name) {
 fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments) {
     const fv_backend *b = p->dev->backend;
     if (step) FV_TRY(b->set_step(p->exec, step));
-    for (int seg = 0; seg < FV_SEG_COUNT; seg++)
-        if (segments & (1u << seg)) FV_TRY(b->enqueue(p->exec, (fv_segment)seg));
+    FV_TRY(b->enqueue(p->exec, segments));
     FV_TRY(b->wait(p->dev));
     return b->fault(p->exec);
 }

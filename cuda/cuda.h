@@ -1,11 +1,12 @@
 /* cuda.h: the CUDA backend from inside. It is built as its own shared object, libfovea-cuda.so, which the library opens
  * at run time (fv_backend_load); nothing outside cuda/ knows of CUDA.
  *
- *   device.c  open, memory, copies          exec.c   a plan as an array of calls, step data, CUDA graphs, faults
- *   libraries.c, conv_cudnn.c, matmul_lt.c  what cuDNN and cuBLASLt do for a node, where they are found
- *   kernels/  our own kernels: one per operation (*.cu), and table.cu
- *   emulate/  a CUDA runtime on the host: the same sources, compiled by g++ into libfovea-cuda-emulated.so, run there
- *             one thread after the other. That is how they are tested on a machine without a GPU.
+ *   device.c     open, memory, copies              exec.c  a plan as an array of calls, step data, CUDA graphs, faults
+ *   libraries.c  cuDNN and cuBLASLt, as far as they are there: conv_cudnn.c, matmul_lt.c; launch.cu what they lack
+ *   kernels/     our own kernels: one per operation (*.cu), and table.cu
+ *
+ * tests/cuda/emulate/ is a CUDA runtime on the host: the same sources, compiled by g++, run there thread by thread.
+ * That is how they are tested on a machine without a GPU.
  *
  * How a kernel is called. Per operation of ops.def there is a launcher
  *
@@ -32,6 +33,7 @@ extern "C" {
 /* ---------------------------------------------------------------- the device */
 
 typedef struct fv_cuda_libraries fv_cuda_libraries; /* cuDNN and cuBLASLt, as far as they were found */
+typedef struct fv_cuda_staging fv_cuda_staging;     /* pinned memory through which copies go to the device */
 
 typedef struct fv_cuda_device {
     fv_device base;
@@ -41,10 +43,12 @@ typedef struct fv_cuda_device {
     size_t shared_bytes; /* shared memory a block may opt in to */
     size_t l2_bytes;
     size_t memory_bytes;
-    bool graphs;         /* record enqueued segments into CUDA graphs */
-    bool fast;           /* tensor cores in TF32, and engines whose sums run in any order, are allowed */
+    bool graphs;         /* record what is enqueued into CUDA graphs */
+    bool fast;           /* TF32 in float32, and sums that run in any order, are allowed */
     cudaStream_t stream; /* all work runs on it */
+    size_t bytes;        /* memory that is held */
     fv_cuda_libraries *libraries;
+    fv_cuda_staging *staging;
 } fv_cuda_device;
 
 /* ---------------------------------------------------------------- faults: errors that a kernel finds in the data */
@@ -86,10 +90,31 @@ typedef struct fv_cuda_call {
 
 typedef cudaError_t (*fv_cuda_kernel)(const fv_cuda_call *c);
 
+/* FV_OK, or FV_E_MEMORY with what failed, CUDA's name for it and its text. */
+fv_status fv_cuda_check(fv_device *dev, cudaError_t error, const char *what);
+
+/* ---------------------------------------------------------------- exec.c */
+
+fv_status fv_cuda_compile(fv_device *dev, const fv_plan *plan, fv_exec **out);
+fv_status fv_cuda_enqueue(fv_exec *exec, uint32_t segments);
+fv_status fv_cuda_set_step(fv_exec *exec, const fv_step *step);
+fv_status fv_cuda_fault_of(fv_exec *exec);
+void fv_cuda_destroy(fv_exec *exec);
+fv_status fv_cuda_profile(fv_exec *exec, bool on);
+const double *fv_cuda_node_seconds(fv_exec *exec);
+
+/* ---------------------------------------------------------------- launch.cu */
+
+/* Whether this build has kernels for the GPU in use. */
+cudaError_t fv_cuda_probe(void);
+/* y[r,c] += bias[c]; float32. */
+cudaError_t fv_cuda_add_bias(float *y, const float *bias, int64_t rows, int64_t columns, cudaStream_t stream);
+
 /* ---------------------------------------------------------------- what kernels/ provides */
 
+/* Weak, so that an operation whose kernel is still to be written is NULL in the table, and not a link error. */
 #define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) \
-    cudaError_t fv_cuda_##name(const fv_cuda_call *c);
+    cudaError_t fv_cuda_##name(const fv_cuda_call *c) __attribute__((weak));
 #include "core/ops.def"
 
 extern const fv_cuda_kernel fv_cuda_kernels[FV_OP_COUNT]; /* kernels/table.cu */

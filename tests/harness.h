@@ -35,7 +35,9 @@ typedef struct fvt_device {
     fv_device *dev;
 } fvt_device;
 
-/* False when this machine lacks the instruction set `isa` (NULL: the best it has). */
+/* Folder of the backends that are loaded. */
+const char *fvt_backends(void);
+/* False when this machine lacks the instruction set `isa` (NULL: the best it has), or has no backend "cuda". */
 bool fvt_open(fvt_device *d, const char *backend, int threads, const char *isa);
 bool fvt_open_with(fvt_device *d, const char *backend, const fv_device_opts *opts);
 void fvt_close(fvt_device *d);

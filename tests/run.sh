@@ -39,6 +39,13 @@ run "completion" env FOVEA="$build/fovea" tests/test_completion.sh
 run "recipes" env FOVEA="$build/fovea" tests/test_recipes.sh
 run "several labels, freezing" env FOVEA="$build/fovea" tests/test_multilabel.sh
 run "test-time augmentation" env FOVEA="$build/fovea" tests/test_tta.sh
+run "device cuda" env FOVEA="$build/fovea" EMULATED="$build/emulated" tests/test_cuda.sh
+if [ -x "$build/cudnn-plans" ]; then
+    run "plans of cuDNN" "$build/cudnn-plans" tests/cuda/h200.json
+else
+    echo "== plans of cuDNN"
+    echo "SKIPPED: there is no nvcc, or there are no headers of cuDNN"
+fi
 run "examples" env BUILD_DIR="$build" tests/test_examples.sh
 run "resume" env FOVEA="$build/fovea" tests/test_resume.sh
 run "faults" env FOVEA="$build/fovea" SHIM="$build/fault.so" tests/test_faults.sh

@@ -2,6 +2,7 @@
  * --mode yardstick in bench_yardstick.c, --profile in bench_profile.c. A
  * step is what training does: inputs copied in, forward, backward, SGD update, loss read; for inference: inputs copied
  * in, forward, logits read. */
+#include "tools/device.h"
 #include "tools/bench.h"
 #include "tools/train/network.h"
 
@@ -54,13 +55,7 @@ static fv_status configure(bench *b) {
 }
 
 static fv_status build(bench *b) {
-    const char *device = fv_cli_text(b->cli, OPT_DEVICE);
-    const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
-    if (!backend) return fv_fail(b->ctx, FV_E_MEMORY, "this build has no device '%s'", device);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(b->cli, OPT_THREADS),
-                           .isa = fv_cli_text(b->cli, OPT_ISA),
-                           .direct = !fv_cli_bool(b->cli, OPT_WINOGRAD)};
-    FV_TRY(backend->open(b->ctx, &opts, &b->device));
+    FV_TRY(fv_tool_open_device(b->ctx, b->cli, &b->device));
     fv_graph *g = NULL;
     FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size)
                        : fv_network_eval_graph(b->ctx, &b->net, &g, &b->size));
@@ -133,7 +128,7 @@ static fv_status measure(bench *b) {
     FV_TRY(one_step(b, 0));
     b->first_step_s = fv_tool_now() - b->tool->launched;
     for (int64_t i = 1; i < FV_BENCH_WARMUP; i++) FV_TRY(one_step(b, i));
-    if (fv_cli_bool(b->cli, OPT_PROFILE)) fv_host_profile(fv_program_exec(b->program), true);
+    if (fv_cli_bool(b->cli, OPT_PROFILE)) FV_TRY(b->device->backend->profile(fv_program_exec(b->program), true));
     double start = fv_tool_now(), seconds = fv_cli_float(b->cli, OPT_SECONDS), now = start;
     do {
         double before = now;

@@ -94,7 +94,7 @@ static fv_status show_kinds(fv_tool *tool, const cost sum[KINDS], const fv_ceili
 
 fv_status fv_bench_profile(fv_tool *tool, fv_device *device, const fv_program *p, int64_t steps) {
     const fv_graph *g = fv_program_plan(p)->graph;
-    const double *seconds = fv_host_node_seconds(fv_program_exec(p));
+    const double *seconds = device->backend->node_seconds(fv_program_exec(p));
     fv_ceilings ceilings;
     cost sum[KINDS] = {{0}}, *costs = fv_alloc(&tool->ctx, (size_t)g->n_nodes + 1, sizeof *costs);
     if (!costs) return tool->ctx.error.code;

@@ -1,5 +1,6 @@
 /* info.c: the command `info`: what a model consists of, and what it takes to run it. */
 #include "tools/info.h"
+#include "tools/device.h"
 #include "tools/train/source.h"
 
 #include <string.h>
@@ -175,10 +176,7 @@ static fv_status run(info *in) {
     FV_TRY(configure(in));
     FV_TRY(fv_network_eval_graph(ctx, &in->net, &in->graph, NULL));
     if (fv_cli_bool(&in->tool->cli, OPT_DUMP)) return show_dump(in);
-    const char *device = fv_cli_text(&in->tool->cli, OPT_DEVICE);
-    const fv_backend *backend = fv_backend_find(!strcmp(device, "auto") ? "cpu" : device);
-    if (!backend) return fv_fail(ctx, FV_E_MEMORY, "this build has no device '%s'", device);
-    FV_TRY(backend->open(ctx, &(fv_device_opts){0}, &in->device));
+    FV_TRY(fv_tool_open_device(ctx, &in->tool->cli, &in->device));
     FV_TRY(show_layers(in));
     FV_TRY(show_stages(in));
     FV_TRY(show_totals(in));

@@ -2,6 +2,7 @@
  *
  *   paths (files, folders, stdin) ─► per batch: decode and resize on --workers threads ─► model ─► probabilities
  *     ─► a line per picture (text or JSON), rows of the CSV file */
+#include "tools/device.h"
 #include "tools/predict.h"
 #include "tools/tool.h"
 #include "tools/train/session.h"
@@ -125,13 +126,7 @@ static fv_graph *build_graph(const predict *p) {
 }
 
 static fv_status open_model(predict *p) {
-    const char *name = fv_cli_text(p->cli, OPT_DEVICE);
-    const fv_backend *backend = fv_backend_find(!strcmp(name, "auto") ? "cpu" : name);
-    if (!backend) return fv_fail(p->ctx, FV_E_MEMORY, "this build has no device '%s'", name);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(p->cli, OPT_THREADS),
-                           .isa = fv_cli_text(p->cli, OPT_ISA),
-                           .direct = !fv_cli_bool(p->cli, OPT_WINOGRAD)};
-    FV_TRY(backend->open(p->ctx, &opts, &p->device));
+    FV_TRY(fv_tool_open_device(p->ctx, p->cli, &p->device));
     fv_graph *g = build_graph(p);
     if (!g) return p->ctx->error.code;
     FV_TRY(fv_program_create(p->ctx, g, p->device, 0, &p->store, &p->program));

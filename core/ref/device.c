@@ -122,4 +122,6 @@ const fv_backend fv_backend_ref = {
     .set_step = fv_host_set_step,
     .fault = fv_host_fault,
     .destroy = fv_host_destroy,
+    .profile = fv_host_profile,
+    .node_seconds = fv_host_node_seconds,
 };

@@ -104,16 +104,26 @@ static fv_status parse_number(fv_cli *cli, const fv_cli_option *o, const char *t
     return *out = v, FV_OK;
 }
 
-/* One of the choices, in either case; *text becomes the choice as the table has it. */
+/* ":" and up to four digits. */
+static bool is_number_behind_colon(const char *s) {
+    const size_t digits = s[0] == ':' ? strspn(s + 1, "0123456789") : 0;
+    return digits >= 1 && digits <= 4 && s[1 + digits] == '\0';
+}
+
+/* One of the choices, in either case; *text becomes the choice as the table has it. Where the table says so, a number
+ * may follow: "cuda:1". */
 static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char **text, const char *where, double *out) {
     char *copy = fv_arena_strdup(&cli->arena, o->choices);
     if (!copy) return cli->ctx->error.code;
     const char *names[16];
     int n = 0;
+    const size_t length = strcspn(*text, ":");
+    const bool numbered = o->meta && strstr(o->meta, "[:N]") && is_number_behind_colon(*text + length);
     char list[256] = "", *save = NULL;
     for (char *p = strtok_r(copy, "|", &save); p && n < 16; p = strtok_r(NULL, "|", &save)) {
         names[n] = p;
         if (!strcasecmp(p, *text)) return *text = p, *out = n, FV_OK;
+        if (numbered && strlen(p) == length && !strncasecmp(p, *text, length)) return *out = n, FV_OK;
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", n ? ", " : "", p);
         n++;

@@ -12,8 +12,12 @@ static fv_status check_device(fv_cli *cli) {
         fv_fail(cli->ctx, FV_E_USAGE, "--precision float64 runs only on the reference device");
         return fv_hint(cli->ctx, "add '--device ref'");
     }
-    if (ref && fv_cli_given(cli, OPT_ISA))
-        return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for ref");
+    const char *device = fv_cli_text(cli, OPT_DEVICE);
+    bool cuda = device && !strncmp(device, "cuda", 4);
+    if ((ref || cuda) && fv_cli_given(cli, OPT_ISA))
+        return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for %s", ref ? "ref" : "cuda");
+    if (device && strchr(device, ':') && !cuda)
+        return fv_fail(cli->ctx, FV_E_USAGE, "--device %s: only cuda takes a number, as in cuda:1", device);
     return FV_OK;
 }
 

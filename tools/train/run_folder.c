@@ -265,11 +265,12 @@ static json_t *env_json(const fv_session *s) {
     gmtime_r(&now, &utc);
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     if (uname(&name) == 0) snprintf(os, sizeof os, "%.64s %.64s %.64s", name.sysname, name.release, name.machine);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o}", "version", FV_VERSION,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o}", "version", FV_VERSION,
                      "commit", fv_tool_commit(), "compiler", __VERSION__, "started", started, "os", os, "cpu", cpu,
-                     "device", s->device->text, "threads", (json_int_t)fv_cli_int(s->cli, OPT_THREADS), "precision",
-                     fv_cli_text(s->cli, OPT_PRECISION), "seed", (json_int_t)fv_cli_int(s->cli, OPT_SEED), "params",
-                     (json_int_t)s->size.params, "macs", fv_json_number(s->size.macs, 12), "dataset", dataset_json(s));
+                     "device", s->device->text, "libraries", s->device->libraries, "threads",
+                     (json_int_t)fv_cli_int(s->cli, OPT_THREADS), "precision", fv_cli_text(s->cli, OPT_PRECISION),
+                     "seed", (json_int_t)fv_cli_int(s->cli, OPT_SEED), "params", (json_int_t)s->size.params, "macs",
+                     fv_json_number(s->size.macs, 12), "dataset", dataset_json(s));
 }
 
 /* The entries of an earlier env.json's list `resumed`, and this one. */

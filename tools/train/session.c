@@ -1,3 +1,4 @@
+#include "tools/device.h"
 #include "tools/train/class_weights.h"
 #include "tools/train/source.h"
 
@@ -316,14 +317,7 @@ fv_status fv_session_configure(fv_session *s) {
 /* ---------------------------------------------------------------- device and programs */
 
 fv_status fv_session_open_device(fv_session *s) {
-    const char *name = fv_cli_text(s->cli, OPT_DEVICE);
-    if (!strcmp(name, "auto")) name = s->net.float64 ? "ref" : "cpu";
-    const fv_backend *backend = fv_backend_find(name);
-    if (!backend) return fv_fail(s->ctx, FV_E_MEMORY, "this build has no device '%s'", name);
-    fv_device_opts opts = {.threads = (int)fv_cli_int(s->cli, OPT_THREADS),
-                           .isa = fv_cli_text(s->cli, OPT_ISA),
-                           .direct = !fv_cli_bool(s->cli, OPT_WINOGRAD)};
-    return backend->open(s->ctx, &opts, &s->device);
+    return fv_tool_open_device(s->ctx, s->cli, &s->device);
 }
 
 static fv_status prepare_store(fv_session *s, const fv_graph *g) {

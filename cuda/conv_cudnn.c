@@ -1,0 +1,326 @@
+/* conv_cudnn.c: a convolution as a graph of one operation, its engines in the order of cuDNN's heuristics, and the
+ * first that keeps our promises as a plan. */
+#include "cuda/conv_cudnn.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Newer versions find the handle by themselves; giving it is right for all of version 9. */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+#define MOST_CONFIGS 32
+#define MOST_NOTES 16
+
+typedef cudnnBackendDescriptor_t descriptor;
+
+bool fv_cudnn_functions(fv_cudnn *cudnn, void *library) {
+    void *symbol;
+    cudnn->library = library;
+#define FIND(name) \
+    if (!(symbol = dlsym(library, #name))) return false; \
+    memcpy(&cudnn->name, &symbol, sizeof symbol);
+    FV_CUDNN_FUNCTIONS(FIND)
+#undef FIND
+    return true;
+}
+
+/* ---------------------------------------------------------------- descriptors. The first error sticks */
+
+typedef struct builder {
+    const fv_cudnn *lib;
+    descriptor made[FV_CUDNN_KEPT];
+    int n;
+    cudnnStatus_t status;
+    const char *what; /* failed */
+} builder;
+
+static void check(builder *b, cudnnStatus_t status, const char *what) {
+    if (status == CUDNN_STATUS_SUCCESS || b->status != CUDNN_STATUS_SUCCESS) return;
+    b->status = status;
+    b->what = what;
+}
+
+static void set(builder *b, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                int64_t count, const void *values, const char *what) {
+    if (b->status == CUDNN_STATUS_SUCCESS)
+        check(b, b->lib->cudnnBackendSetAttribute(d, name, type, count, values), what);
+}
+
+static descriptor make(builder *b, cudnnBackendDescriptorType_t type, const char *what) {
+    descriptor d = NULL;
+    if (b->status != CUDNN_STATUS_SUCCESS) return NULL;
+    check(b, b->lib->cudnnBackendCreateDescriptor(type, &d), what);
+    if (d) b->made[b->n++] = d;
+    return d;
+}
+
+static void finish(builder *b, descriptor d, const char *what) {
+    if (b->status == CUDNN_STATUS_SUCCESS) check(b, b->lib->cudnnBackendFinalize(d), what);
+}
+
+bool fv_cudnn_describe_device(fv_cudnn *cudnn, const char *json, char *why, size_t size) {
+    builder b = {.lib = cudnn};
+    descriptor d = make(&b, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "device properties");
+    set(&b, d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json), json, "JSON");
+    finish(&b, d, "device properties");
+    cudnn->properties = d;
+    if (b.status == CUDNN_STATUS_SUCCESS) return true;
+    snprintf(why, size, "%s: %s", b.what, cudnn->cudnnGetErrorString(b.status));
+    return false;
+}
+
+/* ---------------------------------------------------------------- the graph of one operation */
+
+static cudnnDataType_t type_of(int64_t dtype) {
+    return dtype == FV_BF16 ? CUDNN_DATA_BFLOAT16 : dtype == FV_F16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT;
+}
+
+enum { UID_X = 1, UID_W, UID_Y };
+
+/* [n,h,w,c] in memory; cuDNN counts n, c, h, w. */
+static descriptor tensor(builder *b, int64_t uid, int64_t dtype, int64_t n, int64_t h, int64_t w, int64_t c) {
+    const int64_t dim[4] = {n, c, h, w}, stride[4] = {h * w * c, 1, w * c, c}, alignment = 16;
+    const cudnnDataType_t type = type_of(dtype);
+    descriptor d = make(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR, "tensor");
+    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid, "tensor's name");
+    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, "tensor's type");
+    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment, "tensor's alignment");
+    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dim, "tensor's dimensions");
+    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, stride, "tensor's strides");
+    finish(b, d, "tensor");
+    return d;
+}
+
+static descriptor convolution(builder *b, const fv_cuda_conv *c) {
+    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    const int64_t dims = 2;
+    descriptor d = make(b, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, "convolution");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute, "type of sums");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode, "mode");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &dims, "dimensions");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, c->before, "padding");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, c->after, "padding");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, c->stride, "stride");
+    set(b, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, c->dilation, "dilation");
+    finish(b, d, "convolution");
+    return d;
+}
+
+/* Names of the attributes of the three operations. */
+typedef struct names {
+    cudnnBackendDescriptorType_t type;
+    cudnnBackendAttributeName_t x, w, y, conv, alpha, beta;
+} names;
+
+static const names names_of[] = {
+    [FV_CUDA_CONV] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+    [FV_CUDA_CONV_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+    [FV_CUDA_CONV_WEIGHT] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                             CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+};
+
+static descriptor operation(builder *b, const fv_cuda_problem *p) {
+    const fv_cuda_conv *c = &p->of.conv;
+    const names *as = &names_of[p->task];
+    const float one = 1, zero = 0;
+    descriptor x = tensor(b, UID_X, p->dtype[0], c->n, c->h, c->w, c->c);
+    descriptor w = tensor(b, UID_W, p->dtype[1], c->k, c->r, c->s, c->c / c->groups);
+    descriptor y = tensor(b, UID_Y, p->dtype[2], c->n, c->oh, c->ow, c->k);
+    descriptor conv = convolution(b, c);
+    descriptor op = make(b, as->type, "operation");
+    set(b, op, as->x, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x, "x");
+    set(b, op, as->w, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &w, "w");
+    set(b, op, as->y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y, "y");
+    set(b, op, as->conv, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &conv, "convolution");
+    set(b, op, as->alpha, CUDNN_TYPE_FLOAT, 1, &one, "alpha");
+    set(b, op, as->beta, CUDNN_TYPE_FLOAT, 1, &zero, "beta");
+    finish(b, op, "operation");
+    return op;
+}
+
+static descriptor graph_of(builder *b, const fv_cuda_problem *p) {
+    descriptor op = operation(b, p);
+    descriptor graph = make(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "graph");
+    set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &op, "graph");
+    if (b->lib->handle)
+        set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &b->lib->handle, "handle");
+    finish(b, graph, "graph");
+    return graph;
+}
+
+/* ---------------------------------------------------------------- engines */
+
+/* What the engine of a configuration is; false if that cannot be read. */
+static bool read_engine(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *out, bool *reduced) {
+    cudnnBackendNumericalNote_t numerical[MOST_NOTES];
+    cudnnBackendBehaviorNote_t behaviour[MOST_NOTES];
+    int64_t n = 0, n_numerical = 0, n_behaviour = 0;
+    descriptor engine = NULL;
+    *reduced = false;
+    if (lib->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
+        return false;
+    cudnnStatus_t status = lib->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+                                                         CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
+                                               &out->engine);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                               MOST_NOTES, &n_numerical, numerical);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                               MOST_NOTES, &n_behaviour, behaviour);
+    for (int64_t i = 0; i < n_numerical && i < MOST_NOTES; i++) {
+        if (numerical[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE) out->tensor_cores = true;
+        if (numerical[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) out->any_order = true;
+        if (numerical[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+            numerical[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
+            numerical[i] == CUDNN_NUMERICAL_NOTE_FFT || numerical[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13)
+            *reduced = true; /* more rounding than a plain sum has */
+    }
+    for (int64_t i = 0; i < n_behaviour && i < MOST_NOTES; i++)
+        if (behaviour[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) out->runtime_compiled = true;
+    lib->cudnnBackendDestroyDescriptor(engine);
+    return status == CUDNN_STATUS_SUCCESS;
+}
+
+/* Configurations that heuristics propose, best first. */
+static int64_t configs_of(const fv_cudnn *lib, descriptor graph, cudnnBackendHeurMode_t mode, descriptor *configs) {
+    builder b = {.lib = lib};
+    int64_t n = 0;
+    descriptor heuristics = make(&b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, "heuristics");
+    set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &graph, "graph");
+    set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode, "mode");
+    if (lib->properties)
+        set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &lib->properties,
+            "device");
+    finish(&b, heuristics, "heuristics");
+    for (int i = 0; i < MOST_CONFIGS; i++) configs[i] = NULL;
+    for (int i = 0; i < MOST_CONFIGS && b.status == CUDNN_STATUS_SUCCESS; i++)
+        check(&b, lib->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[i]), "configuration");
+    if (b.status == CUDNN_STATUS_SUCCESS)
+        check(&b,
+              lib->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                            MOST_CONFIGS, &n, configs),
+              "results");
+    if (heuristics) lib->cudnnBackendDestroyDescriptor(heuristics);
+    return b.status == CUDNN_STATUS_SUCCESS ? n : 0;
+}
+
+static void destroy_all(const fv_cudnn *lib, descriptor *d, int n) {
+    for (int i = 0; i < n; i++)
+        if (d[i]) lib->cudnnBackendDestroyDescriptor(d[i]);
+}
+
+/* ---------------------------------------------------------------- plans */
+
+/* Make a plan of one configuration. */
+static bool finalize_plan(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *out) {
+    builder b = {.lib = lib};
+    int64_t n = 0;
+    descriptor plan = make(&b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "plan");
+    set(&b, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config, "configuration");
+    if (lib->properties)
+        set(&b, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &lib->properties,
+            "device");
+    else set(&b, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &lib->handle, "handle");
+    finish(&b, plan, "plan");
+    if (b.status == CUDNN_STATUS_SUCCESS)
+        check(&b,
+              lib->cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
+                                            &out->workspace),
+              "workspace");
+    if (b.status == CUDNN_STATUS_SUCCESS) {
+        out->plan = plan;
+        return true;
+    }
+    if (plan) lib->cudnnBackendDestroyDescriptor(plan);
+    return false;
+}
+
+/* Counts of what was turned down, for the message. */
+typedef struct turned_down {
+    int rounding, order, workspace, unplanned;
+} turned_down;
+
+static bool try_config(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, descriptor config,
+                       fv_cudnn_plan *out, turned_down *no) {
+    const bool f32 = p->dtype[0] == FV_F32;
+    fv_cudnn_plan candidate = {0};
+    bool reduced;
+    if (!read_engine(lib, config, &candidate, &reduced)) return no->unplanned++, false;
+    if (reduced || (f32 && candidate.tensor_cores && !limits->fast)) return no->rounding++, false;
+    if (candidate.any_order && !limits->fast) return no->order++, false;
+    if (!finalize_plan(lib, config, &candidate)) return no->unplanned++, false;
+    if (candidate.workspace > limits->workspace) {
+        lib->cudnnBackendDestroyDescriptor(candidate.plan);
+        return no->workspace++, false;
+    }
+    *out = candidate;
+    return true;
+}
+
+bool fv_cudnn_plan_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                        fv_cudnn_plan *out, char *why, size_t size) {
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    builder b = {.lib = lib};
+    descriptor graph = graph_of(&b, p), chosen = NULL;
+    turned_down no = {0};
+    *out = (fv_cudnn_plan){0};
+    for (size_t m = 0; m < sizeof modes / sizeof *modes && !chosen && b.status == CUDNN_STATUS_SUCCESS; m++) {
+        descriptor configs[MOST_CONFIGS];
+        int64_t n = configs_of(lib, graph, modes[m], configs);
+        for (int64_t i = 0; i < n && !chosen; i++)
+            if (try_config(lib, p, limits, configs[i], out, &no)) {
+                chosen = configs[i];
+                configs[i] = NULL;
+            }
+        destroy_all(lib, configs, MOST_CONFIGS);
+    }
+    if (chosen) {
+        memcpy(out->kept, b.made, sizeof b.made);
+        out->n_kept = b.n;
+        out->kept[out->n_kept++] = chosen;
+        return true;
+    }
+    if (b.status != CUDNN_STATUS_SUCCESS) snprintf(why, size, "%s: %s", b.what, lib->cudnnGetErrorString(b.status));
+    else
+        snprintf(why, size, "engines turned down: %d for rounding, %d for order, %d for workspace; not to be had: %d",
+                 no.rounding, no.order, no.workspace, no.unplanned);
+    destroy_all(lib, b.made, b.n);
+    return false;
+}
+
+void fv_cudnn_plan_free(const fv_cudnn *lib, fv_cudnn_plan *plan) {
+    if (plan->plan) lib->cudnnBackendDestroyDescriptor(plan->plan);
+    for (int i = plan->n_kept - 1; i >= 0; i--) lib->cudnnBackendDestroyDescriptor(plan->kept[i]);
+    *plan = (fv_cudnn_plan){0};
+}
+
+cudnnStatus_t fv_cudnn_run(const fv_cudnn *lib, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace) {
+    const int64_t uids[3] = {UID_X, UID_W, UID_Y};
+    builder b = {.lib = lib};
+    descriptor pack = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "addresses");
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, uids, "names");
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, xwy, "addresses");
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace, "workspace");
+    finish(&b, pack, "addresses");
+    if (b.status == CUDNN_STATUS_SUCCESS) check(&b, lib->cudnnBackendExecute(lib->handle, plan->plan, pack), "run");
+    destroy_all(lib, b.made, b.n);
+    return b.status;
+}

@@ -1,0 +1,58 @@
+/* conv_cudnn.h: convolutions by cuDNN's backend (graph) interface. */
+#ifndef FV_CUDA_CONV_CUDNN_H
+#define FV_CUDA_CONV_CUDNN_H
+
+#include "cuda/problem.h"
+
+#include <cudnn.h>
+
+#define FV_CUDNN_FUNCTIONS(X) \
+    X(cudnnGetVersion) \
+    X(cudnnCreate) \
+    X(cudnnDestroy) \
+    X(cudnnSetStream) \
+    X(cudnnGetErrorString) \
+    X(cudnnBackendCreateDescriptor) \
+    X(cudnnBackendDestroyDescriptor) \
+    X(cudnnBackendFinalize) \
+    X(cudnnBackendSetAttribute) \
+    X(cudnnBackendGetAttribute) \
+    X(cudnnBackendExecute)
+
+typedef struct fv_cudnn {
+    void *library;
+#define FV_CUDNN_MEMBER(name) __typeof__(&name) name;
+    FV_CUDNN_FUNCTIONS(FV_CUDNN_MEMBER)
+#undef FV_CUDNN_MEMBER
+    cudnnHandle_t handle;                /* NULL: plans are made for the device that `properties` describe */
+    cudnnBackendDescriptor_t properties; /* NULL with a handle */
+} fv_cudnn;
+
+/* The functions out of an open library; false if one is missing. */
+bool fv_cudnn_functions(fv_cudnn *cudnn, void *library);
+/* Instead of a handle: a device described in cuDNN's own JSON, to plan for it where there is none. */
+bool fv_cudnn_describe_device(fv_cudnn *cudnn, const char *json, char *why, size_t size);
+
+#define FV_CUDNN_KEPT 8
+typedef struct fv_cudnn_plan {
+    cudnnBackendDescriptor_t plan;
+    cudnnBackendDescriptor_t kept[FV_CUDNN_KEPT]; /* what it refers to */
+    int n_kept;
+    int64_t workspace;
+    int64_t engine;
+    bool runtime_compiled, tensor_cores, any_order; /* any_order: not the same bits in every run */
+} fv_cudnn_plan;
+
+typedef struct fv_cudnn_limits {
+    int64_t workspace; /* bytes */
+    bool fast;         /* TF32 in float32 and sums in any order are allowed */
+} fv_cudnn_limits;
+
+/* The first plan within the limits, in the order of cuDNN's heuristics; false and why if there is none. */
+bool fv_cudnn_plan_make(const fv_cudnn *cudnn, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                        fv_cudnn_plan *out, char *why, size_t size);
+void fv_cudnn_plan_free(const fv_cudnn *cudnn, fv_cudnn_plan *plan);
+/* Operands in the order x, w, y of the convolution, whichever of them is the result. */
+cudnnStatus_t fv_cudnn_run(const fv_cudnn *cudnn, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace);
+
+#endif

@@ -1,0 +1,75 @@
+# The CUDA backend (docs/gpu.md): a shared object of its own, built where nvcc is. NVCC= (empty) leaves it out, NVCC=/path/nvcc
+# names another. CUDA_ARCHS: compute capabilities; the newest without a letter is kept as PTX, too, so that later GPUs can run it.
+NVCC       ?= $(shell command -v nvcc || command -v /usr/local/cuda/bin/nvcc)
+CUDA_ARCHS ?= 75 80 86 87 89 90a
+CUDA_HOME  := $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_CUDNN := $(if $(NVCC),$(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h))
+CUDA_PTX   := $(lastword $(filter-out %a %f,$(CUDA_ARCHS)))
+CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+    $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
+
+CUDA_KERNEL_SRC := $(sort $(wildcard cuda/*.cu cuda/kernels/*.cu))
+CUDA_LIBRARIES  := cuda/libraries.c cuda/conv_cudnn.c cuda/matmul_lt.c
+CUDA_HOST_SRC   := $(filter-out $(CUDA_LIBRARIES) cuda/libraries_none.c,$(sort $(wildcard cuda/*.c)))
+CUDA_SRC        := $(CUDA_KERNEL_SRC) $(CUDA_HOST_SRC) $(if $(CUDA_CUDNN),$(CUDA_LIBRARIES),cuda/libraries_none.c)
+CUDA_OBJ        := $(CUDA_SRC:%=$(O)/%.o)
+CUDA_LINK       := -shared -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,-z,defs
+CUDA_LIB        := $(if $(and $(NVCC),$(filter release,$(KIND))),$(B)/libfovea-cuda.so)
+
+CFLAGS_CUDA  = $(CFLAGS_ALL) -fvisibility=hidden
+NVFLAGS      = -std=c++17 -O3 -I. $(CUDA_GENCODE) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
+# ccache serves nvcc, too.
+NVCC_RUN     = $(filter ccache,$(CC)) $(NVCC)
+
+cuda: $(B)/libfovea-cuda.so ## build the CUDA backend (CUDA_ARCHS="75 90a": only these; docs/gpu.md)
+$(B)/libfovea-cuda.so: $(CUDA_OBJ) $(B)/libfovea.a cuda/cuda.map
+	@[ -n "$(NVCC)" ] || { echo "make cuda: there is no nvcc; install the CUDA toolkit or give NVCC=/path/to/nvcc" >&2; exit 1; }
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) $(CUDA_LINK) -Wl,--version-script=cuda/cuda.map -o $@ $(CUDA_OBJ) $(B)/libfovea.a $(CUDA_HOME)/lib64/libcudart_static.a -lstdc++ -lrt $(LIBS)
+$(O)/cuda/%.cu.o: cuda/%.cu
+	@mkdir -p $(@D)
+	@[ -n "$(NVCC)" ] || { echo "make cuda: there is no nvcc; install the CUDA toolkit or give NVCC=/path/to/nvcc" >&2; exit 1; }
+	@echo "  NVCC $<"
+	@$(NVCC_RUN) $(NVFLAGS) -MMD -MF $(@:.o=.d) -MT $@ -c $< -o $@
+$(O)/cuda/%.c.o: cuda/%.c
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	@$(CC) $(CFLAGS_CUDA) -isystem $(CUDA_HOME)/include -c $< -o $@
+
+# The same sources against a CUDA runtime on the host (tests/cuda/emulate): what tests run where there is no GPU.
+CXX          ?= g++
+EMULATED_SRC := $(CUDA_KERNEL_SRC) $(CUDA_HOST_SRC) cuda/libraries_none.c $(wildcard tests/cuda/emulate/*.cpp)
+EMULATED_OBJ := $(EMULATED_SRC:%=$(O)/emulated/%.o)
+EMULATED_LIB := $(if $(wildcard cuda/kernels/table.cu),$(if $(shell command -v $(CXX)),$(B)/emulated/libfovea-cuda.so))
+EMULATED_CXX  = $(filter ccache,$(CC)) $(CXX) -std=gnu++17 $(OPT_$(KIND)) -O2 -fPIC -I. -isystem tests/cuda/emulate -MMD -MP \
+    -Wall -Wextra -Wno-unknown-pragmas $(if $(WERROR),-Werror)
+
+emulated: $(B)/emulated/libfovea-cuda.so
+$(B)/emulated/libfovea-cuda.so: $(EMULATED_OBJ) $(B)/libfovea.a tests/cuda/emulated.map
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) $(CUDA_LINK) -Wl,--version-script=tests/cuda/emulated.map -o $@ $(EMULATED_OBJ) $(B)/libfovea.a -lstdc++ $(LIBS)
+$(O)/emulated/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  CXX $< (emulated)"
+	@$(EMULATED_CXX) -fvisibility=hidden -x c++ -c $< -o $@
+$(O)/emulated/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  CXX $<"
+	@$(EMULATED_CXX) -c $< -o $@
+$(O)/emulated/%.c.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (emulated)"
+	@$(CC) $(CFLAGS_CUDA) -isystem tests/cuda/emulate -c $< -o $@
+
+# cuDNN's plans for the convolutions of every model, made without a GPU.
+CUDNN_PLANS := $(if $(and $(NVCC),$(CUDA_CUDNN)),$(B)/cudnn-plans)
+$(B)/cudnn-plans: $(O)/tests/cuda/plans.c.o $(O)/cuda/conv_cudnn.c.o $(O)/cuda/problem.c.o $(B)/libfovea.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(O)/tests/cuda/%.c.o: tests/cuda/%.c
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	@$(CC) $(CFLAGS_ALL) -isystem $(CUDA_HOME)/include -c $< -o $@
+
+.PHONY: cuda emulated

@@ -1,0 +1,339 @@
+/* test_cuda.c: backends out of shared objects, and what the CUDA backend promises as a device: the same training as the
+ * reference, the same bits with and without recorded steps, no allocation after the second step, nothing left behind.
+ * Without a GPU its sources run on the host (tests/cuda/emulate), which also counts what they ask of the GPU. */
+#include "fovea.h"
+#include "tests/cuda/emulate/cuda_runtime.h"
+#include "tests/harness.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BATCH = 6, SIZE = 8, CLASSES = 5, STEPS = 4 };
+
+/* ---------------------------------------------------------------- loading */
+
+static void expect(fv_ctx *ctx, const char *name, const char *folder, const char *message) {
+    const fv_backend *backend;
+    ck_assert_int_eq(fv_backend_load(ctx, name, folder, &backend), FV_E_MEMORY);
+    ck_assert_msg(strstr(ctx->error.message, message) != NULL, "'%s', not '%s'", ctx->error.message, message);
+}
+
+START_TEST(test_backends_that_do_not_load) {
+    fv_ctx ctx;
+    const fv_backend *backend;
+    char folder[] = "/tmp/fovea-backend-XXXXXX", path[64];
+    fv_ctx_init(&ctx);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(fv_backend_load(&ctx, "ref", folder, &backend), FV_OK);
+    ck_assert_ptr_eq(backend, &fv_backend_ref);
+    expect(&ctx, "abacus", folder, "there is no libfovea-abacus.so");
+    expect(&ctx, "abacus", NULL, "there is no libfovea-abacus.so");
+    ck_assert_ptr_nonnull(strstr(ctx.error.hint, "make abacus"));
+    snprintf(path, sizeof path, "%s/libfovea-abacus.so", folder);
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs("beads", f);
+    ck_assert_int_eq(fclose(f), 0);
+    expect(&ctx, "abacus", folder, "the device 'abacus' cannot be opened: ");
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(symlink("/lib/x86_64-linux-gnu/libm.so.6", path), 0);
+    if (access(path, F_OK) == 0) expect(&ctx, "abacus", folder, "is of another build");
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(rmdir(folder), 0);
+}
+END_TEST
+
+/* What the library of the backend exports, when it is the emulation. */
+static void *symbol(const char *name) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/libfovea-cuda.so", fvt_backends());
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    return library ? dlsym(library, name) : NULL;
+}
+
+START_TEST(test_other_builds_are_refused) {
+    fvt_device d;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    fvt_close(&d);
+    fv_backend_entry_fn entry;
+    void *p = symbol("fv_backend_entry");
+    ck_assert_ptr_nonnull(p);
+    memcpy(&entry, &p, sizeof entry);
+    ck_assert_ptr_nonnull(entry(fv_backend_abi()));
+    ck_assert_ptr_null(entry(fv_backend_abi() + 1));
+}
+END_TEST
+
+/* ---------------------------------------------------------------- a small net in training */
+
+static fv_graph *net(fv_ctx *ctx) {
+    fv_graph *g = fv_graph_new(ctx, true);
+    const fv_scope s = fv_root(g);
+    const double mean[3] = {0.4, 0.5, 0.6}, std[3] = {0.2, 0.25, 0.3};
+    fv_value x = fv_picture_input(s, BATCH, SIZE, SIZE, 3, mean, std, FV_PAD_REFLECT);
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, BATCH));
+    x = fv_conv_bn_act(s, "conv", "bn", x, (fv_conv_cfg){.out = 8, .kernel = 3, .pad = 1}, (fv_bn_cfg){0}, FV_ACT_RELU);
+    x = fv_max_pool2d(s, x, (fv_pool_attr){.kernel = {2, 2}});
+    x = fv_dropout(fv_in(s, "drop"), x, 0.1);
+    x = fv_global_avg_pool(s, x);
+    fv_value logits = fv_linear_layer(fv_in(s, "head"), x, CLASSES, true, fv_init_normal(0.1));
+    fv_value loss =
+        fv_softmax_cross_entropy(s, logits, labels, FV_NONE, FV_NONE, (fv_loss_attr){.label_smoothing = 0.1});
+    fv_set_output(g, "loss", loss);
+    fv_set_output(g, "logits", logits);
+    fv_graph_fuse(g);
+    const fv_optim_cfg optim = {.kind = FV_OPT_SGD, .momentum = 0.9, .nesterov = true, .clip_grad = 1, .ema = true};
+    ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
+    return g;
+}
+
+static void feed(fv_program *p, int64_t step, int32_t first_label) {
+    static uint8_t images[BATCH * SIZE * SIZE * 3];
+    float record[BATCH][FV_AUG_FIELDS] = {0};
+    int32_t labels[BATCH];
+    int64_t keys[BATCH];
+    for (size_t i = 0; i < sizeof images; i++)
+        images[i] = (uint8_t)(256 * fvt_uniform(3, i + (uint64_t)step * sizeof images, 1));
+    for (int i = 0; i < BATCH; i++) {
+        labels[i] = (int32_t)((i + step) % CLASSES);
+        keys[i] = 100 * step + i;
+        record[i][FV_AUG_FLIP] = (float)(i % 2);
+        record[i][FV_AUG_TOP] = -1;
+    }
+    if (first_label) labels[0] = first_label;
+    ck_assert_int_eq(fv_program_input(p, "images", images, sizeof images), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "record", record, sizeof record), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "labels", labels, sizeof labels), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "row_key", keys, sizeof keys), FV_OK);
+}
+
+static fv_status step(fv_program *p, int64_t i, int32_t first_label) {
+    const fv_step numbers = {
+        .seed = 5, .step = i, .lr = {0.1, 0.1}, .weight_decay = {1e-3, 0}, .ema_decay = 0.9, .loss_scale = 1};
+    feed(p, i, first_label);
+    return fv_program_run(p, &numbers, FV_ALL_SEGMENTS);
+}
+
+typedef struct trained {
+    double loss[STEPS];
+    uint64_t hash;
+    float logits[BATCH * CLASSES];
+} trained;
+
+static void open_net(fvt_device *d, fv_store **store, fv_program **p) {
+    fv_graph *g = net(&d->ctx);
+    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
+}
+
+static void train(fvt_device *d, trained *out) {
+    fv_store *store;
+    fv_program *p;
+    open_net(d, &store, &p);
+    for (int i = 0; i < STEPS; i++) {
+        ck_assert_msg(step(p, i, 0) == FV_OK, "%s", d->ctx.error.message);
+        out->loss[i] = fv_program_scalar(p, "loss");
+    }
+    ck_assert_int_eq(fv_program_output(p, "logits", out->logits, sizeof out->logits), FV_OK);
+    ck_assert_int_eq(fv_store_hash(store, &out->hash), FV_OK);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+}
+
+START_TEST(test_training_is_that_of_the_reference) {
+    fvt_device d;
+    trained want, got, again, plain;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    ck_assert(!d.dev->host_memory);
+    train(&d, &got);
+    train(&d, &again);
+    fvt_close(&d);
+    ck_assert(fvt_open_with(&d, "cuda", &(fv_device_opts){.no_graphs = true}));
+    train(&d, &plain);
+    fvt_close(&d);
+    ck_assert(fvt_open(&d, "ref", 0, NULL));
+    train(&d, &want);
+    fvt_close(&d);
+    ck_assert_msg(!memcmp(&got, &again, sizeof got), "a second run gives other bits");
+    ck_assert_msg(!memcmp(&got, &plain, sizeof got), "without a CUDA graph there are other bits");
+    for (int i = 0; i < STEPS; i++) ck_assert_double_eq_tol(got.loss[i], want.loss[i], 2e-6);
+    for (int i = 0; i < BATCH * CLASSES; i++) ck_assert_float_eq_tol(got.logits[i], want.logits[i], 1e-5f);
+    ck_assert_double_gt(fabs(got.loss[0] - got.loss[STEPS - 1]), 1e-4); /* it learns */
+}
+END_TEST
+
+/* ---------------------------------------------------------------- what is asked of the GPU */
+
+typedef struct emulation {
+    fv_emulated_counts (*count)(void);
+    void (*reset)(void);
+} emulation;
+
+static bool find_emulation(emulation *e) {
+    void *count = symbol("fv_emulated_count"), *reset = symbol("fv_emulated_reset");
+    memcpy(&e->count, &count, sizeof count);
+    memcpy(&e->reset, &reset, sizeof reset);
+    if (!count) printf("SKIPPED: counts of launches and allocations: this is no emulation\n");
+    return count && reset;
+}
+
+START_TEST(test_steps_allocate_nothing_and_are_one_launch) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    emulation e;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    if (!find_emulation(&e)) return fvt_close(&d);
+    open_net(&d, &store, &p);
+    const fv_plan *plan = fv_program_plan(p);
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(step(p, i, 0), FV_OK);
+    const fv_emulated_counts before = e.count();
+    e.reset();
+    for (int i = 2; i < 5; i++) ck_assert_int_eq(step(p, i, 0), FV_OK);
+    const fv_emulated_counts after = e.count();
+    const int64_t nodes = plan->segment_first[FV_SEG_COUNT];
+    ck_assert_int_eq(after.allocations, 0);
+    ck_assert_int_eq(after.frees, 0);
+    ck_assert_int_eq(after.live, before.live);
+    ck_assert_int_eq(after.host_live, before.host_live);
+    ck_assert_int_eq(after.objects, before.objects);
+    ck_assert_int_eq(after.recordings, 0);
+    ck_assert_int_eq(after.enqueued, 0);
+    ck_assert_int_eq(after.graphs, 3);
+    ck_assert_int_eq(after.copies, 3 * (4 + 1 + 1)); /* four inputs, the step's numbers, the fault word */
+    /* Batch norm, loss and gradient norm reduce in more than one kernel; nothing else needs more than one or two. */
+    ck_assert_int_le(after.launches, 3 * 2 * nodes);
+    ck_assert_int_ge(after.launches, 3 * nodes / 2);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+START_TEST(test_nothing_is_left_behind) {
+    fvt_device d;
+    emulation e;
+    trained out;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    fvt_close(&d);
+    if (!find_emulation(&e)) return;
+    const fv_emulated_counts before = e.count();
+    ck_assert(fvt_open(&d, "cuda", 0, NULL));
+    train(&d, &out);
+    ck_assert_int_gt((int64_t)d.dev->peak_bytes, 1000);
+    fvt_close(&d);
+    const fv_emulated_counts after = e.count();
+    ck_assert_int_eq(after.live, before.live);
+    ck_assert_int_eq(after.live_bytes, before.live_bytes);
+    ck_assert_int_eq(after.host_live, before.host_live);
+    ck_assert_int_eq(after.objects, before.objects);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- faults, profile, devices */
+
+START_TEST(test_a_wrong_label_is_named) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    open_net(&d, &store, &p);
+    for (int i = 0; i < 4; i++) { /* launched, recorded, replayed; and what follows is not tainted */
+        ck_assert_int_eq(step(p, 2 * i, 9), FV_E_DATA);
+        ck_assert_msg(strstr(d.ctx.error.message, "label 9 of row 0 is outside [0, 5)"), "%s", d.ctx.error.message);
+        ck_assert_int_eq(step(p, 2 * i + 1, 0), FV_OK);
+    }
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+START_TEST(test_profile_times_every_node) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    open_net(&d, &store, &p);
+    const fv_backend *b = d.dev->backend;
+    const fv_plan *plan = fv_program_plan(p);
+    ck_assert_int_eq(step(p, 0, 0), FV_OK);
+    ck_assert_int_eq(b->profile(fv_program_exec(p), true), FV_OK);
+    for (int i = 1; i < 3; i++) ck_assert_int_eq(step(p, i, 0), FV_OK);
+    const double *seconds = b->node_seconds(fv_program_exec(p));
+    double total = 0;
+    for (int32_t i = 0; i < plan->graph->n_nodes; i++) total += seconds[i];
+    ck_assert_double_gt(total, 0);
+    ck_assert_double_lt(total, 60);
+    ck_assert_int_eq(b->profile(fv_program_exec(p), false), FV_OK);
+    ck_assert_int_eq(step(p, 3, 0), FV_OK);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+START_TEST(test_a_clone_on_the_host_has_the_same_contents) {
+    fvt_device d, host;
+    fv_store *store, *clone;
+    fv_program *p;
+    uint64_t here, there;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    ck_assert(fvt_open(&host, "ref", 0, NULL));
+    open_net(&d, &store, &p);
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(step(p, i, 0), FV_OK);
+    ck_assert_int_eq(fv_store_clone(&host.ctx, store, host.dev, &clone), FV_OK);
+    ck_assert_int_eq(fv_store_copy(clone, store), FV_OK);
+    ck_assert_int_eq(fv_store_hash(store, &here), FV_OK);
+    ck_assert_int_eq(fv_store_hash(clone, &there), FV_OK);
+    ck_assert(here == there);
+    ck_assert_int_eq(fv_store_reset_ema(store), FV_OK);
+    const int32_t weight = fv_store_find(store, "conv.weight"), ema = fv_store_find(store, "ema.conv.weight");
+    float w[8 * 27], m[8 * 27];
+    ck_assert_int_eq(fv_store_read(store, weight, w, sizeof w), FV_OK);
+    ck_assert_int_eq(fv_store_read(store, ema, m, sizeof m), FV_OK);
+    ck_assert(!memcmp(w, m, sizeof w));
+    fv_store_destroy(clone);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+    fvt_close(&host);
+}
+END_TEST
+
+START_TEST(test_open_says_what_is_missing) {
+    fvt_device d;
+    fv_device *other;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    ck_assert_int_eq(d.dev->backend->open(&d.ctx, &(fv_device_opts){.index = 99}, &other), FV_E_MEMORY);
+    ck_assert_ptr_null(other);
+    ck_assert_msg(strstr(d.ctx.error.message, "there is no GPU 99: this machine has "), "%s", d.ctx.error.message);
+    ck_assert_ptr_nonnull(strstr(d.dev->libraries, "driver "));
+    void *memory;
+    ck_assert_int_eq(d.dev->backend->alloc(d.dev, (size_t)1 << 50, &memory), FV_E_MEMORY);
+    ck_assert_ptr_null(memory);
+    ck_assert_msg(strstr(d.ctx.error.message, "out of memory: 1125899906.8 MB needed"), "%s", d.ctx.error.message);
+    fvt_close(&d);
+}
+END_TEST
+
+Suite *cuda_suite(void);
+Suite *cuda_suite(void) {
+    Suite *s = suite_create("cuda");
+    TCase *t = tcase_create("cuda");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, test_backends_that_do_not_load);
+    tcase_add_test(t, test_other_builds_are_refused);
+    tcase_add_test(t, test_training_is_that_of_the_reference);
+    tcase_add_test(t, test_steps_allocate_nothing_and_are_one_launch);
+    tcase_add_test(t, test_nothing_is_left_behind);
+    tcase_add_test(t, test_a_wrong_label_is_named);
+    tcase_add_test(t, test_profile_times_every_node);
+    tcase_add_test(t, test_a_clone_on_the_host_has_the_same_contents);
+    tcase_add_test(t, test_open_says_what_is_missing);
+    suite_add_tcase(s, t);
+    return s;
+}

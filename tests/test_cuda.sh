@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# --device cuda from outside: what the program says where something is missing, and a run on the emulated device (tests/cuda/emulate)
+# beside one on the cpu. FOVEA: the program; EMULATED: the folder of the emulated backend (default build/emulated).
+set -u
+cd "$(dirname "$0")/.." || exit 1
+fovea=$(realpath "${FOVEA:-build/fovea}")
+emulated=$(realpath -m "${EMULATED:-build/emulated}")
+[ -x "$fovea" ] || { echo "test_cuda.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+cd "$temp" || exit 1
+unset FOVEA_DATA FOVEA_BACKENDS
+export TERM=dumb
+passed=0 failed=0
+
+ok() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED: $1"
+    head -n 5 err | sed 's/^/    /'
+}
+# expect CODE FRAGMENT ARGS...
+expect() {
+    local code=$1 fragment=$2 got
+    shift 2
+    "$fovea" "$@" >out 2>err </dev/null
+    got=$?
+    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
+    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
+    else ok; fi
+}
+check() { if "${@:2}" >out 2>err; then ok; else fail "$1"; fi; }
+
+bench=(bench --model mlp -b 2 --img-size 8 --seconds 0.05)
+
+# ---------------------------------------------------------------- names
+expect 2 "did you mean 'cuda'?" "${bench[@]}" --device cudda
+expect 2 "only cuda takes a number" "${bench[@]}" --device cpu:1
+expect 2 "must be one of ref, cpu, cuda, auto" "${bench[@]}" --device cuda:x
+expect 2 "must be one of ref, cpu, cuda, auto" "${bench[@]}" --device cuda:
+expect 2 "--isa is for the cpu device, not for cuda" "${bench[@]}" --device cuda --isa generic
+
+# ---------------------------------------------------------------- what is missing
+mkdir nothing
+export FOVEA_BACKENDS=$temp/nothing
+expect 6 "this build has no device 'cuda': there is no libfovea-cuda.so" "${bench[@]}" --device cuda
+expect 6 "'make cuda' builds it" "${bench[@]}" --device cuda
+expect 0 " · cpu " "${bench[@]}" --device auto
+expect 0 "--device auto takes cpu: this build has no device 'cuda'" "${bench[@]}" -v
+echo beads >nothing/libfovea-cuda.so
+expect 6 "the device 'cuda' cannot be opened: " "${bench[@]}" --device cuda
+export FOVEA_BACKENDS=
+built=$(dirname "$fovea")/libfovea-cuda.so
+if [ -e "$built" ] && ! ldconfig -p | grep -q 'libcuda\.so\.1 '; then
+    expect 6 "no NVIDIA driver: libcuda.so.1 cannot be opened" "${bench[@]}" --device cuda
+    expect 6 "install the driver (this build needs CUDA " "${bench[@]}" --device cuda
+    expect 0 "--device auto takes cpu: no NVIDIA driver" "${bench[@]}" -v
+    check "the CUDA backend shows one symbol" [ "$(nm -D --defined-only "$built" | awk '{ print $3 }')" = fv_backend_entry ]
+else
+    echo "SKIPPED: the messages without a driver ($built is not there, or a driver is)"
+fi
+
+# ---------------------------------------------------------------- a run on the emulated device
+if [ ! -e "$emulated/libfovea-cuda.so" ]; then
+    echo "SKIPPED: runs on the emulated device: $emulated/libfovea-cuda.so is not there (make emulated)"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+    exit
+fi
+export FOVEA_BACKENDS=$emulated
+run=(train --data synthetic --model mlp_500 --fraction 0.004 -b 16 --val-split 0.002 --img-size 8 --seed 3 --output . --quiet)
+loss() { awk -F, 'NR == 3 { print $3 }' "$1/results.csv"; }
+expect 0 "Emulated GPU" "${bench[@]}" --device auto --mode train
+expect 0 "linear_bwd_weight" "${bench[@]}" --device cuda:0 --mode train --profile
+expect 6 "there is no GPU 7: this machine has 1" "${bench[@]}" --device cuda:7
+expect 0 "" "${run[@]}" --epochs 2 --device cpu --name cpu
+expect 0 "" "${run[@]}" --epochs 2 --device cuda --name cuda
+check "losses on cuda ($(loss cuda)) and cpu ($(loss cpu)) agree" \
+    awk -v a="$(loss cuda)" -v b="$(loss cpu)" 'BEGIN { d = a - b; exit !(a > 0 && d * d < 1e-9) }'
+check "env.json names the GPU" grep -q '"device": *"cuda:0 Emulated GPU"' cuda/env.json
+check "env.json names driver and libraries" grep -q '"libraries": *"driver 13.0' cuda/env.json
+expect 0 "" "${run[@]}" --epochs 2 --device cuda --name plain --no-cuda-graphs
+check "the same weights without CUDA graphs" cmp cuda/weights/last/model.safetensors plain/weights/last/model.safetensors
+expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
+expect 0 "" train --resume resumed --epochs 2 --quiet
+check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors
+"$fovea" eval cuda --device cuda >cuda.txt 2>err && "$fovea" eval cuda --device cpu >cpu.txt 2>>err
+check "eval says the same on cuda and cpu" cmp <(sed 's/(.*//' cuda.txt) <(sed 's/(.*//' cpu.txt)
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
