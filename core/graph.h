@@ -435,7 +435,7 @@ typedef struct fv_recompute_report {
 } fv_recompute_report;
 /* Recompute pass, after differentiation: results of cheap pure nodes (norms, activations, element-wise ones) that the
  * backward pass reads are made anew for it instead of being kept, where that lowers the peak of what is alive. Results
- * are the same bits. budget: the part of the step's estimated time that it may cost, 0.03 say; 0: change nothing. */
+ * are the same bits. budget: part of a step's time that it may cost, by estimate; INFINITY: of products, too. */
 fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *report /* may be NULL */);
 
 /* ---------------------------------------------------------------- autodiff: graph to graph */

@@ -5,9 +5,12 @@
  *   x ─ gelu ─ y ─ linear ─ ... loss ...  gelu(x) = y' ─ linear_bwd_weight(dz, y')
  *
  * Clones are of pure nodes, have the operands, attributes and random stream of the original, and so its bits. What to
- * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget. */
+ * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget.
+ * With an infinite budget that goes as far as gradient checkpointing (Chen et al. 2016): a clone may then read other
+ * clones. */
 #include "core/ops.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BALANCE 11.0      /* operations in the time of one byte: what the roofline of a CPU core comes to */
@@ -16,33 +19,41 @@
 
 typedef struct span { /* life of a value that has memory of its own; positions in the order of execution */
     size_t bytes;
-    int32_t def, last;
-    bool pinned; /* a clone reads it: it must stay */
+    int32_t def, last;    /* as the forward pass makes it */
+    int32_t first, final; /* who reads it in the backward pass, clones included; first = INT32_MAX: nobody */
+    bool taken;           /* a clone makes it anew, just before `first` */
+    bool pinned;          /* it must be kept */
 } span;
 
 typedef struct candidate {
     int32_t node, value;
     int32_t forward_last; /* last reader of the forward pass */
-    int32_t first, last;  /* readers of the backward pass */
     double cost;
-    bool taken;
+    bool tried;
 } candidate;
 
 typedef struct recomputer {
     fv_graph *g;
-    int32_t *position; /* by node */
-    int32_t *root;     /* by value: the value whose memory it shares (reshape), or itself */
-    bool *changes;     /* by value: a node of the first segment changes its contents */
-    span *spans;       /* by value; those of clones behind them */
-    int32_t n_spans;
-    int64_t *live; /* by position: bytes */
-    candidate *list;
+    bool products;        /* matrix products, too */
+    int32_t *position;    /* by node */
+    int32_t *root;        /* by value: the value whose memory it shares (reshape), or itself */
+    int32_t *index;       /* by value: 1 + its place in the list; 0: no candidate */
+    fv_value *again;      /* by value: what its clone gives */
+    bool *changes;        /* by value: a node of the first segment changes its contents */
+    span *spans, *before; /* by value; before: copy while something is tried */
+    int64_t *live;        /* by position: bytes */
+    candidate *list;      /* in the order of nodes */
     int32_t n_list;
     double step_cost, spent;
 } recomputer;
 
-static bool is_cheap(fv_op op) {
+static bool may_run_again(fv_op op, bool products) {
     switch (op) {
+    case FV_OP_CONV2D:
+    case FV_OP_LINEAR:
+    case FV_OP_MATMUL:
+    case FV_OP_SOFTMAX:
+    case FV_OP_ATTENTION: return products;
     case FV_OP_BATCH_NORM:
     case FV_OP_BATCH_NORM_INFER:
     case FV_OP_LAYER_NORM:
@@ -76,11 +87,15 @@ static fv_status allocate(recomputer *r) {
     size_t nodes = (size_t)g->n_nodes + 1, values = (size_t)g->n_values + 1;
     r->position = fv_arena_alloc(&g->arena, nodes, sizeof *r->position);
     r->root = fv_arena_alloc(&g->arena, values, sizeof *r->root);
+    r->index = fv_arena_alloc(&g->arena, values, sizeof *r->index);
+    r->again = fv_arena_alloc(&g->arena, values, sizeof *r->again);
     r->changes = fv_arena_alloc(&g->arena, values, sizeof *r->changes);
-    r->spans = fv_arena_alloc(&g->arena, values + nodes, sizeof *r->spans);
+    r->spans = fv_arena_alloc(&g->arena, values, sizeof *r->spans);
+    r->before = fv_arena_alloc(&g->arena, values, sizeof *r->before);
     r->live = fv_arena_alloc(&g->arena, nodes + 1, sizeof *r->live);
     r->list = fv_arena_alloc(&g->arena, nodes, sizeof *r->list);
-    bool ok = r->position && r->root && r->changes && r->spans && r->live && r->list;
+    bool ok =
+        r->position && r->root && r->index && r->again && r->changes && r->spans && r->before && r->live && r->list;
     return ok ? FV_OK : g->ctx->error.code;
 }
 
@@ -92,40 +107,58 @@ static void find_positions(recomputer *r) {
             if (g->nodes[k].segment == (fv_segment)seg) r->position[k] = next++;
 }
 
-static void find_spans(recomputer *r) {
+static void find_definitions(recomputer *r) {
     const fv_graph *g = r->g;
-    r->n_spans = g->n_values;
-    for (int32_t i = 0; i < g->n_values; i++) r->root[i] = i;
+    for (int32_t i = 0; i < g->n_values; i++) {
+        r->root[i] = i;
+        r->spans[i] = (span){.first = INT32_MAX, .final = -1};
+    }
     for (int32_t k = 0; k < g->n_nodes; k++) {
         const fv_node *n = &g->nodes[k];
         r->step_cost += cost_of(g, n);
         for (int res = 0; res < n->results; res++) {
-            int32_t v = n->first_result + res;
-            r->spans[v] = (span){fv_bytes(g->values[v].type), r->position[k], r->position[k], false};
+            span *s = &r->spans[n->first_result + res];
+            s->bytes = fv_bytes(g->values[n->first_result + res].type);
+            s->def = s->last = r->position[k];
         }
-        if (n->op == FV_OP_RESHAPE) {
-            r->root[n->first_result] = r->root[g->operands[n->first_operand].id];
-            r->spans[n->first_result].bytes = 0;
+        if (n->op != FV_OP_RESHAPE) continue;
+        r->root[n->first_result] = r->root[g->operands[n->first_operand].id];
+        r->spans[n->first_result].bytes = 0;
+    }
+}
+
+static void find_readers(recomputer *r) {
+    const fv_graph *g = r->g;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        const fv_node *n = &g->nodes[k];
+        for (int j = 0; j < n->operands; j++) {
+            int32_t v = g->operands[n->first_operand + j].id, at = r->position[k];
+            span *s = &r->spans[r->root[v]];
+            if (s->last < at) s->last = at;
+            if (n->backward && v != r->root[v]) s->pinned = true; /* a clone would not have that shape */
+            if (n->backward && s->first > at) s->first = at;
+            if (n->backward && s->final < at) s->final = at;
+            if (n->segment == FV_SEG_FORWARD_BACKWARD && fv_op_mutates_operand(n, j)) r->changes[v] = true;
         }
     }
-    for (int32_t k = 0; k < g->n_nodes; k++)
-        for (int j = 0; j < g->nodes[k].operands; j++) {
-            int32_t v = g->operands[g->nodes[k].first_operand + j].id;
-            span *s = &r->spans[r->root[v]];
-            if (s->last < r->position[k]) s->last = r->position[k];
-            bool first_segment = g->nodes[k].segment == FV_SEG_FORWARD_BACKWARD;
-            if (first_segment && fv_op_mutates_operand(&g->nodes[k], j)) r->changes[v] = true;
-        }
-    for (int32_t i = 0; i < g->n_outputs; i++) r->spans[r->root[g->outputs[i].value.id]].last = g->n_nodes;
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        span *s = &r->spans[r->root[g->outputs[i].value.id]];
+        s->last = g->n_nodes;
+        s->pinned = true;
+    }
 }
 
 /* Where most is alive; *bytes: how much. */
 static int32_t find_peak(recomputer *r, size_t *bytes) {
     int32_t n = r->g->n_nodes, peak = 0;
     memset(r->live, 0, ((size_t)n + 2) * sizeof *r->live);
-    for (int32_t i = 1; i < r->n_spans; i++) {
-        r->live[r->spans[i].def] += (int64_t)r->spans[i].bytes;
-        r->live[r->spans[i].last + 1] -= (int64_t)r->spans[i].bytes;
+    for (int32_t i = 1; i < r->g->n_values; i++) {
+        const span *s = &r->spans[i];
+        r->live[s->def] += (int64_t)s->bytes;
+        r->live[s->last + 1] -= (int64_t)s->bytes;
+        if (!s->taken) continue;
+        r->live[s->first] += (int64_t)s->bytes;
+        r->live[s->final + 1] -= (int64_t)s->bytes;
     }
     for (int32_t p = 1; p < n; p++) {
         r->live[p] += r->live[p - 1];
@@ -137,35 +170,30 @@ static int32_t find_peak(recomputer *r, size_t *bytes) {
 
 /* ---------------------------------------------------------------- candidates */
 
-/* Fill c with who reads the value; false if the backward pass does not, or not only as it is. */
-static bool find_readers(const recomputer *r, candidate *c) {
+enum { MOST_OPERANDS = 16, MOST_DEPTH = 4 };
+
+static int32_t last_forward_reader(const recomputer *r, int32_t value, int32_t node) {
     const fv_graph *g = r->g;
-    c->first = INT32_MAX;
-    c->last = -1;
-    c->forward_last = r->position[c->node];
-    for (int32_t i = 0; i < g->n_outputs; i++)
-        if (r->root[g->outputs[i].value.id] == r->root[c->value]) return false;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        const fv_node *n = &g->nodes[k];
-        for (int j = 0; j < n->operands; j++) {
-            int32_t v = g->operands[n->first_operand + j].id, at = r->position[k];
-            if (r->root[v] != c->value) continue;
-            if (n->backward && v != c->value) return false; /* through a reshape */
-            if (!n->backward && at > c->forward_last) c->forward_last = at;
-            if (n->backward && at < c->first) c->first = at;
-            if (n->backward && at > c->last) c->last = at;
+    int32_t last = r->position[node];
+    for (int32_t k = 0; k < g->n_nodes; k++)
+        for (int j = 0; j < g->nodes[k].operands && !g->nodes[k].backward; j++) {
+            int32_t v = g->operands[g->nodes[k].first_operand + j].id;
+            if (r->root[v] == value && r->position[k] > last) last = r->position[k];
         }
-    }
-    return c->last >= 0 && c->forward_last < c->first;
+    return last;
 }
 
 static void find_candidates(recomputer *r) {
     const fv_graph *g = r->g;
     for (int32_t k = 0; k < g->n_nodes; k++) {
         const fv_node *n = &g->nodes[k];
-        if (n->backward || n->segment != FV_SEG_FORWARD_BACKWARD || !is_cheap(n->op)) continue;
-        candidate c = {.node = k, .value = n->first_result, .cost = cost_of(g, n)};
-        if (r->spans[c.value].bytes >= LEAST_BYTES && find_readers(r, &c)) r->list[r->n_list++] = c;
+        const span *s = &r->spans[n->first_result];
+        if (n->backward || n->segment != FV_SEG_FORWARD_BACKWARD || !may_run_again(n->op, r->products)) continue;
+        if (s->bytes < LEAST_BYTES || s->pinned || n->operands > MOST_OPERANDS) continue;
+        int32_t forward_last = last_forward_reader(r, n->first_result, k);
+        if (forward_last >= s->first) continue;
+        r->list[r->n_list++] = (candidate){k, n->first_result, forward_last, cost_of(g, n), false};
+        r->index[n->first_result] = r->n_list;
     }
 }
 
@@ -185,28 +213,55 @@ static int clone_operands(const fv_graph *g, const fv_node *n, fv_value *in, fv_
     return count;
 }
 
-enum { MOST_OPERANDS = 16 };
+static bool need(recomputer *r, fv_value v, int32_t at, size_t bytes, int depth);
 
-/* Whether all that the clone reads is there when it runs. With `keep` it is seen to that it stays so. */
-static bool operands_are_there(recomputer *r, const candidate *c, bool keep) {
-    const fv_graph *g = r->g;
-    const fv_node *n = &g->nodes[c->node];
+/* See to it that all that the clone of a node reads is there at a position. */
+static bool need_operands(recomputer *r, int32_t node, int32_t at, int depth) {
+    const fv_node *n = &r->g->nodes[node];
     fv_value in[MOST_OPERANDS + 2];
     fv_op op;
-    if (n->operands > MOST_OPERANDS) return false;
-    int count = clone_operands(g, n, in, &op);
-    for (int j = 0; j < count; j++) {
-        const fv_val *val = &g->values[in[j].id];
-        if (!in[j].id) continue;
-        if (r->changes[in[j].id]) return false;
-        if (val->kind != FV_VAL_RESULT) continue;
-        span *s = &r->spans[r->root[in[j].id]];
-        if (s->last < c->first && s->bytes * SMALL_SHARE > r->spans[c->value].bytes) return false;
-        if (!keep) continue;
+    bool ok = depth < MOST_DEPTH;
+    int count = clone_operands(r->g, n, in, &op);
+    for (int j = 0; ok && j < count; j++) ok = need(r, in[j], at, r->spans[n->first_result].bytes, depth);
+    return ok;
+}
+
+/* Make anew from position `at` on what was made anew later, or not at all. */
+static bool take_for(recomputer *r, int32_t value, int32_t at, int depth) {
+    span *s = &r->spans[value];
+    const candidate *c = &r->list[r->index[value] - 1];
+    if (!s->taken) {
+        s->taken = true;
+        s->last = c->forward_last;
+        r->spent += c->cost;
+    } else if (s->first <= at) return true;
+    if (at < s->first) s->first = at;
+    return need_operands(r, c->node, s->first, depth + 1);
+}
+
+/* A value is to be there at a position, for a clone whose result has so many bytes: it is kept so long anyway, or made
+ * anew as well, or small. */
+static bool need(recomputer *r, fv_value v, int32_t at, size_t bytes, int depth) {
+    int32_t root = r->root[v.id];
+    span *s = &r->spans[root];
+    if (r->changes[v.id]) return false;
+    if (!v.id || r->g->values[v.id].kind != FV_VAL_RESULT) return true;
+    bool kept = !s->taken && s->last >= at, small = s->bytes * SMALL_SHARE <= bytes;
+    if (root != v.id) { /* a clone would not have that shape */
         s->pinned = true;
-        if (s->last < c->first) s->last = c->first;
+        return kept;
     }
-    return true;
+    if (s->final < at) s->final = at;
+    if (!kept && !s->taken && small) {
+        s->last = at;
+        kept = true;
+    }
+    if (kept) {
+        if (s->first > at) s->first = at;
+        return true;
+    }
+    if (!s->taken && (!r->products || s->pinned || !r->index[root])) return false;
+    return take_for(r, root, at, depth);
 }
 
 /* The candidate that frees most bytes at the peak for what it costs; NULL if none is left. */
@@ -216,65 +271,78 @@ static candidate *best_at(recomputer *r, int32_t peak, double budget) {
     for (int32_t i = 0; i < r->n_list; i++) {
         candidate *c = &r->list[i];
         const span *s = &r->spans[c->value];
-        if (c->taken || s->pinned || c->forward_last >= peak || c->first <= peak) continue;
-        if (r->spent + c->cost > budget || !operands_are_there(r, c, false)) continue;
+        if (c->tried || s->taken || s->pinned || c->forward_last >= peak || s->first <= peak || s->first == INT32_MAX)
+            continue;
         double worth = (double)s->bytes / c->cost;
-        if (worth <= best_worth) continue;
+        if (r->spent + c->cost > budget || worth <= best_worth) continue;
         best = c;
         best_worth = worth;
     }
     return best;
 }
 
-static void take(recomputer *r, candidate *c) {
-    span *s = &r->spans[c->value];
-    operands_are_there(r, c, true);
-    c->taken = true;
-    r->spent += c->cost;
-    s->last = c->forward_last;
-    r->spans[r->n_spans++] = (span){s->bytes, c->first, c->last, false};
+/* Take the candidate, unless that raises the peak or costs too much. */
+static void try_to_take(recomputer *r, candidate *c, double budget, int32_t *peak, size_t *bytes) {
+    size_t size = (size_t)r->g->n_values * sizeof *r->spans, then;
+    double spent = r->spent;
+    memcpy(r->before, r->spans, size);
+    c->tried = true;
+    bool ok = take_for(r, c->value, r->spans[c->value].first, 0) && r->spent <= budget;
+    int32_t at = ok ? find_peak(r, &then) : 0;
+    if (ok && then <= *bytes) {
+        *peak = at;
+        *bytes = then;
+        return;
+    }
+    memcpy(r->spans, r->before, size);
+    r->spent = spent;
 }
 
 /* ---------------------------------------------------------------- rewriting */
 
-/* Append the clone and let backward nodes read it. -> index of its node; -1 after an error */
-static int32_t add_clone(fv_graph *g, const candidate *c) {
+/* Append the clone and let backward nodes read it. -> index of its node */
+static int32_t add_clone(recomputer *r, const candidate *c) {
+    fv_graph *g = r->g;
     const fv_node n = g->nodes[c->node];
     fv_value in[MOST_OPERANDS + 2];
     fv_op op;
     int32_t readers = g->n_nodes;
     int count = clone_operands(g, &n, in, &op);
-    fv_value again = fv_op_node((fv_scope){g, n.scope}, op, in, count, &n.attr);
-    if (fv_is_none(again)) return -1;
+    for (int j = 0; j < count; j++)
+        if (r->spans[in[j].id].taken) in[j] = r->again[in[j].id];
+    r->again[c->value] = fv_op_node((fv_scope){g, n.scope}, op, in, count, &n.attr);
     for (int32_t k = 0; k < readers; k++)
         for (int j = 0; j < g->nodes[k].operands && g->nodes[k].backward; j++) {
             fv_value *v = &g->operands[g->nodes[k].first_operand + j];
-            if (v->id == c->value) *v = again;
+            if (v->id == c->value) *v = r->again[c->value];
         }
     return readers;
 }
 
-/* Each clone goes in front of the first node that reads it. */
-static fv_status insert_clones(recomputer *r) {
+/* Each clone goes in front of the first node that reads it; clones of one place in the order of the originals. */
+static fv_status insert_clones(recomputer *r, int *count) {
     fv_graph *g = r->g;
     int32_t n = g->n_nodes, at = 0;
-    int32_t *clone = fv_arena_alloc(&g->arena, (size_t)n + 1, sizeof *clone); /* by the original's node */
+    int32_t *clone = fv_arena_alloc(&g->arena, (size_t)r->n_list + 1, sizeof *clone); /* node, by candidate */
     if (!clone) return g->ctx->error.code;
     bool was_backward = g->in_backward;
     fv_segment segment = g->segment;
     g->in_backward = true;
     g->segment = FV_SEG_FORWARD_BACKWARD;
     for (int32_t i = 0; i < r->n_list && g->error == FV_OK; i++)
-        if (r->list[i].taken) clone[r->list[i].node] = add_clone(g, &r->list[i]);
+        if (r->spans[r->list[i].value].taken) clone[i] = add_clone(r, &r->list[i]);
     g->in_backward = was_backward;
     g->segment = segment;
     FV_TRY(fv_graph_finish(g));
+    *count = g->n_nodes - n;
 
     fv_node *nodes = fv_arena_alloc(&g->arena, (size_t)g->n_nodes, sizeof *nodes);
     if (!nodes) return g->ctx->error.code;
     for (int32_t k = 0; k < n; k++) {
-        for (int32_t i = 0; i < r->n_list; i++)
-            if (r->list[i].taken && r->list[i].first == r->position[k]) nodes[at++] = g->nodes[clone[r->list[i].node]];
+        for (int32_t i = 0; i < r->n_list; i++) {
+            const span *s = &r->spans[r->list[i].value];
+            if (s->taken && s->first == r->position[k]) nodes[at++] = g->nodes[clone[i]];
+        }
         nodes[at++] = g->nodes[k];
     }
     memcpy(g->nodes, nodes, (size_t)g->n_nodes * sizeof *nodes);
@@ -288,17 +356,16 @@ fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *re
     if (!report) report = &unwanted;
     *report = (fv_recompute_report){0};
     FV_TRY(fv_graph_finish(g));
-    recomputer r = {.g = g};
+    recomputer r = {.g = g, .products = isinf(budget)};
     FV_TRY(allocate(&r));
     find_positions(&r);
-    find_spans(&r);
+    find_definitions(&r);
+    find_readers(&r);
     find_candidates(&r);
     int32_t peak = find_peak(&r, &report->bytes_before);
-    for (candidate *c; (c = best_at(&r, peak, budget * r.step_cost)); report->nodes++) {
-        take(&r, c);
-        peak = find_peak(&r, &report->bytes_after);
-    }
-    if (report->nodes == 0) report->bytes_after = report->bytes_before;
+    report->bytes_after = report->bytes_before;
+    budget *= r.step_cost;
+    for (candidate *c; (c = best_at(&r, peak, budget));) try_to_take(&r, c, budget, &peak, &report->bytes_after);
     report->cost = r.step_cost > 0 ? r.spent / r.step_cost : 0;
-    return report->nodes ? insert_clones(&r) : FV_OK;
+    return r.spent > 0 ? insert_clones(&r, &report->nodes) : FV_OK;
 }

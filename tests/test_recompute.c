@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#define NO_LIMIT 1e6 /* of cost, but cheap nodes only */
+
 enum { BATCH = 8, SIDE = 16, CHANNELS = 16, TOKENS = 64, WIDTH = 64, CLASSES = 5, STEPS = 3, BLOCKS = 3 };
 
 /* conv-bn-relu with residuals, then transformer-like blocks with layer norm, GELU and dropout. x: [n,16,16,3] */
@@ -96,15 +98,29 @@ static void check_same(const outcome *kept, const outcome *again, const char *wh
 
 START_TEST(same_bits_in_less_memory) {
     static const char *const isas[] = {"generic", "avx2", "avx512"};
-    outcome kept = train(&fv_backend_ref, NULL, 0), again = train(&fv_backend_ref, NULL, INFINITY);
+    outcome kept = train(&fv_backend_ref, NULL, 0), again = train(&fv_backend_ref, NULL, NO_LIMIT);
     ck_assert_int_eq(kept.report.nodes, 0);
     check_same(&kept, &again, "ref");
     for (int i = 0; i < 3; i++) {
         kept = train(&fv_backend_cpu, isas[i], 0);
         if (kept.arena == 0) continue; /* this processor has not got it */
-        again = train(&fv_backend_cpu, isas[i], INFINITY);
+        again = train(&fv_backend_cpu, isas[i], NO_LIMIT);
         check_same(&kept, &again, isas[i]);
     }
+}
+END_TEST
+
+/* An infinite budget: products and attention run again as well, clones read clones, and it takes still less. */
+START_TEST(same_bits_with_everything_again) {
+    outcome kept = train(&fv_backend_cpu, NULL, 0), cheap = train(&fv_backend_cpu, NULL, NO_LIMIT),
+            all = train(&fv_backend_cpu, NULL, INFINITY);
+    check_same(&kept, &all, "cpu");
+    ck_assert_int_gt(all.report.nodes, cheap.report.nodes);
+    ck_assert(all.report.cost > cheap.report.cost);
+    ck_assert_uint_lt(all.arena, cheap.arena);
+    kept = train(&fv_backend_ref, NULL, 0);
+    all = train(&fv_backend_ref, NULL, INFINITY);
+    check_same(&kept, &all, "ref");
 }
 END_TEST
 
@@ -113,7 +129,7 @@ START_TEST(only_cheap_pure_nodes_run_again) {
     fv_ctx ctx;
     fv_ctx_init(&ctx);
     fv_recompute_report report;
-    fv_graph *before = build(&ctx, 0, NULL), *after = build(&ctx, INFINITY, &report);
+    fv_graph *before = build(&ctx, 0, NULL), *after = build(&ctx, NO_LIMIT, &report);
     int more[FV_OP_COUNT] = {0}, all = 0;
     for (int32_t k = 0; k < after->n_nodes; k++) more[after->nodes[k].op]++;
     for (int32_t k = 0; k < before->n_nodes; k++) more[before->nodes[k].op]--;
@@ -135,7 +151,7 @@ START_TEST(the_budget_is_kept) {
     fv_ctx ctx;
     fv_ctx_init(&ctx);
     fv_recompute_report all, some, none;
-    fv_graph_free(build(&ctx, INFINITY, &all));
+    fv_graph_free(build(&ctx, NO_LIMIT, &all));
     fv_graph_free(build(&ctx, all.cost / 2, &some));
     fv_graph_free(build(&ctx, 0, &none));
     ck_assert_int_eq(none.nodes, 0);
@@ -153,6 +169,7 @@ Suite *recompute_suite(void) {
     TCase *tc = tcase_create("recompute");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, same_bits_in_less_memory);
+    tcase_add_test(tc, same_bits_with_everything_again);
     tcase_add_test(tc, only_cheap_pure_nodes_run_again);
     tcase_add_test(tc, the_budget_is_kept);
     suite_add_tcase(s, tc);
