@@ -14,6 +14,11 @@ typedef struct fv_plan fv_plan;
 
 #define FV_MAX_GROUPS 16
 
+/* Muon's polynomial: a x + b x^3 + c x^5 of singular values (Jordan et al. 2024). */
+#define FV_MUON_A 3.4445
+#define FV_MUON_B (-4.7750)
+#define FV_MUON_C 2.0315
+
 /* Everything that varies from step to step. It lives in device memory; nothing of it is baked into a program. */
 typedef struct fv_step {
     uint64_t seed;

@@ -129,9 +129,10 @@ static void put_attr(text *t, const fv_node *n, int rank) {
     case ATTR_augment: put(t, "pad %s ", a->augment.pad_mode == FV_PAD_ZERO ? "zero" : "reflect"); break;
     case ATTR_lerp: put(t, "weight %g scale %g ", a->lerp.weight, a->lerp.scale); break;
     case ATTR_update:
-        put(t, "count %d group %d momentum %g betas %g,%g eps %g clip %g%s%s ", a->update.count, a->update.group,
-            a->update.momentum, a->update.beta1, a->update.beta2, a->update.eps, a->update.clip,
-            a->update.nesterov ? " nesterov" : "", a->update.decoupled ? " decoupled" : "");
+        put(t, "count %d group %d momentum %g betas %g,%g eps %g clip %g ns_steps %d%s%s%s ", a->update.count,
+            a->update.group, a->update.momentum, a->update.beta1, a->update.beta2, a->update.eps, a->update.clip,
+            a->update.ns_steps, a->update.nesterov ? " nesterov" : "", a->update.decoupled ? " decoupled" : "",
+            a->update.renormalise ? " renormalise" : "");
         break;
     default: break;
     }

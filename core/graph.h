@@ -140,6 +140,8 @@ typedef struct fv_update_attr {
     double momentum, beta1, beta2, eps; /* by kind */
     double clip;                        /* > 0: gradients times min(1, clip / (norm + 1e-6)), norm from stats */
     bool nesterov, decoupled;           /* decoupled: AdamW's weight decay */
+    bool renormalise;                   /* muon: weights to a norm of sqrt(rows) first */
+    int32_t ns_steps;                   /* muon: Newton-Schulz iterations */
 } fv_update_attr;
 
 /* Fields of one row of augment's record; all zero: the plain picture. Crop: source row of output row 0 and column 0

@@ -4,7 +4,8 @@
 
 #include "core/core.h"
 
-typedef enum fv_opt_kind { FV_OPT_SGD, FV_OPT_ADAM, FV_OPT_ADAMW } fv_opt_kind;
+/* muon (Jordan et al. 2024): the weights of convolutions and linear layers but the classifier's; the rest by sgd. */
+typedef enum fv_opt_kind { FV_OPT_SGD, FV_OPT_ADAM, FV_OPT_ADAMW, FV_OPT_MUON } fv_opt_kind;
 
 /* Parameters that are trained in their own way. `pattern` says which:
  *
@@ -15,7 +16,7 @@ typedef enum fv_opt_kind { FV_OPT_SGD, FV_OPT_ADAM, FV_OPT_ADAMW } fv_opt_kind;
  *   else       a name or the beginning of one, component by component (fv_name_below) */
 typedef struct fv_param_group {
     const char *pattern;
-    double momentum; /* sgd; < 0: as fv_optim_cfg has it */
+    double momentum; /* sgd, muon; < 0: as fv_optim_cfg has it */
 } fv_param_group;
 
 /* Update groups, of which fv_step has a learning rate and a weight decay each: 2 * k for parameters that have weight
@@ -27,9 +28,11 @@ bool fv_param_group_is_class(const char *pattern);
 
 typedef struct fv_optim_cfg {
     fv_opt_kind kind;
-    double momentum; /* sgd */
+    double momentum; /* sgd, muon */
     bool nesterov;
     double beta1, beta2, eps;     /* adam, adamw; 0: 0.9, 0.999, 1e-8 */
+    int ns_steps;                 /* muon: Newton-Schulz iterations; 0: 3 */
+    bool renormalise;             /* muon: weights to a norm of sqrt(rows) before each update */
     double weight_decay;          /* of weights; norms, biases, tokens and positions are left out (decl.no_decay) */
     bool decay_all;               /* ... or not left out */
     double clip_grad;             /* > 0: by global L2 norm */

@@ -3,14 +3,16 @@
  *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots; finite
  *                                                  flag of the micro-step's loss ─ running statistics)
  *   check              grad_stats: norm and finite flag of loss and gradients
- *   update             sgd_update | adam_update per group ─ lookahead_update ─ ema_update ─ (GRAD slots cleared) */
+ *   update             sgd_update | adam_update | muon_update per group ─ lookahead_update ─ ema_update ─ (GRAD slots
+ * cleared) */
 #include "optim/optim.h"
 
 #include <string.h>
 
 #include "core/ops.h"
 
-static const char *const names[] = {[FV_OPT_SGD] = "sgd", [FV_OPT_ADAM] = "adam", [FV_OPT_ADAMW] = "adamw"};
+static const char *const names[] = {
+    [FV_OPT_SGD] = "sgd", [FV_OPT_ADAM] = "adam", [FV_OPT_ADAMW] = "adamw", [FV_OPT_MUON] = "muon"};
 enum { KINDS = sizeof(names) / sizeof(names[0]) };
 
 const char *fv_opt_name(fv_opt_kind kind) {
@@ -39,6 +41,10 @@ typedef struct builder {
     bool *of_norm;      /* by value: scale or shift of a norm */
 } builder;
 
+static bool has_momentum(const fv_optim_cfg *cfg) {
+    return cfg->kind == FV_OPT_SGD || cfg->kind == FV_OPT_MUON;
+}
+
 static fv_status check_groups(fv_ctx *ctx, const fv_optim_cfg *cfg) {
     if (cfg->n_groups < 0 || cfg->n_groups > FV_MAX_PARAM_GROUPS)
         return fv_fail(ctx, FV_E_USAGE, "%d parameter groups: there may be at most %d", cfg->n_groups,
@@ -50,7 +56,7 @@ static fv_status check_groups(fv_ctx *ctx, const fv_optim_cfg *cfg) {
         if (!(group->momentum < 1))
             return fv_fail(ctx, FV_E_USAGE, "parameter group '%s': momentum must be below 1, it is %g", group->pattern,
                            group->momentum);
-        if (group->momentum >= 0 && cfg->kind != FV_OPT_SGD)
+        if (group->momentum >= 0 && !has_momentum(cfg))
             return fv_fail(ctx, FV_E_USAGE, "parameter group '%s': %s has no momentum", group->pattern,
                            fv_opt_name(cfg->kind));
     }
@@ -61,12 +67,14 @@ static fv_status check_cfg(fv_ctx *ctx, const fv_optim_cfg *cfg) {
     if ((unsigned)cfg->kind >= KINDS) return fv_fail(ctx, FV_E_USAGE, "unknown optimizer %d", (int)cfg->kind);
     if (!(cfg->momentum >= 0 && cfg->momentum < 1))
         return fv_fail(ctx, FV_E_USAGE, "momentum must be at least 0 and below 1, it is %g", cfg->momentum);
-    if (cfg->kind == FV_OPT_SGD && cfg->nesterov && cfg->momentum == 0)
+    if (has_momentum(cfg) && cfg->nesterov && cfg->momentum == 0)
         return fv_fail(ctx, FV_E_USAGE, "Nesterov momentum needs a momentum above 0");
     if (!(cfg->beta1 >= 0 && cfg->beta1 < 1 && cfg->beta2 >= 0 && cfg->beta2 < 1))
         return fv_fail(ctx, FV_E_USAGE, "beta1 and beta2 must be at least 0 and below 1, they are %g and %g",
                        cfg->beta1, cfg->beta2);
     if (!(cfg->eps >= 0)) return fv_fail(ctx, FV_E_USAGE, "eps must not be negative, it is %g", cfg->eps);
+    if (cfg->ns_steps < 0 || cfg->ns_steps > 100)
+        return fv_fail(ctx, FV_E_USAGE, "there may be 1 to 100 Newton-Schulz iterations, not %d", cfg->ns_steps);
     if (!(cfg->clip_grad >= 0))
         return fv_fail(ctx, FV_E_USAGE, "the gradient norm to clip at must not be negative, it is %g", cfg->clip_grad);
     if (cfg->accumulate < 0)
@@ -165,12 +173,20 @@ static bool ends_in_bias(const char *name) {
     return strcmp(last ? last + 1 : name, "bias") == 0;
 }
 
+static bool in_head(const builder *b, const fv_decl *decl) {
+    return b->cfg->head && fv_name_below(decl->name, b->cfg->head);
+}
+
+static bool is_matrix(const fv_decl *decl) {
+    return decl->type.rank >= 2 && !decl->no_decay;
+}
+
 static bool takes_in(const builder *b, const fv_param_group *group, const fv_decl *decl) {
     const char *pattern = group->pattern;
     if (!strcmp(pattern, "norm")) return b->of_norm[decl->value.id];
     if (!strcmp(pattern, "bias")) return ends_in_bias(decl->name);
-    if (!strcmp(pattern, "head")) return b->cfg->head && fv_name_below(decl->name, b->cfg->head);
-    if (!strcmp(pattern, "matrix")) return decl->type.rank >= 2 && !decl->no_decay;
+    if (!strcmp(pattern, "head")) return in_head(b, decl);
+    if (!strcmp(pattern, "matrix")) return is_matrix(decl);
     return fv_name_below(decl->name, pattern);
 }
 
@@ -205,41 +221,57 @@ static fv_status check_members(const builder *b) {
     return FV_OK;
 }
 
-/* One node for the parameters of a group: stats, params.., grads.., then one or two lists of moments. */
-static void update_group(builder *b, int group) {
-    const fv_optim_cfg *cfg = b->cfg;
-    fv_graph *g = b->scope.g;
-    const param_list *t = &b->trained;
-    bool sgd = cfg->kind == FV_OPT_SGD;
+/* Which update a parameter takes. */
+static fv_op update_of(const builder *b, fv_value param) {
+    const fv_decl *decl = fv_decl_of(b->scope.g, param);
+    if (b->cfg->kind == FV_OPT_MUON && is_matrix(decl) && !in_head(b, decl)) return FV_OP_MUON_UPDATE;
+    return has_momentum(b->cfg) ? FV_OP_SGD_UPDATE : FV_OP_ADAM_UPDATE;
+}
+
+static double momentum_of(const fv_optim_cfg *cfg, int group) {
     double own = group >= 2 ? cfg->groups[group / 2 - 1].momentum : -1;
-    double momentum = own >= 0 ? own : cfg->momentum;
+    return own >= 0 ? own : cfg->momentum;
+}
+
+static fv_attr attr_of(const fv_optim_cfg *cfg, fv_op op, int group, int count) {
+    double momentum = momentum_of(cfg, group);
+    fv_update_attr a = {.count = count, .group = group, .clip = cfg->clip_grad, .decoupled = cfg->kind == FV_OPT_ADAMW};
+    a.beta1 = cfg->beta1 > 0 ? cfg->beta1 : 0.9;
+    a.beta2 = cfg->beta2 > 0 ? cfg->beta2 : 0.999;
+    a.eps = op == FV_OP_MUON_UPDATE ? 1e-7 : cfg->eps > 0 ? cfg->eps : 1e-8;
+    a.momentum = momentum;
+    a.nesterov = op != FV_OP_ADAM_UPDATE && cfg->nesterov && momentum > 0;
+    a.renormalise = op == FV_OP_MUON_UPDATE && cfg->renormalise;
+    a.ns_steps = op == FV_OP_MUON_UPDATE ? (cfg->ns_steps > 0 ? cfg->ns_steps : 3) : 0;
+    return (fv_attr){.update = a};
+}
+
+/* One node for those parameters of a group that take this update: stats, params.., grads.., then one or two lists of
+ * moments. */
+static void update_group(builder *b, int group, fv_op op) {
+    const param_list *t = &b->trained;
+    fv_graph *g = b->scope.g;
+    bool adam = op == FV_OP_ADAM_UPDATE;
+    double momentum = momentum_of(b->cfg, group);
     int count = 0;
-    for (int i = 0; i < t->count; i++) count += t->group[i] == group;
+    for (int i = 0; i < t->count; i++) count += t->group[i] == group && update_of(b, t->param[i]) == op;
     if (count == 0) return;
 
     fv_value *params = b->operands + 1, *grads = params + count, *first = grads + count, *second = first + count;
     b->operands[0] = b->stats;
     for (int i = 0, k = 0; i < t->count; i++) {
         fv_value param = t->param[i];
-        if (t->group[i] != group) continue;
+        if (t->group[i] != group || update_of(b, param) != op) continue;
         params[k] = param;
         grads[k] = t->grad[i];
-        if (!sgd) {
+        if (adam) {
             first[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg");
             second[k] = fv_state_of(g, param, FV_ROLE_MOMENT, "exp_avg_sq");
         } else first[k] = momentum > 0 ? fv_state_of(g, param, FV_ROLE_MOMENT, "momentum") : FV_NONE;
         k++;
     }
-    fv_attr attr = {.update = {.count = count,
-                               .group = group,
-                               .momentum = momentum,
-                               .beta1 = cfg->beta1 > 0 ? cfg->beta1 : 0.9,
-                               .beta2 = cfg->beta2 > 0 ? cfg->beta2 : 0.999,
-                               .eps = cfg->eps > 0 ? cfg->eps : 1e-8,
-                               .clip = cfg->clip_grad,
-                               .nesterov = sgd && cfg->nesterov && momentum > 0,
-                               .decoupled = cfg->kind == FV_OPT_ADAMW}};
-    fv_op_node(b->scope, sgd ? FV_OP_SGD_UPDATE : FV_OP_ADAM_UPDATE, b->operands, 1 + (sgd ? 3 : 4) * count, &attr);
+    fv_attr attr = attr_of(b->cfg, op, group, count);
+    fv_op_node(b->scope, op, b->operands, 1 + (adam ? 4 : 3) * count, &attr);
 }
 
 /* ---------------------------------------------------------------- averages and slow copies */
@@ -307,7 +339,10 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     guard_statistics(&b, micro_steps);
 
     g->segment = FV_SEG_UPDATE;
-    for (int group = 0; group < 2 * (1 + cfg->n_groups); group++) update_group(&b, group);
+    for (int group = 0; group < 2 * (1 + cfg->n_groups); group++) {
+        static const fv_op updates[] = {FV_OP_MUON_UPDATE, FV_OP_SGD_UPDATE, FV_OP_ADAM_UPDATE};
+        for (size_t i = 0; i < sizeof updates / sizeof *updates; i++) update_group(&b, group, updates[i]);
+    }
     if (cfg->lookahead) update_slow_copies(&b);
     if (cfg->ema) update_averages(&b);
     if (micro_steps > 1)

@@ -342,6 +342,8 @@ first=$(hash_after --epochs 2 --max-steps 11)
 same_hash "what stands still from the second epoch" "$first" "$(hash_after --epochs 2 --param-groups matrix:until=1,bias:until=1)"
 same_hash "the summed loss at a 32nd of the learning rate" "$none" "$(hash_after --epochs 2 --loss-reduction sum --lr 0.0015625 --weight-decay 0.016)"
 grep -q '"val_loss": [0-2]\.' out && ok || fail "the loss that is shown stays the mean"
+expect 0 "" train --data synthetic --model lenet5 --epochs 2 --opt muon --lr 0.1 --momentum 0.6 --param-groups bias:lr=0.2:momentum=0.85,head:lr=0.5:momentum=0.85 -q --name muon
+check "muon learns: chance is 0.1" between "$(column runs/muon/results.csv metrics/accuracy_top1 2)" 0.35 0.8
 other_hash "lookahead" "$none" "$(hash_after --epochs 2 --lookahead 5)"
 "$fovea" train "${plain[@]}" --epochs 1.5 --log-every 1 --name half >out 2>err
 [ "$(grep '^  step ' err | tail -n 1 | awk '{ print $2 }')" = 17 ] && ok || fail "1.5 epochs of 11 steps have 17"

@@ -123,7 +123,7 @@ END_TEST
 
 START_TEST(names_round_trip) {
     for (int k = 0; k <= FV_SCHED_LINEAR; k++) ck_assert_int_eq(fv_sched_from_name(fv_sched_name((fv_sched_kind)k)), k);
-    for (int k = 0; k <= FV_OPT_ADAMW; k++) ck_assert_int_eq(fv_opt_from_name(fv_opt_name((fv_opt_kind)k)), k);
+    for (int k = 0; k <= FV_OPT_MUON; k++) ck_assert_int_eq(fv_opt_from_name(fv_opt_name((fv_opt_kind)k)), k);
     ck_assert_int_eq(fv_sched_from_name("cosinus"), -1);
     ck_assert_int_eq(fv_opt_from_name("SGD"), -1);
     ck_assert_str_eq(fv_opt_name((fv_opt_kind)99), "?");
@@ -322,6 +322,8 @@ START_TEST(refused_settings) {
         {{.kind = FV_OPT_ADAM, .eps = -1}, "eps"},
         {{.kind = FV_OPT_ADAM, .clip_grad = -1}, "clip"},
         {{.kind = FV_OPT_ADAM, .accumulate = -1}, "accumulated"},
+        {{.kind = FV_OPT_MUON, .nesterov = true}, "Nesterov"},
+        {{.kind = FV_OPT_MUON, .ns_steps = 101}, "Newton-Schulz"},
         {{.kind = (fv_opt_kind)7}, "unknown optimizer"},
     };
     fv_ctx ctx;

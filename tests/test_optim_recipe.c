@@ -152,6 +152,15 @@ static void run_step(fvt_program *p, const vectors *v, const char *recipe, const
     ck_assert_double_eq_tol(loss, ((const double *)vector(v, recipe, "loss"))[step->step], 1e-11);
 }
 
+/* The update group of a parameter: that of the node that changes it. */
+static int group_in(const fv_graph *g, const char *name) {
+    fv_value param = fv_find_value(g, name);
+    for (int32_t k = 0; k < g->n_nodes; k++)
+        for (int j = 1; g->nodes[k].op == FV_OP_SGD_UPDATE && j <= g->nodes[k].attr.update.count; j++)
+            if (g->operands[g->nodes[k].first_operand + j].id == param.id) return g->nodes[k].attr.update.group;
+    ck_abort_msg("%s is not updated", name);
+}
+
 START_TEST(sgd_as_pytorch_has_it) {
     const double lr = 0.02, wd = 0.01;
     static const fv_param_group groups[] = {{"norm", -1}, {"stem.bias", -1}};
@@ -185,16 +194,108 @@ START_TEST(sgd_as_pytorch_has_it) {
 }
 END_TEST
 
-/* ---------------------------------------------------------------- groups */
-
-/* The update group of a parameter: that of the node that changes it. */
-static int group_in(const fv_graph *g, const char *name) {
-    fv_value param = fv_find_value(g, name);
-    for (int32_t k = 0; k < g->n_nodes; k++)
-        for (int j = 1; g->nodes[k].op == FV_OP_SGD_UPDATE && j <= g->nodes[k].attr.update.count; j++)
-            if (g->operands[g->nodes[k].first_operand + j].id == param.id) return g->nodes[k].attr.update.group;
-    ck_abort_msg("%s is not updated", name);
+START_TEST(muon_as_pytorch_has_it) {
+    static const fv_param_group groups[] = {{"bias", 0.85}, {"norm", 0.85}, {"head", 0.85}};
+    const double wd = 0.01, bias = 0.053 / 0.24, head = 0.067 / 0.24;
+    const fv_optim_cfg cfg = {.kind = FV_OPT_MUON,
+                              .momentum = 0.6,
+                              .nesterov = true,
+                              .renormalise = true,
+                              .groups = groups,
+                              .n_groups = 3,
+                              .head = "head"};
+    const fv_sched_cfg sched = {.kind = FV_SCHED_LINEAR, .lr = 0.24, .steps = STEPS};
+    vectors v;
+    fvt_device d;
+    fvt_program p;
+    vectors_open(&v);
+    ck_assert(fvt_open(&d, "ref", 1, NULL));
+    begin(&p, &d, &v, &cfg);
+    for (int64_t k = 0; k < STEPS; k++) {
+        double now = fv_sched_lr(&sched, k), b = bias * now, h = head * now;
+        fv_step step = {.step = k, .lr = {now, now, b, b, b, b, h, h}, .loss_scale = 1};
+        for (int i = 2; i < 6; i++) step.weight_decay[i] = wd / 0.053;
+        for (int i = 6; i < 8; i++) step.weight_decay[i] = wd / 0.067;
+        run_step(&p, &v, "muon", &step);
+    }
+    check_state(&p, &v, "muon");
+    fvt_destroy(&p);
+    fvt_close(&d);
+    fv_st_close(&v.file);
 }
+END_TEST
+
+/* Singular values of a random matrix, all below 1 after it is divided by its norm, are brought near to 1: the smallest
+ * and largest Rayleigh quotients of x x^T over many vectors lie between. A step of -1 from zero weights shows x. */
+START_TEST(muon_makes_orthogonal) {
+    static const struct {
+        const char *backend;
+        int64_t rows, columns;
+    } cases[] = {{"ref", 6, 27}, {"ref", 27, 6}, {"cpu", 24, 216}, {"cpu", 70, 18}};
+    const int64_t rows = cases[_i].rows, columns = cases[_i].columns, count = rows * columns;
+    const int64_t m = rows < columns ? rows : columns;
+    fvt_device d;
+    fvt_program p;
+    ck_assert(fvt_open(&d, cases[_i].backend, 2, NULL));
+    fv_graph *g = fv_graph_new(&d.ctx, true);
+    fv_value w = fv_param(fv_root(g), "w", fv_shape(FV_F32, rows, columns), FV_PLAIN, FV_ZEROS, false);
+    fv_value loss = fv_sum(fv_root(g), fv_mul(fv_root(g), w, fv_input(fv_root(g), "c", fv_typeof(g, w))), 3, false);
+    ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_MUON, .ns_steps = 8}), FV_OK);
+    fvt_compile(&d, g, false, &p);
+    double *c = fvt_doubles(count), *x = fvt_doubles(count), *gram = fvt_doubles(m * m);
+    for (int64_t i = 0; i < count; i++) c[i] = fvt_normal(5, (uint64_t)i, 0);
+    fvt_set(&p, "c", c);
+    const fv_step step = {.lr = {-1}, .loss_scale = 1};
+    ck_assert_int_eq(fv_program_run(p.program, &step, FV_ALL_SEGMENTS), FV_OK);
+    fvt_get(&p, "w", x);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < m; j++)
+            for (int64_t k = 0; k < count / m; k++)
+                gram[i * m + j] +=
+                    rows <= columns ? x[i * columns + k] * x[j * columns + k] : x[k * columns + i] * x[k * columns + j];
+    for (uint64_t trial = 0; trial < 500; trial++) { /* |x^T v|^2 / |v|^2 */
+        double v[70], top = 0, bottom = 0;
+        for (int64_t i = 0; i < m; i++) v[i] = fvt_normal(9, trial * 100 + (uint64_t)i, 1), bottom += v[i] * v[i];
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < m; j++) top += v[i] * gram[i * m + j] * v[j];
+        ck_assert_msg(top / bottom > 0.36 && top / bottom < 1.69, "%g", top / bottom);
+    }
+    for (int64_t i = 0; i < m; i++) /* of a matrix and its singular values: none leaves [0.6, 1.3] */
+        ck_assert_msg(gram[i * m + i] > 0.36 && gram[i * m + i] < 1.69, "%g", gram[i * m + i]);
+    fvt_free(c);
+    fvt_free(x);
+    fvt_free(gram);
+    fvt_destroy(&p);
+    fvt_close(&d);
+}
+END_TEST
+
+/* Which parameters are Muon's: weights of convolutions and linear layers, not the classifier's. */
+START_TEST(what_muon_takes) {
+    fv_ctx ctx;
+    fv_ctx_init(&ctx);
+    fv_graph *g = small_graph(&ctx, BATCH);
+    const fv_optim_cfg cfg = {.kind = FV_OPT_MUON,
+                              .momentum = 0.6,
+                              .head = "head",
+                              .groups = (const fv_param_group[]){{"stem", -1}},
+                              .n_groups = 1};
+    ck_assert_int_eq(fv_optim_build(g, fv_find_output(g, "loss"), &cfg), FV_OK);
+    int taken = 0;
+    for (int32_t k = 0; k < g->n_nodes; k++)
+        for (int j = 1; g->nodes[k].op == FV_OP_MUON_UPDATE && j <= g->nodes[k].attr.update.count; j++) {
+            const char *name = fv_decl_of(g, g->operands[g->nodes[k].first_operand + j])->name;
+            ck_assert_msg(!strcmp(name, "stem.weight") || !strcmp(name, "body.weight"), "%s", name);
+            taken++;
+        }
+    ck_assert_int_eq(taken, 2);
+    ck_assert_int_eq(group_in(g, "stem.bias"), 3); /* of the same group, by sgd */
+    ck_assert_int_eq(group_in(g, "head.weight"), 0);
+    fv_graph_free(g);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- groups */
 
 START_TEST(first_group_counts) {
     static const fv_param_group lists[][4] = {{{"stem.bias", 0.5}, {"norm", -1}, {"head", 0}, {"matrix", -1}},
@@ -361,6 +462,9 @@ Suite *optim_recipe_suite(void) {
     tcase_add_test(courses, lookahead_meetings);
     suite_add_tcase(suite, courses);
     tcase_add_test(steps, sgd_as_pytorch_has_it);
+    tcase_add_test(steps, muon_as_pytorch_has_it);
+    tcase_add_loop_test(steps, muon_makes_orthogonal, 0, 4);
+    tcase_add_test(steps, what_muon_takes);
     tcase_add_test(steps, first_group_counts);
     tcase_add_test(steps, refused_groups);
     tcase_add_test(steps, slow_copies);

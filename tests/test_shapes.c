@@ -267,6 +267,7 @@ START_TEST(what_changes_in_place) {
         {FV_OP_INCREMENT, 1, 0, "1"},
         {FV_OP_SGD_UPDATE, 7, 2, "0110011"},
         {FV_OP_ADAM_UPDATE, 9, 2, "011001111"},
+        {FV_OP_MUON_UPDATE, 7, 2, "0110011"},
         {FV_OP_EMA_UPDATE, 5, 2, "01100"},
         {FV_OP_LOOKAHEAD_UPDATE, 5, 2, "01111"},
         {FV_OP_GRAD_STATS, 2, 0, "00"},

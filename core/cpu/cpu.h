@@ -54,6 +54,7 @@ size_t CPU(reduce_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(loss_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(augment_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node);
+size_t CPU(muon_workspace)(const fv_graph *g, const fv_node *node);
 #endif
 
 #endif

@@ -14,7 +14,8 @@ static int list_of(const fv_node *node, int k) {
 bool fv_op_mutates_operand(const fv_node *node, int k) {
     int list;
     switch (node->op) {
-    case FV_OP_SGD_UPDATE:                                                          /* params, grads, momentum */
+    case FV_OP_SGD_UPDATE:
+    case FV_OP_MUON_UPDATE:                                                         /* params, grads, momentum */
     case FV_OP_ADAM_UPDATE: list = list_of(node, k); return list >= 0 && list != 1; /* params, grads, m, v */
     case FV_OP_EMA_UPDATE: return list_of(node, k) == 0;                            /* ema, params */
     case FV_OP_LOOKAHEAD_UPDATE: return k >= 1;                                     /* slow, fast */

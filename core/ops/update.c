@@ -70,6 +70,22 @@ bool fv_infer_adam_update(fv_infer *i) {
     return check_frame(i, 4) && check_lists(i, 4, lists, -1);
 }
 
+bool fv_infer_muon_update(fv_infer *i) {
+    static const char *const lists[3] = {"parameter", "gradient", "momentum"};
+    const fv_update_attr *a = &i->attr->update;
+    if (!is_decay(a->momentum)) return fv_infer_fail(i, "momentum %g is not in [0, 1)", a->momentum);
+    if (a->nesterov && a->momentum == 0) return fv_infer_fail(i, "Nesterov's update needs a momentum above 0");
+    if (!isfinite(a->eps) || a->eps < 0)
+        return fv_infer_fail(i, "eps is %g, it must be finite and not negative", a->eps);
+    if (a->ns_steps < 1 || a->ns_steps > 100)
+        return fv_infer_fail(i, "%d Newton-Schulz iterations, expected 1 to 100", a->ns_steps);
+    if (!check_frame(i, 3) || !check_lists(i, 3, lists, a->momentum == 0 ? 2 : -1)) return false;
+    for (int k = 1; k <= a->count; k++)
+        if (i->in[k].rank < 2)
+            return fv_infer_fail(i, "parameter %d is no matrix: it has rank %d", k - 1, i->in[k].rank);
+    return true;
+}
+
 bool fv_infer_ema_update(fv_infer *i) {
     static const char *const lists[2] = {"average", "parameter"};
     return check_frame(i, 2) && check_lists(i, 2, lists, -1);
@@ -78,6 +94,19 @@ bool fv_infer_ema_update(fv_infer *i) {
 bool fv_infer_lookahead_update(fv_infer *i) {
     static const char *const lists[2] = {"slow copy", "fast weight"};
     return check_frame(i, 2) && check_lists(i, 2, lists, -1);
+}
+
+/* Newton-Schulz: per iteration of an m by n matrix, m <= n, products with m * n * m and m * m * m terms. Operands come
+ * in pieces, of which each counts for its own list: a third of it. */
+double fv_flops_muon(const fv_infer *i) {
+    double flops = 0;
+    for (int k = 0; k < i->n_in; k++) {
+        if (i->in[k].rank < 2) continue;
+        double rows = (double)i->in[k].dim[0], all = fv_elements(i->in[k]), columns = all / fmax(rows, 1);
+        double m = fmin(rows, columns), n = fmax(rows, columns);
+        flops += 2 * i->attr->update.ns_steps * (2 * m * m * n + m * m * m) / 3;
+    }
+    return flops;
 }
 
 /* A product and a sum per element of each list: exact for SGD with weight decay, near for the others. */

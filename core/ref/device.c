@@ -56,6 +56,18 @@ static size_t product(size_t a, size_t b) {
     return out;
 }
 
+/* Twice the largest matrix and two squares of its smaller side. */
+static size_t muon_doubles(const fv_graph *g, const fv_node *node) {
+    size_t most = 0;
+    for (int t = 1; t <= node->attr.update.count; t++) {
+        const fv_type *type = type_of_operand(g, node, t);
+        const size_t count = (size_t)fv_count(*type), rows = (size_t)type->dim[0], columns = rows ? count / rows : 0;
+        const size_t m = rows < columns ? rows : columns, need = 2 * count + 2 * m * m;
+        if (need > most) most = need;
+    }
+    return most;
+}
+
 static size_t workspace_doubles(const fv_graph *g, const fv_node *node) {
     const fv_type *result = &g->values[node->first_result].type;
     switch (node->op) {
@@ -88,6 +100,7 @@ static size_t workspace_doubles(const fv_graph *g, const fv_node *node) {
         const int64_t sq = type_of_operand(g, node, 3)->dim[1], sk = type_of_operand(g, node, packed ? 3 : 4)->dim[1];
         return product((size_t)sq, 2 * (size_t)sk);
     }
+    case FV_OP_MUON_UPDATE: return muon_doubles(g, node);
     default: return 0;
     }
 }

@@ -13,9 +13,11 @@ size_t fv_cuda_attention_workspace(const fv_graph *g, const fv_node *node);
 size_t fv_cuda_loss_workspace(const fv_graph *g, const fv_node *node);
 size_t fv_cuda_augment_workspace(const fv_graph *g, const fv_node *node);
 size_t fv_cuda_update_workspace(const fv_graph *g, const fv_node *node);
+size_t fv_cuda_muon_workspace(const fv_graph *g, const fv_node *node);
 
 bool fv_cuda_conv_fits(const fv_graph *g, const fv_node *node);
 bool fv_cuda_linear_fits(const fv_graph *g, const fv_node *node);
+bool fv_cuda_muon_fits(const fv_graph *g, const fv_node *node);
 
 size_t fv_cuda_update_table(const fv_cuda_call *c, void *host);
 

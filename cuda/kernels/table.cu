@@ -32,6 +32,7 @@ static bool sizes_fit(const fv_graph *g, const fv_node *node) {
     case FV_OP_MATMUL: return fv_cuda_linear_fits(g, node);
     case FV_OP_ATTENTION:
     case FV_OP_ATTENTION_BWD: return node->attr.attention.heads <= 65535;
+    case FV_OP_MUON_UPDATE: return fv_cuda_muon_fits(g, node);
     default: return true;
     }
 }
@@ -80,6 +81,7 @@ size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, co
     case FV_OP_TOPK_CORRECT: return fv_cuda_loss_workspace(g, node);
     case FV_OP_AUGMENT: return fv_cuda_augment_workspace(g, node);
     case FV_OP_GRAD_STATS: return fv_cuda_update_workspace(g, node);
+    case FV_OP_MUON_UPDATE: return fv_cuda_muon_workspace(g, node);
     default: return 0;
     }
 }

@@ -4,7 +4,8 @@
     make_optim_vectors.py tests/vectors/optim.safetensors
 
 sgd: groups with their own learning rate and weight decay, Nesterov momentum, the summed loss with label smoothing, a
-learning rate that rises and falls in straight lines, lookahead over parameters and running statistics. tests/test_optim_recipe.c
+learning rate that rises and falls in straight lines, lookahead over parameters and running statistics.
+muon: filters by Muon as in airbench94_muon, the rest by SGD. tests/test_optim_recipe.c
 does the same steps. Names: start.*, batches.*, <recipe>.* (the state after the last step) and <recipe>.loss (means)."""
 import sys
 
@@ -78,6 +79,38 @@ def sgd(net):
     return [torch.optim.SGD(groups, momentum=0.85, nesterov=True)]
 
 
+class Muon(torch.optim.Optimizer):
+    """As Jordan's of 2024, but not rounded to bfloat16."""
+
+    def __init__(self, params, lr, momentum, steps):
+        super().__init__(params, dict(lr=lr, momentum=momentum, steps=steps))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                buffer = self.state[p].setdefault("buffer", torch.zeros_like(p))
+                buffer.mul_(group["momentum"]).add_(p.grad)
+                g = p.grad.add(buffer, alpha=group["momentum"]).reshape(len(p), -1)
+                p.mul_(len(p) ** 0.5 / p.norm())
+                x = g / (g.norm() + 1e-7)
+                if len(x) > x.shape[1]:
+                    x = x.T
+                for _ in range(group["steps"]):
+                    a = x @ x.T
+                    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+                if len(g) > g.shape[1]:
+                    x = x.T
+                p.add_(x.reshape(p.shape), alpha=-group["lr"])
+
+
+def muon(net):
+    wd = 0.01
+    rest = [dict(params=[net.stem.bias, *net.norm.parameters()], lr=0.053, weight_decay=wd / 0.053),
+            dict(params=[net.head.weight], lr=0.067, weight_decay=wd / 0.067)]
+    return [torch.optim.SGD(rest, momentum=0.85, nesterov=True), Muon([net.stem.weight, net.body.weight], 0.24, 0.6, 3)]
+
+
 def main():
     torch.manual_seed(3)
     out = {}
@@ -96,6 +129,7 @@ def main():
                 out[f"{name}.{k}"] = v.detach().numpy().copy()
 
     record("sgd", sgd, triangle, 7, True)
+    record("muon", muon, lambda step: 1 - step / STEPS, STEPS, False)
     save_file(out, sys.argv[1])
 
 

@@ -26,8 +26,8 @@ static fv_status resolve_training(fv_cli *cli, const fv_model_entry *model, cons
     bool vit = !strcmp(model->family, "vit"), small = !strcmp(model->family, "mlp") || !strcmp(model->family, "lenet");
     bool overfit = fv_cli_int(cli, OPT_OVERFIT_BATCHES) > 0; /* adam learns by heart whatever the model */
     FV_TRY(fv_cli_resolve(cli, OPT_OPTIMIZER, "%s", overfit ? "adam" : vit ? "adamw" : "sgd"));
-    bool sgd = !strcmp(fv_cli_text(cli, OPT_OPTIMIZER), "sgd"),
-         adamw = !strcmp(fv_cli_text(cli, OPT_OPTIMIZER), "adamw");
+    const char *opt = fv_cli_text(cli, OPT_OPTIMIZER);
+    bool sgd = !strcmp(opt, "sgd") || !strcmp(opt, "muon"), adamw = !strcmp(opt, "adamw");
     FV_TRY(fv_cli_resolve(cli, OPT_EPOCHS, "%d", small ? 10 : 30));
     FV_TRY(fv_cli_resolve(cli, OPT_LR, "%s", !sgd ? "0.001" : small ? "0.05" : "0.1"));
     FV_TRY(fv_cli_resolve(cli, OPT_WEIGHT_DECAY, "%s", sgd ? "0.0005" : adamw ? "0.05" : "0"));

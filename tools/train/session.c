@@ -267,6 +267,8 @@ static fv_status configure_training(fv_session *s) {
                                 .beta1 = cli->value[OPT_BETAS].number[0],
                                 .beta2 = cli->value[OPT_BETAS].number[1],
                                 .eps = fv_cli_float(cli, OPT_OPT_EPS),
+                                .ns_steps = (int)fv_cli_int(cli, OPT_NS_STEPS),
+                                .renormalise = fv_cli_bool(cli, OPT_RENORMALISE),
                                 .weight_decay = overfit ? 0 : fv_cli_float(cli, OPT_WEIGHT_DECAY),
                                 .clip_grad = fv_cli_float(cli, OPT_CLIP_GRAD),
                                 .ema = fv_cli_bool(cli, OPT_MODEL_EMA),

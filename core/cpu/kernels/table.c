@@ -13,7 +13,7 @@ static const fv_kernel kernels[FV_OP_COUNT][2] = {
 static size_t workspace(const fv_device *dev, const fv_graph *g, const fv_node *node) {
     return CPU(matrix_workspace)(dev, g, node) + CPU(batch_norm_workspace)(g, node) + CPU(norm_workspace)(g, node) +
            CPU(reduce_workspace)(g, node) + CPU(loss_workspace)(g, node) + CPU(augment_workspace)(g, node) +
-           CPU(update_workspace)(g, node);
+           CPU(update_workspace)(g, node) + CPU(muon_workspace)(g, node);
 }
 
 const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels, workspace, CPU(peak_tile),

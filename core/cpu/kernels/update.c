@@ -28,7 +28,7 @@ static void list_of(fv_op op, int operands, const fv_attr *attr, int *first, int
 }
 
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node) {
-    if (node->op < FV_OP_GRAD_STATS || node->op > FV_OP_LOOKAHEAD_UPDATE) return 0;
+    if (node->op < FV_OP_GRAD_STATS || node->op > FV_OP_LOOKAHEAD_UPDATE || node->op == FV_OP_MUON_UPDATE) return 0;
     int first, count;
     list_of(node->op, node->operands, &node->attr, &first, &count);
     int64_t tiles = 0;

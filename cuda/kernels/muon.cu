@@ -1,0 +1,216 @@
+/* muon.cu: Muon's update (core/ref/muon.inc says what it computes), one matrix after the other on the stream. x is
+ * [m][n] with m <= n: turned where a weight has more rows than columns.
+ *
+ *   workspace   [ sums | scales | x | y | gram | poly | slices of products ]   for the largest of each */
+#include "cuda/kernels/gemm.cuh"
+#include "cuda/kernels/kernels.h"
+
+#define SUM_BLOCKS 128
+
+struct muon_size {
+    int64_t rows, columns, m, n;
+};
+static muon_size muon_size_of(const fv_type *t) {
+    muon_size s = {t->dim[0], fv_extent(t, 1, t->rank), 0, 0};
+    s.m = fv_least(s.rows, s.columns);
+    s.n = fv_most(s.rows, s.columns);
+    return s;
+}
+
+struct muon_sum {
+    double direction, weight; /* squares */
+};
+struct muon_scales {
+    float direction, weight; /* factors */
+};
+struct muon_space {
+    muon_sum *sums;
+    muon_scales *scales;
+    float *x, *y, *gram, *poly;
+    void *slices;
+};
+
+static size_t most(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Bytes; places into *s when `base` is given. */
+static size_t muon_place(char *base, size_t full, size_t square, size_t slices, muon_space *s) {
+    const size_t bytes[] = {SUM_BLOCKS * sizeof(muon_sum), sizeof(muon_scales), full * sizeof(float),
+                            full * sizeof(float), square * sizeof(float), square * sizeof(float), slices};
+    size_t at[8] = {0};
+    for (int i = 0; i < 7; i++) at[i + 1] = at[i] + (bytes[i] + 255) / 256 * 256;
+    if (base)
+        *s = {reinterpret_cast<muon_sum *>(base),
+              reinterpret_cast<muon_scales *>(base + at[1]),
+              reinterpret_cast<float *>(base + at[2]),
+              reinterpret_cast<float *>(base + at[3]),
+              reinterpret_cast<float *>(base + at[4]),
+              reinterpret_cast<float *>(base + at[5]),
+              slices ? base + at[6] : NULL};
+    return at[7];
+}
+
+/* The largest of each part over the matrices of a node. */
+struct muon_need {
+    size_t full, square, slices;
+};
+static void muon_add_need(muon_need *need, const muon_size &d) {
+    need->full = most(need->full, (size_t)(d.m * d.n));
+    need->square = most(need->square, (size_t)(d.m * d.m));
+    need->slices = most(need->slices, fv_gemm_workspace(d.m, d.m, d.n, 1));
+    need->slices = most(need->slices, fv_gemm_workspace(d.m, d.m, d.m, 1));
+    need->slices = most(need->slices, fv_gemm_workspace(d.m, d.n, d.m, 1));
+}
+
+size_t fv_cuda_muon_workspace(const fv_graph *g, const fv_node *node) {
+    muon_need need = {};
+    for (int t = 1; t <= node->attr.update.count; t++) muon_add_need(&need, muon_size_of(fv_operand_type(g, node, t)));
+    return muon_place(NULL, need.full, need.square, need.slices, NULL);
+}
+
+bool fv_cuda_muon_fits(const fv_graph *g, const fv_node *node) {
+    for (int t = 1; t <= node->attr.update.count; t++) {
+        const muon_size d = muon_size_of(fv_operand_type(g, node, t));
+        fv_gemm_size s;
+        if (!fv_gemm_cut(d.m, d.n, d.m, 1, true, &s) || !fv_gemm_cut(d.m, d.m, d.n, 1, true, &s)) return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- what is not a product */
+
+struct muon_rule {
+    const fv_step *step;
+    const float *stats;
+    int group;
+    float clip, momentum;
+    double eps;
+    bool nesterov, renormalise;
+};
+
+/* A learning rate of 0, and gradients that are not all finite, leave everything as it is. */
+__device__ __forceinline__ bool muon_begins(const muon_rule &r) {
+    return r.step->lr[r.group] != 0 && (!r.stats || r.stats[1] != 0);
+}
+/* Where element i of a [rows][columns] weight lies in x. */
+__device__ __forceinline__ int64_t muon_turned(int64_t i, const muon_size &d) {
+    return d.rows > d.columns ? i % d.columns * d.rows + i / d.columns : i;
+}
+
+/* b = momentum * b + g; the direction, g + momentum * b or b, into x, and sums of squares by block */
+__global__ void muon_direction_kernel(muon_rule r, muon_size d, const float *weight, const float *grad, float *momentum,
+                                      float *x, muon_sum *sums) {
+    if (!muon_begins(r)) return;
+    const float clip = r.stats && r.clip > 0 ? fminf(1.0f, r.clip / (r.stats[0] + 1e-6f)) : 1.0f;
+    double direction = 0, weights = 0;
+    for (int64_t i = FV_FIRST; i < d.m * d.n; i += FV_STRIDE) {
+        float g = clip * grad[i];
+        if (momentum) {
+            const float b = fmaf(r.momentum, momentum[i], g);
+            momentum[i] = b;
+            g = r.nesterov ? fmaf(r.momentum, b, g) : b;
+        }
+        x[muon_turned(i, d)] = g;
+        direction += (double)g * g;
+        weights += (double)weight[i] * weight[i];
+    }
+    direction = fv_block_sum(direction);
+    weights = fv_block_sum(weights);
+    if (threadIdx.x == 0) sums[blockIdx.x] = {direction, weights};
+}
+
+__global__ void muon_scales_kernel(muon_rule r, int64_t rows, const muon_sum *sums, int count, muon_scales *scales) {
+    if (!muon_begins(r)) return;
+    double direction = 0, weights = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        direction += sums[i].direction;
+        weights += sums[i].weight;
+    }
+    direction = fv_block_sum(direction);
+    weights = fv_block_sum(weights);
+    if (threadIdx.x != 0) return;
+    const double keep = 1 - r.step->lr[r.group] * r.step->weight_decay[r.group];
+    scales->direction = (float)(1 / (sqrt(direction) + r.eps));
+    scales->weight = (float)((r.renormalise && weights > 0 ? sqrt((double)rows / weights) : 1) * keep);
+}
+
+__global__ void muon_scale_kernel(float *x, int64_t count, const muon_scales *scales) {
+    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) x[i] *= scales->direction;
+}
+
+__global__ void muon_apply_kernel(muon_rule r, muon_size d, float *weight, const float *x, const muon_scales *scales) {
+    if (!muon_begins(r)) return;
+    const float lr = (float)r.step->lr[r.group];
+    for (int64_t i = FV_FIRST; i < d.m * d.n; i += FV_STRIDE)
+        weight[i] = fmaf(-lr, x[muon_turned(i, d)], scales->weight * weight[i]);
+}
+
+/* ---------------------------------------------------------------- Newton-Schulz */
+
+/* poly = a I + b gram + c gram gram */
+struct muon_poly_out {
+    float *poly;
+    const float *gram;
+    int64_t m;
+    __device__ __forceinline__ void put(int, int i, int j, float v) const {
+        const float by = fmaf((float)FV_MUON_B, gram[i * m + j], (float)FV_MUON_C * v);
+        poly[i * m + j] = i == j ? by + (float)FV_MUON_A : by;
+    }
+};
+
+typedef fv_matrix<float, true> along_k;
+typedef fv_matrix<float, false> across_k;
+
+static cudaError_t muon_iterate(const fv_cuda_call *c, const muon_space &s, const muon_size &d) {
+    const along_k x = {s.x, d.n, 1, FV_ONE_MATRIX}, gram = {s.gram, d.m, 1, FV_ONE_MATRIX},
+                  poly = {s.poly, d.m, 1, FV_ONE_MATRIX};
+    const across_k gram_right = {s.gram, 1, d.m, FV_ONE_MATRIX}, x_right = {s.x, 1, d.n, FV_ONE_MATRIX};
+    const fv_matrix_out<float> to_gram = {s.gram, NULL, d.m, 0, 1.0f, FV_ONE_MATRIX},
+                               to_y = {s.y, NULL, d.n, 0, 1.0f, FV_ONE_MATRIX};
+    const muon_poly_out to_poly = {s.poly, s.gram, d.m};
+    cudaError_t e = fv_gemm(c->stream, x, x, to_gram, d.m, d.m, d.n, 1, s.slices);
+    if (e == cudaSuccess) e = fv_gemm(c->stream, gram, gram_right, to_poly, d.m, d.m, d.m, 1, s.slices);
+    if (e == cudaSuccess) e = fv_gemm(c->stream, poly, x_right, to_y, d.m, d.n, d.m, 1, s.slices);
+    return e;
+}
+
+static cudaError_t muon_matrix(const fv_cuda_call *c, const muon_rule &r, muon_space s, int t) {
+    const fv_update_attr *a = &c->attr->update;
+    const muon_size d = muon_size_of(&c->in[1 + t].type);
+    const int64_t count = d.m * d.n;
+    if (count == 0) return cudaSuccess;
+    float *weight = static_cast<float *>(c->in[1 + t].data);
+    const float *grad = static_cast<const float *>(c->in[1 + a->count + t].data);
+    float *momentum = a->momentum != 0 ? static_cast<float *>(c->in[1 + 2 * a->count + t].data) : NULL;
+    const unsigned blocks = (unsigned)fv_least(SUM_BLOCKS, fv_up(count, FV_THREADS));
+    FV_LAUNCH(muon_direction_kernel, blocks, FV_THREADS, 0, c->stream, r, d, weight, grad, momentum, s.x, s.sums);
+    FV_LAUNCH(muon_scales_kernel, 1, FV_THREADS, 0, c->stream, r, d.rows, s.sums, (int)blocks, s.scales);
+    FV_LAUNCH(muon_scale_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, s.x, count, s.scales);
+    for (int step = 0; step < a->ns_steps; step++) {
+        const cudaError_t e = muon_iterate(c, s, d);
+        if (e != cudaSuccess) return e;
+        float *x = s.x;
+        s.x = s.y;
+        s.y = x;
+    }
+    FV_LAUNCH(muon_apply_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, r, d, weight, s.x, s.scales);
+    return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_muon_update(const fv_cuda_call *c) {
+    const fv_update_attr *a = &c->attr->update;
+    const muon_rule r = {c->step,           static_cast<const float *>(fv_operand(c, 0)),
+                         a->group,          (float)a->clip,
+                         (float)a->momentum, a->eps,
+                         a->nesterov,       a->renormalise};
+    muon_need need = {};
+    muon_space s = {};
+    for (int t = 0; t < a->count; t++) muon_add_need(&need, muon_size_of(&c->in[1 + t].type));
+    muon_place(static_cast<char *>(c->workspace), need.full, need.square, need.slices, &s);
+    for (int t = 0; t < a->count; t++) {
+        const cudaError_t e = muon_matrix(c, r, s, t);
+        if (e != cudaSuccess) return e;
+    }
+    return cudaSuccess;
+}
