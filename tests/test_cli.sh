@@ -530,7 +530,7 @@ for name in ("env", "metrics", "weights/best/config"): json.load(open(f"runs/smo
 else
     echo "SKIPPED: JSON checks (no python3)"
 fi
-expect 0 "recomputed for the backward pass" info resnet20 -b 64
+expect 0 "recomputed: " info resnet20 -b 64
 expect 0 "fullest at" info resnet20 -b 64 --memory --recompute none
 expect 0 "GFLOP/s" bench --model lenet5 -b 8 --seconds 0.1 --profile --mode infer --threads 1
 expect 0 "of roof" bench --model lenet5 -b 8 --seconds 0.05 --profile --device ref

@@ -144,11 +144,8 @@ static fv_status show_totals(info *in) {
                           (long long)net->batch, m[i]->arena / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
     if (train.recompute.nodes)
-        fv_console_result(con,
-                          "recomputed for the backward pass: %d nodes, %.2f MB less than the %.2f MB of --recompute "
-                          "none, for about %.1f%% of a step",
-                          train.recompute.nodes, (kept.arena - train.arena) / 1e6, kept.arena / 1e6,
-                          100 * train.recompute.cost);
+        fv_console_result(con, "recomputed: %d nodes, about %.1f%% of a step; --recompute none: %.2f MB more",
+                          train.recompute.nodes, 100 * train.recompute.cost, (kept.arena - train.arena) / 1e6);
     return fv_console_json(
         con, &in->tool->ctx,
         json_pack(
