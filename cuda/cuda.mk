@@ -17,7 +17,7 @@ CUDA_LINK       := -shared -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,-z,defs
 CUDA_LIB        := $(if $(and $(NVCC),$(filter release,$(KIND))),$(B)/libfovea-cuda.so)
 
 CFLAGS_CUDA  = $(CFLAGS_ALL) -fvisibility=hidden
-NVFLAGS      = -std=c++17 -O3 -I. $(CUDA_GENCODE) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
+NVFLAGS      = -std=c++17 -O3 -I. $(CUDA_GENCODE) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas
 # ccache serves nvcc, too.
 NVCC_RUN     = $(filter ccache,$(CC)) $(NVCC)
 
@@ -41,7 +41,7 @@ CXX          ?= g++
 EMULATED_SRC := $(CUDA_KERNEL_SRC) $(CUDA_HOST_SRC) cuda/libraries_none.c $(wildcard tests/cuda/emulate/*.cpp)
 EMULATED_OBJ := $(EMULATED_SRC:%=$(O)/emulated/%.o)
 EMULATED_LIB := $(if $(wildcard cuda/kernels/table.cu),$(if $(shell command -v $(CXX)),$(B)/emulated/libfovea-cuda.so))
-EMULATED_CXX  = $(filter ccache,$(CC)) $(CXX) -std=gnu++17 $(OPT_$(KIND)) -O2 -fPIC -I. -isystem tests/cuda/emulate -MMD -MP \
+EMULATED_CXX  = $(filter ccache,$(CC)) $(CXX) -std=gnu++17 -ffile-prefix-map=$(CURDIR)=. $(OPT_$(KIND)) -O2 -fPIC -I. -isystem tests/cuda/emulate -MMD -MP \
     -Wall -Wextra -Wno-unknown-pragmas $(if $(WERROR),-Werror)
 
 emulated: $(B)/emulated/libfovea-cuda.so
@@ -72,4 +72,9 @@ $(O)/tests/cuda/%.c.o: tests/cuda/%.c
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -isystem $(CUDA_HOME)/include -c $< -o $@
 
-.PHONY: cuda emulated
+gpu-check: ## on a machine with a GPU: what cannot be tested without one (docs/gpu.md)
+	BUILD_DIR=$(B) tools/gpu-check.sh
+cuda-spills: ## compile the CUDA kernels and fail if one keeps registers in memory
+	NVCC=$(NVCC) tests/cuda/spills.sh
+
+.PHONY: cuda emulated gpu-check cuda-spills

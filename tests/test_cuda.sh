@@ -4,6 +4,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 fovea=$(realpath "${FOVEA:-build/fovea}")
+tools=$PWD/tools
 emulated=$(realpath -m "${EMULATED:-build/emulated}")
 [ -x "$fovea" ] || { echo "test_cuda.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
 temp=$(mktemp -d)
@@ -60,6 +61,12 @@ else
     echo "SKIPPED: the messages without a driver ($built is not there, or a driver is)"
 fi
 
+if nvidia-smi >/dev/null 2>&1; then echo "SKIPPED: gpu-check without a GPU: there is one"
+else
+    "$tools/gpu-check.sh" "$temp/gpu.jsonl" >out 2>err
+    [ $? -eq 6 ] && grep -q 'there is no GPU' err && [ ! -e gpu.jsonl ] && ok || fail "gpu-check without a GPU"
+fi
+
 # ---------------------------------------------------------------- a run on the emulated device
 if [ ! -e "$emulated/libfovea-cuda.so" ]; then
     echo "SKIPPED: runs on the emulated device: $emulated/libfovea-cuda.so is not there (make emulated)"
@@ -84,7 +91,10 @@ check "the same weights without CUDA graphs" cmp cuda/weights/last/model.safeten
 expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
 expect 0 "" train --resume resumed --epochs 2 --quiet
 check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors
-"$fovea" eval cuda --device cuda >cuda.txt 2>err && "$fovea" eval cuda --device cpu >cpu.txt 2>>err
+expect 0 "test " eval cuda --device cuda
+cp out cuda.txt
+expect 0 "test " eval cuda --device cpu
+cp out cpu.txt
 check "eval says the same on cuda and cpu" cmp <(sed 's/(.*//' cuda.txt) <(sed 's/(.*//' cpu.txt)
 
 echo "$passed passed, $failed failed"

@@ -147,24 +147,25 @@ static fv_status show(bench *b) {
     double p10 = b->ms[b->steps / 10], p90 = b->ms[b->steps * 9 / 10];
     double gflops = 2e-9 * b->size.macs * rate * (b->training ? 3 : 1); /* backward is twice the forward */
     const char *mode = fv_cli_text(b->cli, OPT_MODE);
+    double device_mb = (double)b->device->peak_bytes / 1048576; /* 0: the device's memory is the process's */
     fv_console_result(&b->tool->console,
                       "%s %s, batch %lld, %lldx%lld, %s: %.1f images/s, %.2f ms per step (p10 %.2f, p90 %.2f, %lld "
                       "steps), %.0f GFLOP/s, peak "
                       "memory %.0f MB · %s",
                       b->net.model->name, mode, (long long)b->net.batch, (long long)b->net.img_size,
                       (long long)b->net.img_size, fv_cli_text(b->cli, OPT_PRECISION), rate, median, p10, p90,
-                      (long long)b->steps, gflops, b->peak_mb, b->device->text);
+                      (long long)b->steps, gflops, device_mb > 0 ? device_mb : b->peak_mb, b->device->text);
     return fv_console_json(
         &b->tool->console, b->ctx,
-        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
                   b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
                   (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
                   fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
-                  "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(b->peak_mb, 6), "params",
-                  (json_int_t)b->size.params, "macs", fv_json_number(b->size.macs, 15), "gflops",
-                  fv_json_number(gflops, 5), "device", b->device->text, "precision", fv_cli_text(b->cli, OPT_PRECISION),
-                  "threads", (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s",
-                  fv_json_number(b->first_step_s, 4)));
+                  "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(b->peak_mb, 6), "device_peak_mb",
+                  fv_json_number(device_mb, 6), "params", (json_int_t)b->size.params, "macs",
+                  fv_json_number(b->size.macs, 15), "gflops", fv_json_number(gflops, 5), "device", b->device->text,
+                  "precision", fv_cli_text(b->cli, OPT_PRECISION), "threads",
+                  (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s", fv_json_number(b->first_step_s, 4)));
 }
 
 static fv_status run(bench *b) {

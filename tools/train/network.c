@@ -14,7 +14,7 @@ fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **
 }
 
 double fv_network_recompute(const char *word) {
-    if (!strcmp(word, "none")) return 0;
+    if (!word || !strcmp(word, "none")) return 0; /* NULL: a command that does not train */
     return !strcmp(word, "cheap") ? 0.03 : INFINITY;
 }
 
