@@ -12,9 +12,11 @@
 #include "core/cpu/kernels/conv_winograd.h"
 
 enum {
-    GROUP_FLOATS = 3 << 20, /* of V and D in a group: 12 MB */
-    ROWS = 128,             /* of k in a block */
-    SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
+    GROUP_FLOATS = 1 << 20, /* of V and D in a group: 4 MB */
+    MIN_GROUP = 128,
+    CHUNK = 6,       /* tiles transformed at a time */
+    ROWS = 128,      /* of k in a block */
+    SUM_TILES = 128, /* summed in registers; sums of sums lose less to rounding than one long sum */
 };
 
 typedef struct plan {
@@ -34,7 +36,7 @@ static plan make_plan(const fv_conv_shape *s) {
     p.cp = fv_ceil_div(s->c, FV_VL) * FV_VL;
     const int64_t strips = fv_ceil_div(p.cp, FV_OUTER_COLUMNS);
     p.strip = fv_ceil_div(p.cp / FV_VL, strips) * FV_VL; /* even strips */
-    p.group = fv_min64(p.patches.tiles, fv_max64(48, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
+    p.group = fv_min64(p.patches.tiles, fv_max64(MIN_GROUP, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
     p.groups = fv_ceil_div(p.patches.tiles, p.group);
     p.group = fv_ceil_div(p.patches.tiles, p.groups); /* even groups */
     p.blocks = fv_ceil_div(p.kp, ROWS);
@@ -117,7 +119,7 @@ static void transform_chunk(void *arg, int64_t chunk, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t first = chunk * FV_WINO_CHUNK, count = fv_min64(FV_WINO_CHUNK, j->count - first);
+    const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, j->count - first);
     fv_make_patches(&p->patches, j->x, j->zero, j->first + first, count, first, &j->layout, j->v);
     make_gradients(j, first, count);
 }
@@ -192,7 +194,7 @@ void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float 
         j.layout = (fv_patch_layout){
             .point = fv_point_step(j.count * p->cp), .rows = j.count, .width = p->strip, .whole = true};
         j.d_step = fv_point_step(j.count * p->kp);
-        fv_pool_run(c->pool, fv_ceil_div(j.count, FV_WINO_CHUNK), transform_chunk, &j);
+        fv_pool_run(c->pool, fv_ceil_div(j.count, CHUNK), transform_chunk, &j);
         fv_pool_run(c->pool, FV_WINO_POINTS * p->blocks, product_tile, &j);
     }
     fv_pool_run(c->pool, s->k, filter_tile, &j);
