@@ -4,9 +4,9 @@
 enum {
     PANEL_DEPTH =
         640, /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
-    WINDOW_FLOATS = 64 << 10, /* scratch of a thread: a quarter of a 1 MB second level cache */
-    UNIT_ROWS = 512,
-    AHEAD_LINES = 6 << 10, /* 384 KB */
+    WINDOW_FLOATS = 64 << 10,            /* scratch of a thread: a quarter of a 1 MB second level cache */
+    UNIT_ROWS = FV_VL == 16 ? 512 : 256, /* second-level caches of 1 MB and of 512 KB */
+    AHEAD_LINES = 6 << 10,               /* 384 KB */
     L2_FLOATS = 128 << 10,
     LARGE_UNITS = 4,
     LARGE_PANELS = 8,
