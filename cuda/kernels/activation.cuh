@@ -55,4 +55,26 @@ template <int KIND> FV_HD float fv_act_slope(float saved, float alpha) {
     }
 }
 
+/* The kind known only at launch: those that may end a batch norm. */
+FV_HD float fv_act_of(int kind, float x) {
+    switch (kind) {
+    case FV_ACT_RELU: return fv_act<FV_ACT_RELU>(x, 0);
+    case FV_ACT_GELU: return fv_act<FV_ACT_GELU>(x, 0);
+    case FV_ACT_GELU_TANH: return fv_act<FV_ACT_GELU_TANH>(x, 0);
+    case FV_ACT_SILU: return fv_act<FV_ACT_SILU>(x, 0);
+    case FV_ACT_HARDSWISH: return fv_act<FV_ACT_HARDSWISH>(x, 0);
+    default: return x;
+    }
+}
+FV_HD float fv_act_slope_of(int kind, float saved) {
+    switch (kind) {
+    case FV_ACT_RELU: return fv_act_slope<FV_ACT_RELU>(saved, 0);
+    case FV_ACT_GELU: return fv_act_slope<FV_ACT_GELU>(saved, 0);
+    case FV_ACT_GELU_TANH: return fv_act_slope<FV_ACT_GELU_TANH>(saved, 0);
+    case FV_ACT_SILU: return fv_act_slope<FV_ACT_SILU>(saved, 0);
+    case FV_ACT_HARDSWISH: return fv_act_slope<FV_ACT_HARDSWISH>(saved, 0);
+    default: return 1.0f;
+    }
+}
+
 #endif

@@ -2,250 +2,268 @@
  *
  *   forward    tile_moments ─► combine_moments ─► apply        backward   tile_sums ─► add_tiles ─► gradient
  *
- *   a tile: up to 32 channels x TILE_ROWS rows. Moments of a tile are its mean and its sum of squared distances from
- *   that mean, in two passes of which the second reads the cache; tiles are combined in double (Chan et al. 1983).
- *   workspace [c] [c]: mean, rstd or the two sums (float); then [tiles] [2] [c] of the tiles (float) */
+ *   a thread has V channels side by side (4, or 1 when c is no multiple of 4); a tile: up to 32 V channels x tile_rows
+ *   rows. Moments of a tile are its mean and its sum of squared distances from that mean, in two passes of which the
+ *   second reads the cache; tiles are combined in double (Chan et al. 1983).
+ *   workspace [2] [c]: mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
 #include "cuda/kernels/activation.cuh"
-#include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 
 #define MOST_TILES 512
 
-/* How x is cut. lanes x down threads make a block: as many lanes as channels, up to a warp. */
-struct cutting {
-    int64_t rows, c;
-    int64_t tile_rows;
-    int tiles, lanes, down;
-    double eps;
-    fv_act_kind act;
+/* How x is cut. lanes x down threads make a block. */
+struct bn_cut {
+    int64_t rows, c, tile_rows;
+    int tiles, vector, lanes, down;
+    int act; /* fv_act_kind */
+    float eps;
 };
 
-static cutting cutting_of(const fv_type *t, const fv_batch_norm_attr *a) {
-    cutting d;
+static bn_cut cut_of(const fv_type *t, const fv_batch_norm_attr *a) {
+    bn_cut d;
     d.c = t->dim[t->rank - 1];
     d.rows = fv_extent(t, 0, t->rank - 1);
+    d.vector = d.c % 4 == 0 ? 4 : 1;
     d.lanes = 1;
-    while (d.lanes < 32 && d.lanes < d.c) d.lanes *= 2;
+    while (d.lanes < 32 && d.lanes * d.vector < d.c) d.lanes *= 2;
     d.down = FV_THREADS / d.lanes;
-    const int64_t strips = fv_up(d.c, d.lanes);
+    const int64_t strips = fv_up(d.c, d.lanes * d.vector);
     const int64_t wanted = fv_most(1, fv_least(MOST_TILES, 1024 / strips));
     d.tile_rows = fv_most(8 * d.down, fv_up(d.rows, wanted));
-    d.tiles = (int)fv_up(d.rows, d.tile_rows);
-    d.eps = a->eps;
+    d.tiles = (int)fv_most(1, fv_up(d.rows, d.tile_rows));
     d.act = a->act;
+    d.eps = (float)a->eps;
     return d;
 }
 
 size_t fv_cuda_batch_norm_workspace(const fv_graph *g, const fv_node *node) {
     const bool backward = node->op == FV_OP_BATCH_NORM_BWD || node->op == FV_OP_BATCH_NORM_INFER_BWD;
-    const fv_type *x = fv_operand_type(g, node, backward ? 1 : 0);
-    const cutting d = cutting_of(x, &node->attr.batch_norm);
+    const bn_cut d = cut_of(fv_operand_type(g, node, backward ? 1 : 0), &node->attr.batch_norm);
     return (size_t)d.c * (size_t)(2 + 2 * d.tiles) * sizeof(float);
 }
 
-/* The sum of v over the threads of the block that share threadIdx.x, for threadIdx.y = 0. */
-__device__ __forceinline__ float sum_down(float v, float *part) {
+/* Sums over the threads of the block that share threadIdx.x, for threadIdx.y = 0. part [down][lanes] */
+template <int V> __device__ __forceinline__ fv_some<V> sum_down(fv_some<V> v, fv_some<V> *part) {
     __syncthreads();
     part[threadIdx.y * blockDim.x + threadIdx.x] = v;
     __syncthreads();
-    if (threadIdx.y != 0) return 0;
-    for (unsigned k = 1; k < blockDim.y; k++) v += part[k * blockDim.x + threadIdx.x];
+    if (threadIdx.y != 0) return v;
+    for (unsigned k = 1; k < blockDim.y; k++)
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] += part[k * blockDim.x + threadIdx.x].v[j];
     return v;
+}
+template <int V> __device__ __forceinline__ fv_some<V> zeros() {
+    fv_some<V> v;
+#pragma unroll
+    for (int j = 0; j < V; j++) v.v[j] = 0;
+    return v;
+}
+__device__ __forceinline__ float rstd_of(float var, float eps) {
+    return 1.0f / sqrtf(var + eps);
 }
 
 /* ---------------------------------------------------------------- forward */
 
 /* tiles [tile][2][c]: mean, sum of squared distances. */
-template <typename E> __global__ void tile_moments_kernel(const E *x, float *tiles, cutting d) {
-    __shared__ float part[FV_THREADS], means[32];
-    const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
+template <typename E, int V> __global__ void tile_moments_kernel(const E *x, float *tiles, bn_cut d) {
+    __shared__ fv_some<V> part[FV_THREADS], means[32];
+    const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     const bool own = k < d.c;
-    float sum = 0, squares = 0;
-    for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) sum += fv_get(x + r * d.c + k);
-    sum = sum_down(sum, part);
-    if (threadIdx.y == 0) means[threadIdx.x] = sum / (float)(end - begin);
-    __syncthreads();
-    const float mean = means[threadIdx.x];
+    fv_some<V> sum = zeros<V>(), squares = zeros<V>();
     for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
-        const float centred = fv_get(x + r * d.c + k) - mean;
-        squares += centred * centred;
+        const fv_some<V> v = fv_load<V>(x, r * d.c + k);
+#pragma unroll
+        for (int j = 0; j < V; j++) sum.v[j] += v.v[j];
+    }
+    sum = sum_down(sum, part);
+    if (threadIdx.y == 0) {
+#pragma unroll
+        for (int j = 0; j < V; j++) sum.v[j] /= (float)(end - begin);
+        means[threadIdx.x] = sum;
+    }
+    __syncthreads();
+    const fv_some<V> mean = means[threadIdx.x];
+    for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
+        const fv_some<V> v = fv_load<V>(x, r * d.c + k);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            const float centred = v.v[j] - mean.v[j];
+            squares.v[j] = fmaf(centred, centred, squares.v[j]);
+        }
     }
     squares = sum_down(squares, part);
     if (threadIdx.y != 0 || !own) return;
-    tiles[(2 * (int64_t)blockIdx.y) * d.c + k] = mean;
-    tiles[(2 * (int64_t)blockIdx.y + 1) * d.c + k] = squares;
+    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, mean);
+    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, squares);
 }
 
-/* moments [2][c]: mean, 1 / sqrt(var + eps). mean and var may be null. */
-__global__ void combine_moments_kernel(const float *tiles, float *moments, float *mean, float *var, cutting d) {
-    const int64_t k = FV_FIRST;
-    if (k >= d.c) return;
+/* 32 channels x FV_DOWN threads. */
+__global__ void combine_moments_kernel(const float *tiles, float *mean, float *var, bn_cut d) {
+    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
+    const bool own = k < d.c;
     double sum = 0, squares = 0;
-    for (int t = 0; t < d.tiles; t++) {
+    for (int t = threadIdx.y; own && t < d.tiles; t += FV_DOWN) {
         const int64_t rows = fv_least(d.tile_rows, d.rows - t * d.tile_rows);
         sum += (double)tiles[(2 * (int64_t)t) * d.c + k] * (double)rows;
     }
-    const double mu = sum / (double)d.rows;
-    for (int t = 0; t < d.tiles; t++) {
+    const double mu = fv_sum_down(sum) / (double)d.rows;
+    for (int t = threadIdx.y; own && t < d.tiles; t += FV_DOWN) {
         const int64_t rows = fv_least(d.tile_rows, d.rows - t * d.tile_rows);
         const double off = tiles[(2 * (int64_t)t) * d.c + k] - mu;
         squares += tiles[(2 * (int64_t)t + 1) * d.c + k] + (double)rows * off * off;
     }
-    const double variance = squares / (double)d.rows;
-    moments[k] = (float)mu;
-    moments[d.c + k] = (float)(1 / sqrt(variance + d.eps));
-    if (mean) mean[k] = (float)mu;
-    if (var) var[k] = (float)variance;
+    squares = fv_sum_down(squares);
+    if (threadIdx.y != 0 || !own) return;
+    mean[k] = (float)mu;
+    var[k] = (float)(squares / (double)d.rows);
 }
 
-/* The same from given statistics. */
-__global__ void given_moments_kernel(const float *mean, const float *var, float *moments, cutting d) {
-    const int64_t k = FV_FIRST;
-    if (k >= d.c) return;
-    moments[k] = mean[k];
-    moments[d.c + k] = (float)(1 / sqrt((double)var[k] + d.eps));
-}
-
-/* The activations that can end a norm (fv_act_can_end_norm); all threads take the same way. */
-__device__ __forceinline__ float end_act(fv_act_kind act, float v) {
-    switch (act) {
-    case FV_ACT_RELU: return fv_act<FV_ACT_RELU>(v, 0);
-    case FV_ACT_GELU: return fv_act<FV_ACT_GELU>(v, 0);
-    case FV_ACT_GELU_TANH: return fv_act<FV_ACT_GELU_TANH>(v, 0);
-    case FV_ACT_SILU: return fv_act<FV_ACT_SILU>(v, 0);
-    case FV_ACT_HARDSWISH: return fv_act<FV_ACT_HARDSWISH>(v, 0);
-    default: return v;
+/* What the channels of a thread need: act is applied to (x - mean) * by + add + residual. */
+template <int V> struct affine { fv_some<V> mean, by, add; };
+template <int V>
+__device__ __forceinline__ affine<V> affine_of(const float *mean, const float *var, const float *gamma,
+                                               const float *beta, float eps, int64_t k) {
+    affine<V> a;
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+        a.mean.v[j] = mean[k + j];
+        a.by.v[j] = rstd_of(var[k + j], eps) * (gamma ? gamma[k + j] : 1.0f);
+        a.add.v[j] = beta ? beta[k + j] : 0.0f;
     }
+    return a;
 }
-/* Slopes of those that are told from their input. */
-__device__ __forceinline__ float end_slope(fv_act_kind act, float v) {
-    switch (act) {
-    case FV_ACT_GELU: return fv_act_slope<FV_ACT_GELU>(v, 0);
-    case FV_ACT_GELU_TANH: return fv_act_slope<FV_ACT_GELU_TANH>(v, 0);
-    case FV_ACT_SILU: return fv_act_slope<FV_ACT_SILU>(v, 0);
-    default: return fv_act_slope<FV_ACT_HARDSWISH>(v, 0);
-    }
+template <typename E, int V>
+__device__ __forceinline__ fv_some<V> before_act(const affine<V> &a, const E *x, const E *residual, int64_t i) {
+    fv_some<V> v = fv_load<V>(x, i);
+#pragma unroll
+    for (int j = 0; j < V; j++) v.v[j] = fmaf(v.v[j] - a.mean.v[j], a.by.v[j], a.add.v[j]);
+    if (!residual) return v;
+    const fv_some<V> r = fv_load<V>(residual, i);
+#pragma unroll
+    for (int j = 0; j < V; j++) v.v[j] += r.v[j];
+    return v;
 }
 
-/* y = act((x - mean) * rstd * gamma + beta + residual) */
-template <typename E>
-__global__ void apply_kernel(const E *x, const float *moments, const float *gamma, const float *beta, const E *residual,
-                             E *y, cutting d) {
-    const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
+/* y may be x. */
+template <typename E, int V>
+__global__ void apply_kernel(const E *x, const float *mean, const float *var, const float *gamma, const float *beta,
+                             const E *residual, E *y, bn_cut d) {
+    const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     if (k >= d.c) return;
-    const float mean = moments[k], by = moments[d.c + k] * (gamma ? gamma[k] : 1.0f), add = beta ? beta[k] : 0.0f;
+    const affine<V> a = affine_of<V>(mean, var, gamma, beta, d.eps, k);
     for (int64_t r = (int64_t)blockIdx.y * d.down + threadIdx.y; r < d.rows; r += (int64_t)gridDim.y * d.down) {
-        const int64_t i = r * d.c + k;
-        float v = fmaf(fv_get(x + i) - mean, by, add);
-        if (residual) v += fv_get(residual + i);
-        fv_put(y + i, end_act(d.act, v));
+        fv_some<V> v = before_act(a, x, residual, r * d.c + k);
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] = fv_act_of(d.act, v.v[j]);
+        fv_save<V>(y, r * d.c + k, v);
     }
 }
 
-static dim3 strips_of(const cutting &d) {
-    return dim3((unsigned)fv_up(d.c, d.lanes), (unsigned)d.tiles);
+static dim3 strips_of(const bn_cut &d) {
+    return dim3((unsigned)fv_up(d.c, d.lanes * d.vector), (unsigned)d.tiles);
 }
-/* Blocks for what works on each element for itself: four rows to a thread. */
-static dim3 even_strips_of(const cutting &d) {
-    const int64_t blocks = fv_up(d.rows, 4 * (int64_t)d.down);
-    return dim3((unsigned)fv_up(d.c, d.lanes), (unsigned)fv_most(1, fv_least(blocks, 65535)));
+/* Blocks for what works on each element for itself: eight rows to a thread. */
+static dim3 even_strips_of(const bn_cut &d) {
+    const int64_t blocks = fv_up(d.rows, 8 * (int64_t)d.down);
+    return dim3((unsigned)fv_up(d.c, d.lanes * d.vector), (unsigned)fv_most(1, fv_least(blocks, 65535)));
 }
-static dim3 block_of(const cutting &d) {
+static dim3 block_of(const bn_cut &d) {
     return dim3((unsigned)d.lanes, (unsigned)d.down);
 }
+static const float *floats(const fv_cuda_call *c, int k) {
+    return static_cast<const float *>(fv_operand(c, k));
+}
 
-static void apply(const fv_cuda_call *c, const cutting &d, const float *moments, int first_affine) {
-    if (!c->out[0].data) return;
-    FV_LAUNCH(apply_kernel<float>, even_strips_of(d), block_of(d), 0, c->stream,
-              static_cast<const float *>(c->in[0].data), moments,
-              static_cast<const float *>(fv_operand(c, first_affine)),
-              static_cast<const float *>(fv_operand(c, first_affine + 1)),
-              static_cast<const float *>(fv_operand(c, first_affine + 2)), static_cast<float *>(c->out[0].data), d);
+static cudaError_t apply(const fv_cuda_call *c, const bn_cut &d, const float *mean, const float *var, int first) {
+    const float *x = floats(c, 0), *gamma = floats(c, first), *beta = floats(c, first + 1);
+    const float *residual = floats(c, first + 2);
+    float *y = static_cast<float *>(c->out[0].data);
+    if (y && d.vector == 4)
+        FV_LAUNCH((apply_kernel<float, 4>), even_strips_of(d), block_of(d), 0, c->stream, x, mean, var, gamma, beta,
+                  residual, y, d);
+    else if (y)
+        FV_LAUNCH((apply_kernel<float, 1>), even_strips_of(d), block_of(d), 0, c->stream, x, mean, var, gamma, beta,
+                  residual, y, d);
+    return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_batch_norm(const fv_cuda_call *c) {
-    const cutting d = cutting_of(&c->in[0].type, &c->attr->batch_norm);
-    float *moments = static_cast<float *>(c->workspace), *tiles = moments + 2 * d.c;
-    FV_LAUNCH(tile_moments_kernel<float>, strips_of(d), block_of(d), 0, c->stream,
-              static_cast<const float *>(c->in[0].data), tiles, d);
-    FV_LAUNCH(combine_moments_kernel, fv_blocks(d.c, FV_THREADS), FV_THREADS, 0, c->stream, tiles, moments,
-              static_cast<float *>(fv_result_of(c, 1)), static_cast<float *>(fv_result_of(c, 2)), d);
-    apply(c, d, moments, 1);
-    return cudaGetLastError();
+    const bn_cut d = cut_of(&c->in[0].type, &c->attr->batch_norm);
+    float *scratch = static_cast<float *>(c->workspace), *tiles = scratch + 2 * d.c;
+    float *mean = static_cast<float *>(fv_result_of(c, 1)), *var = static_cast<float *>(fv_result_of(c, 2));
+    if (!mean) mean = scratch;
+    if (!var) var = scratch + d.c;
+    if (d.vector == 4)
+        FV_LAUNCH((tile_moments_kernel<float, 4>), strips_of(d), block_of(d), 0, c->stream, floats(c, 0), tiles, d);
+    else FV_LAUNCH((tile_moments_kernel<float, 1>), strips_of(d), block_of(d), 0, c->stream, floats(c, 0), tiles, d);
+    FV_LAUNCH(combine_moments_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, mean, var, d);
+    return apply(c, d, mean, var, 1);
 }
 
 cudaError_t fv_cuda_batch_norm_infer(const fv_cuda_call *c) {
-    const cutting d = cutting_of(&c->in[0].type, &c->attr->batch_norm);
-    float *moments = static_cast<float *>(c->workspace);
-    FV_LAUNCH(given_moments_kernel, fv_blocks(d.c, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[1].data), static_cast<const float *>(c->in[2].data), moments, d);
-    apply(c, d, moments, 3);
-    return cudaGetLastError();
+    return apply(c, cut_of(&c->in[0].type, &c->attr->batch_norm), floats(c, 1), floats(c, 2), 3);
 }
 
 /* ---------------------------------------------------------------- backward */
 
 /* Operands of both gradients. With g = dy * act': sums of g and of g * xhat. */
-template <typename E> struct backward {
-    const E *dy, *x, *y, *residual; /* y: only with relu; residual: only with an act that is told from its input */
+template <typename E> struct bn_gradient {
+    const E *dy, *x, *y; /* y: only with relu, whose slope it tells */
     const float *mean, *var, *gamma, *beta;
+    const E *residual;
     E *dx, *dresidual; /* dx may be dy */
     float *dgamma, *dbeta;
 };
 
-__device__ __forceinline__ float rstd_of(const float *var, const cutting &d, int64_t k) {
-    return (float)(1 / sqrt((double)var[k] + d.eps));
-}
-
-/* Channel k as the forward pass saw it. */
-struct channel {
-    float mean, rstd, by, add;
-};
-template <typename E> __device__ __forceinline__ channel channel_of(const backward<E> &b, const cutting &d, int64_t k) {
-    channel out = {b.mean[k], rstd_of(b.var, d, k), 0, b.beta ? b.beta[k] : 0.0f};
-    out.by = out.rstd * (b.gamma ? b.gamma[k] : 1.0f);
-    return out;
-}
-template <typename E>
-__device__ __forceinline__ float passed(const backward<E> &b, const cutting &d, const channel &of, int64_t i) {
-    const float g = fv_get(b.dy + i);
-    if (d.act == FV_ACT_NONE) return g;
-    if (d.act == FV_ACT_RELU) return fv_get(b.y + i) > 0 ? g : 0.0f;
-    const float v = fmaf(fv_get(b.x + i) - of.mean, of.by, of.add);
-    return g * end_slope(d.act, v + (b.residual ? fv_get(b.residual + i) : 0.0f));
+template <typename E, int V>
+__device__ __forceinline__ fv_some<V> before_gradient(const bn_gradient<E> &b, const affine<V> &a, int act, int64_t i) {
+    fv_some<V> g = fv_load<V>(b.dy, i);
+    if (act == FV_ACT_NONE) return g;
+    const fv_some<V> saved = act == FV_ACT_RELU ? fv_load<V>(b.y, i) : before_act(a, b.x, b.residual, i);
+#pragma unroll
+    for (int j = 0; j < V; j++) g.v[j] *= fv_act_slope_of(act, saved.v[j]);
+    return g;
 }
 
 /* tiles [tile][2][c]: sum of g, sum of g * xhat. */
-template <typename E> __global__ void tile_sums_kernel(backward<E> b, float *tiles, cutting d) {
-    __shared__ float part[FV_THREADS];
-    const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
+template <typename E, int V> __global__ void tile_sums_kernel(bn_gradient<E> b, float *tiles, bn_cut d) {
+    __shared__ fv_some<V> part[FV_THREADS];
+    const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     const bool own = k < d.c;
-    channel of = {0, 0, 0, 0};
-    if (own) of = channel_of(b, d, k);
-    float sum = 0, dot = 0;
+    fv_some<V> sum = zeros<V>(), dot = zeros<V>(), rstd = zeros<V>();
+    affine<V> a = {};
+    if (own) a = affine_of<V>(b.mean, b.var, b.gamma, b.beta, d.eps, k);
+#pragma unroll
+    for (int j = 0; j < V; j++) rstd.v[j] = own ? rstd_of(b.var[k + j], d.eps) : 0.0f;
     for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
-        const float g = passed(b, d, of, r * d.c + k);
-        sum += g;
-        dot += g * ((fv_get(b.x + r * d.c + k) - of.mean) * of.rstd);
+        const fv_some<V> g = before_gradient(b, a, d.act, r * d.c + k), x = fv_load<V>(b.x, r * d.c + k);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            sum.v[j] += g.v[j];
+            dot.v[j] = fmaf(g.v[j], (x.v[j] - a.mean.v[j]) * rstd.v[j], dot.v[j]);
+        }
     }
     sum = sum_down(sum, part);
     dot = sum_down(dot, part);
     if (threadIdx.y != 0 || !own) return;
-    tiles[(2 * (int64_t)blockIdx.y) * d.c + k] = sum;
-    tiles[(2 * (int64_t)blockIdx.y + 1) * d.c + k] = dot;
+    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, sum);
+    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, dot);
 }
 
-/* sums [2][c]; dgamma and dbeta may be null. */
-__global__ void add_tiles_kernel(const float *tiles, float *sums, float *dgamma, float *dbeta, cutting d) {
-    const int64_t k = FV_FIRST;
-    if (k >= d.c) return;
+/* sums [2][c]; dgamma and dbeta may be null. 32 channels x FV_DOWN threads. */
+__global__ void add_tiles_kernel(const float *tiles, float *sums, float *dgamma, float *dbeta, bn_cut d) {
+    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
     double sum = 0, dot = 0;
-    for (int t = 0; t < d.tiles; t++) {
+    for (int t = threadIdx.y; k < d.c && t < d.tiles; t += FV_DOWN) {
         sum += tiles[(2 * (int64_t)t) * d.c + k];
         dot += tiles[(2 * (int64_t)t + 1) * d.c + k];
     }
+    sum = fv_sum_down(sum);
+    dot = fv_sum_down(dot);
+    if (threadIdx.y != 0 || k >= d.c) return;
     sums[k] = (float)sum;
     sums[d.c + k] = (float)dot;
     if (dbeta) dbeta[k] = (float)sum;
@@ -253,43 +271,61 @@ __global__ void add_tiles_kernel(const float *tiles, float *sums, float *dgamma,
 }
 
 /* dx = gamma * rstd * (g - (sum of g + xhat * sum of g xhat) / rows); without the correction if sums is null. */
-template <typename E> __global__ void gradient_kernel(backward<E> b, const float *sums, cutting d) {
-    const int64_t k = (int64_t)blockIdx.x * d.lanes + threadIdx.x;
+template <typename E, int V> __global__ void bn_gradient_kernel(bn_gradient<E> b, const float *sums, bn_cut d) {
+    const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     if (k >= d.c) return;
-    const channel of = channel_of(b, d, k);
-    const float shift = sums ? sums[k] / (float)d.rows : 0, slope = sums ? sums[d.c + k] / (float)d.rows : 0;
+    const affine<V> a = affine_of<V>(b.mean, b.var, b.gamma, b.beta, d.eps, k);
+    fv_some<V> shift = zeros<V>(), slope = zeros<V>();
+#pragma unroll
+    for (int j = 0; sums && j < V; j++) {
+        shift.v[j] = sums[k + j] / (float)d.rows;
+        slope.v[j] = sums[d.c + k + j] / (float)d.rows * rstd_of(b.var[k + j], d.eps);
+    }
     for (int64_t r = (int64_t)blockIdx.y * d.down + threadIdx.y; r < d.rows; r += (int64_t)gridDim.y * d.down) {
         const int64_t i = r * d.c + k;
-        const float g = passed(b, d, of, i), xhat = sums ? (fv_get(b.x + i) - of.mean) * of.rstd : 0;
-        if (b.dresidual) fv_put(b.dresidual + i, g);
-        if (b.dx) fv_put(b.dx + i, of.by * (g - (shift + xhat * slope)));
+        fv_some<V> g = before_gradient(b, a, d.act, i);
+        if (b.dresidual) fv_save<V>(b.dresidual, i, g);
+        if (!b.dx) continue;
+        const fv_some<V> x = sums ? fv_load<V>(b.x, i) : a.mean;
+#pragma unroll
+        for (int j = 0; j < V; j++) g.v[j] = a.by.v[j] * (g.v[j] - fmaf(x.v[j] - a.mean.v[j], slope.v[j], shift.v[j]));
+        fv_save<V>(b.dx, i, g);
     }
 }
 
-static cudaError_t batch_norm_backward(const fv_cuda_call *c, bool batch_statistics) {
-    const cutting d = cutting_of(&c->in[1].type, &c->attr->batch_norm);
-    backward<float> b;
-    b.dy = static_cast<const float *>(c->in[0].data);
-    b.x = static_cast<const float *>(c->in[1].data);
-    b.y = static_cast<const float *>(fv_operand(c, 2));
-    b.mean = static_cast<const float *>(fv_operand(c, 3));
-    b.var = static_cast<const float *>(fv_operand(c, 4));
-    b.gamma = static_cast<const float *>(fv_operand(c, 5));
-    b.beta = static_cast<const float *>(fv_operand(c, 6));
-    b.residual = static_cast<const float *>(fv_operand(c, 7));
+static bn_gradient<float> gradient_of(const fv_cuda_call *c) {
+    bn_gradient<float> b;
+    b.dy = floats(c, 0);
+    b.x = floats(c, 1);
+    b.y = floats(c, 2);
+    b.mean = floats(c, 3);
+    b.var = floats(c, 4);
+    b.gamma = floats(c, 5);
+    b.beta = floats(c, 6);
+    b.residual = floats(c, 7);
     b.dx = static_cast<float *>(fv_result_of(c, 0));
     b.dgamma = static_cast<float *>(fv_result_of(c, 1));
     b.dbeta = static_cast<float *>(fv_result_of(c, 2));
     b.dresidual = static_cast<float *>(fv_result_of(c, 3));
+    return b;
+}
+
+static cudaError_t batch_norm_backward(const fv_cuda_call *c, bool batch_statistics) {
+    const bn_cut d = cut_of(&c->in[1].type, &c->attr->batch_norm);
+    const bn_gradient<float> b = gradient_of(c);
     float *sums = static_cast<float *>(c->workspace), *tiles = sums + 2 * d.c;
     if (b.dgamma || b.dbeta || (b.dx && batch_statistics)) {
-        FV_LAUNCH(tile_sums_kernel<float>, strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
-        FV_LAUNCH(add_tiles_kernel, fv_blocks(d.c, FV_THREADS), FV_THREADS, 0, c->stream, tiles, sums, b.dgamma,
-                  b.dbeta, d);
+        if (d.vector == 4)
+            FV_LAUNCH((tile_sums_kernel<float, 4>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
+        else FV_LAUNCH((tile_sums_kernel<float, 1>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
+        FV_LAUNCH(add_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, sums, b.dgamma, b.dbeta,
+                  d);
     }
-    if (b.dx || b.dresidual)
-        FV_LAUNCH(gradient_kernel<float>, even_strips_of(d), block_of(d), 0, c->stream, b,
-                  batch_statistics ? sums : NULL, d);
+    if (!batch_statistics) sums = NULL;
+    if ((b.dx || b.dresidual) && d.vector == 4)
+        FV_LAUNCH((bn_gradient_kernel<float, 4>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);
+    else if (b.dx || b.dresidual)
+        FV_LAUNCH((bn_gradient_kernel<float, 1>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);
     return cudaGetLastError();
 }
 

@@ -88,6 +88,24 @@ __device__ __forceinline__ void fv_put4(float *p, int64_t i, int64_t count, cons
     }
 }
 
+/* V elements from i on, all of which exist; i is a multiple of V. */
+template <int V> struct fv_some { float v[V]; };
+template <int V> __device__ __forceinline__ fv_some<V> fv_load(const float *p, int64_t i) {
+    fv_some<V> r;
+    if (V == 4) {
+        const float4 q = *reinterpret_cast<const float4 *>(p + i);
+        r.v[0] = q.x, r.v[V > 1] = q.y, r.v[V > 2 ? 2 : 0] = q.z, r.v[V > 3 ? 3 : 0] = q.w;
+    } else {
+        r.v[0] = p[i];
+    }
+    return r;
+}
+template <int V> __device__ __forceinline__ void fv_save(float *p, int64_t i, const fv_some<V> &r) {
+    if (V == 4)
+        *reinterpret_cast<float4 *>(p + i) = make_float4(r.v[0], r.v[V > 1], r.v[V > 2 ? 2 : 0], r.v[V > 3 ? 3 : 0]);
+    else p[i] = r.v[0];
+}
+
 /* for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4): four elements per thread. */
 #define FV_FIRST4 (4 * ((int64_t)blockIdx.x * blockDim.x + threadIdx.x))
 #define FV_STRIDE4 (4 * (int64_t)gridDim.x * blockDim.x)
@@ -125,6 +143,19 @@ __device__ __forceinline__ float fv_block_max(float v) {
     float top = part[0];
     for (unsigned w = 1; w < blockDim.x / 32; w++) top = fmaxf(top, part[w]);
     return top;
+}
+
+/* A block of 32 columns x FV_DOWN threads: the sum of v over threadIdx.y, for all of them. All threads must call it. */
+#define FV_DOWN 16
+__device__ __forceinline__ double fv_sum_down(double v) {
+    __shared__ double part[FV_DOWN][32];
+    __syncthreads();
+    part[threadIdx.y][threadIdx.x] = v;
+    __syncthreads();
+    double sum = 0;
+#pragma unroll
+    for (int k = 0; k < FV_DOWN; k++) sum += part[k][threadIdx.x];
+    return sum;
 }
 
 /* ---------------------------------------------------------------- randomness: the words of core/rng.h */

@@ -97,6 +97,7 @@ template <typename E>
 __global__ void depthwise_add_slices_kernel(const float *partial, E *dw, int64_t count, int slices) {
     for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) {
         float sum = 0;
+#pragma unroll 8
         for (int s = 0; s < slices; s++) sum += partial[s * count + i];
         fv_put(dw + i, sum);
     }

@@ -216,6 +216,7 @@ template <class C> __global__ void gemm_add_slices_kernel(C c, fv_gemm_size s, c
     const int64_t matrix = (int64_t)s.m * s.n, all = matrix * s.batch;
     for (int64_t i = FV_FIRST; i < all; i += FV_STRIDE) {
         float sum = 0;
+#pragma unroll 8
         for (int slice = 0; slice < s.slices; slice++) sum += partial[slice * all + i];
         const int batch = (int)(i / matrix);
         const int64_t at = i - batch * matrix;

@@ -1,5 +1,6 @@
 /* norm.cu: layer and group norm in one: x seen as [n, space, groups, cg], statistics per (n, group) over space and cg.
- * Layer norm over the last dimension is n = rows, space = 1, groups = 1. A block has one group of one picture.
+ * Layer norm over the last dimension is n = rows, space = 1, groups = 1. A team has one group of one picture: a warp,
+ * or a block where groups are large.
  *
  *   gradients of gamma and beta: columns of [n * space] rows, cut in tiles, which are added in order
  *   workspace (backward)   [tiles] [2] [c] floats */
@@ -11,7 +12,7 @@
 struct grouping {
     int64_t n, space, groups, cg, c, members;
     int64_t rows, tile_rows; /* backward */
-    int tiles, threads;
+    int tiles;
     float eps;
 };
 
@@ -27,7 +28,6 @@ static grouping grouping_of(const fv_type *x, const fv_norm_attr *a, bool layer)
     const int64_t wanted = fv_most(1, fv_least(MOST_TILES, 1024 / fv_up(d.c, 32)));
     d.tile_rows = fv_most(32, fv_up(d.rows, wanted));
     d.tiles = (int)fv_up(d.rows, d.tile_rows);
-    d.threads = d.members <= 256 ? 64 : d.members <= 1024 ? 128 : 512;
     d.eps = (float)a->eps;
     return d;
 }
@@ -41,44 +41,62 @@ FV_HD int64_t channel(const grouping &d, int64_t g, int64_t m) {
     return g * d.cg + (d.space > 1 ? m % d.cg : m);
 }
 
-template <typename E>
+#define LARGE_GROUP 2048
+
+/* The threads that share a group. */
+template <bool WARP> struct team {
+    int64_t first, step; /* groups: the team's first, and how far to its next */
+    int lane, width;
+};
+template <bool WARP> __device__ __forceinline__ team<WARP> team_of() {
+    if (!WARP) return {(int64_t)blockIdx.x, (int64_t)gridDim.x, (int)threadIdx.x, (int)blockDim.x};
+    const int64_t teams = blockDim.x / 32;
+    return {blockIdx.x * teams + threadIdx.x / 32, gridDim.x * teams, (int)threadIdx.x % 32, 32};
+}
+template <bool WARP> __device__ __forceinline__ float team_sum(float v) {
+    return WARP ? fv_warp_sum(v) : fv_block_sum(v);
+}
+
+template <typename E, bool WARP>
 __global__ void norm_kernel(const E *x, const float *gamma, const float *beta, E *y, float *mean, float *rstd,
                             grouping d) {
-    for (int64_t b = blockIdx.x; b < d.n * d.groups; b += gridDim.x) {
+    const team<WARP> t = team_of<WARP>();
+    for (int64_t b = t.first; b < d.n * d.groups; b += t.step) {
         const int64_t n = b / d.groups, g = b - n * d.groups;
         float sum = 0, squares = 0;
-        for (int64_t m = threadIdx.x; m < d.members; m += blockDim.x) sum += fv_get(x + member(d, n, g, m));
-        const float mu = fv_block_sum(sum) / (float)d.members;
-        for (int64_t m = threadIdx.x; m < d.members; m += blockDim.x) {
+        for (int64_t m = t.lane; m < d.members; m += t.width) sum += fv_get(x + member(d, n, g, m));
+        const float mu = team_sum<WARP>(sum) / (float)d.members;
+        for (int64_t m = t.lane; m < d.members; m += t.width) {
             const float centred = fv_get(x + member(d, n, g, m)) - mu;
             squares += centred * centred;
         }
-        const float rs = 1.0f / sqrtf(fv_block_sum(squares) / (float)d.members + d.eps);
-        for (int64_t m = threadIdx.x; y && m < d.members; m += blockDim.x) {
+        const float rs = 1.0f / sqrtf(team_sum<WARP>(squares) / (float)d.members + d.eps);
+        for (int64_t m = t.lane; y && m < d.members; m += t.width) {
             const int64_t i = member(d, n, g, m), k = channel(d, g, m);
             fv_put(y + i, (fv_get(x + i) - mu) * rs * (gamma ? gamma[k] : 1.0f) + (beta ? beta[k] : 0.0f));
         }
-        if (threadIdx.x == 0 && mean) mean[b] = mu;
-        if (threadIdx.x == 0 && rstd) rstd[b] = rs;
+        if (t.lane == 0 && mean) mean[b] = mu;
+        if (t.lane == 0 && rstd) rstd[b] = rs;
     }
 }
 
 /* With g = dy * gamma: dx = rstd * (g - mean of g - xhat * mean of g * xhat). */
-template <typename E>
+template <typename E, bool WARP>
 __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, const float *rstd, const float *gamma,
                                 E *dx, grouping d) {
-    for (int64_t b = blockIdx.x; b < d.n * d.groups; b += gridDim.x) {
+    const team<WARP> t = team_of<WARP>();
+    for (int64_t b = t.first; b < d.n * d.groups; b += t.step) {
         const int64_t n = b / d.groups, group = b - n * d.groups;
         const float mu = mean[b], rs = rstd[b];
         float sum = 0, dot = 0;
-        for (int64_t m = threadIdx.x; m < d.members; m += blockDim.x) {
+        for (int64_t m = t.lane; m < d.members; m += t.width) {
             const int64_t i = member(d, n, group, m);
             const float g = fv_get(dy + i) * (gamma ? gamma[channel(d, group, m)] : 1.0f);
             sum += g;
             dot += g * ((fv_get(x + i) - mu) * rs);
         }
-        const float shift = fv_block_sum(sum) / (float)d.members, slope = fv_block_sum(dot) / (float)d.members;
-        for (int64_t m = threadIdx.x; m < d.members; m += blockDim.x) {
+        const float shift = team_sum<WARP>(sum) / (float)d.members, slope = team_sum<WARP>(dot) / (float)d.members;
+        for (int64_t m = t.lane; m < d.members; m += t.width) {
             const int64_t i = member(d, n, group, m);
             const float g = fv_get(dy + i) * (gamma ? gamma[channel(d, group, m)] : 1.0f);
             fv_put(dx + i, rs * (g - shift - (fv_get(x + i) - mu) * rs * slope));
@@ -109,24 +127,33 @@ __global__ void affine_tiles_kernel(const E *dy, const E *x, const float *mean, 
     tiles[(2 * (int64_t)blockIdx.y + threadIdx.y) * d.c + k] = total;
 }
 
+/* 32 channels x FV_DOWN threads. */
 __global__ void add_affine_tiles_kernel(const float *tiles, float *dgamma, float *dbeta, int64_t c, int count) {
-    const int64_t k = FV_FIRST;
-    if (k >= c) return;
+    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
     double sum = 0, dot = 0;
-    for (int t = 0; t < count; t++) {
+    for (int t = threadIdx.y; k < c && t < count; t += FV_DOWN) {
         sum += tiles[(2 * (int64_t)t) * c + k];
         dot += tiles[(2 * (int64_t)t + 1) * c + k];
     }
+    sum = fv_sum_down(sum);
+    dot = fv_sum_down(dot);
+    if (threadIdx.y != 0 || k >= c) return;
     if (dbeta) dbeta[k] = (float)sum;
     if (dgamma) dgamma[k] = (float)dot;
 }
 
 static cudaError_t forward(const fv_cuda_call *c, bool layer) {
     const grouping d = grouping_of(&c->in[0].type, &c->attr->norm, layer);
-    FV_LAUNCH(norm_kernel<float>, fv_blocks(d.n * d.groups, 1), (unsigned)d.threads, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<const float *>(fv_operand(c, 1)),
-              static_cast<const float *>(fv_operand(c, 2)), static_cast<float *>(fv_result_of(c, 0)),
-              static_cast<float *>(fv_result_of(c, 1)), static_cast<float *>(fv_result_of(c, 2)), d);
+    const float *x = static_cast<const float *>(c->in[0].data), *gamma = static_cast<const float *>(fv_operand(c, 1));
+    const float *beta = static_cast<const float *>(fv_operand(c, 2));
+    float *y = static_cast<float *>(fv_result_of(c, 0)), *mean = static_cast<float *>(fv_result_of(c, 1));
+    float *rstd = static_cast<float *>(fv_result_of(c, 2));
+    if (d.members <= LARGE_GROUP)
+        FV_LAUNCH((norm_kernel<float, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream, x,
+                  gamma, beta, y, mean, rstd, d);
+    else
+        FV_LAUNCH((norm_kernel<float, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, x, gamma, beta, y, mean,
+                  rstd, d);
     return cudaGetLastError();
 }
 
@@ -139,12 +166,16 @@ static cudaError_t backward(const fv_cuda_call *c, bool layer) {
     if (dgamma || dbeta) {
         FV_LAUNCH(affine_tiles_kernel<float>, dim3((unsigned)fv_up(d.c, 32), (unsigned)d.tiles), dim3(32, 8), 0,
                   c->stream, dy, x, mean, rstd, tiles, d);
-        FV_LAUNCH(add_affine_tiles_kernel, fv_blocks(d.c, FV_THREADS), FV_THREADS, 0, c->stream, tiles, dgamma, dbeta,
+        FV_LAUNCH(add_affine_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, dgamma, dbeta,
                   d.c, d.tiles);
     }
-    if (dx)
-        FV_LAUNCH(norm_bwd_kernel<float>, fv_blocks(d.n * d.groups, 1), (unsigned)d.threads, 0, c->stream, dy, x, mean,
-                  rstd, static_cast<const float *>(fv_operand(c, 4)), dx, d);
+    const float *gamma = static_cast<const float *>(fv_operand(c, 4));
+    if (dx && d.members <= LARGE_GROUP)
+        FV_LAUNCH((norm_bwd_kernel<float, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream,
+                  dy, x, mean, rstd, gamma, dx, d);
+    else if (dx)
+        FV_LAUNCH((norm_bwd_kernel<float, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, dy, x, mean, rstd,
+                  gamma, dx, d);
     return cudaGetLastError();
 }
 

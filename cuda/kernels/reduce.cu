@@ -116,6 +116,7 @@ template <typename E>
 __global__ void add_slices_kernel(const double *partial, E *y, int64_t results, int slices, double by) {
     for (int64_t o = FV_FIRST; o < results; o += FV_STRIDE) {
         double sum = 0;
+#pragma unroll 8
         for (int s = 0; s < slices; s++) sum += partial[s * results + o];
         fv_put(y + o, (float)(sum * by));
     }
