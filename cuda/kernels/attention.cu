@@ -9,6 +9,7 @@
 #include "cuda/kernels/kernels.h"
 
 #define SCORES_BYTES ((int64_t)128 << 20)
+#define MOST_PAIRS 4096 /* (picture, head) pairs at a time: enough for any GPU */
 
 /* q, k, v of all heads: separate tensors [n,s,heads*d], or side by side in one [n,s,3*heads*d]. */
 struct head_layout {
@@ -32,7 +33,7 @@ static head_layout heads_of(const fv_type *q, const fv_type *k, const fv_attenti
     h.scale = (float)(a->scale != 0 ? a->scale : 1 / sqrt((double)h.d));
     h.pairs = h.n * h.heads;
     const int64_t bytes = h.heads * h.sq * h.sk * (backward ? 2 : 1) * (int64_t)sizeof(float);
-    const int64_t pictures = fv_most(1, fv_least(SCORES_BYTES / fv_most(bytes, 1), 65535 / h.heads));
+    const int64_t pictures = fv_most(1, fv_least(SCORES_BYTES / fv_most(bytes, 1), MOST_PAIRS / h.heads));
     h.each = fv_least(h.n, pictures) * h.heads;
     return h;
 }

@@ -1,0 +1,269 @@
+/* test_cuda_kernels.c: our own CUDA kernels where rows of op_table.c do not reach: sizes that fill large tiles, work in
+ * several pieces, index arithmetic; training against the cpu backend; and that the emulation, in which they run here,
+ * notices mistakes. (Every row of op_table.c runs on the emulation, too: test_ops.c.) */
+#include "fovea.h"
+#include "tests/cuda/emulate/cuda_runtime.h"
+#include "tests/op_case.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+Suite *cuda_kernels_suite(void);
+
+/* A function of the emulation; false, loudly, where there is none. */
+static bool find(const char *name, void *function) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/libfovea-cuda.so", fvt_backends());
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol = library ? dlsym(library, name) : NULL;
+    memcpy(function, &symbol, sizeof symbol);
+    if (!symbol) printf("SKIPPED: %s: there is no emulation of CUDA (make emulated; g++)\n", name);
+    return symbol != NULL;
+}
+
+/* ---------------------------------------------------------------- the emulation */
+
+/* How a process ends that does the wrong thing: its signal, or what was noticed. */
+static int end_of(int (*do_wrong)(int), int which) {
+    int status;
+    fflush(NULL);
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (which == 2) fclose(stderr); /* its message */
+        _exit(do_wrong(which) != 0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+START_TEST(test_the_emulation_notices_mistakes) {
+    const int expected[] = {0, 1, -SIGABRT, -SIGSEGV, -SIGSEGV, 1, 1, 1, 1, 1};
+    int (*do_wrong)(int);
+    if (!find("fv_emulated_do_wrong", &do_wrong)) return;
+    for (int i = 0; i < (int)(sizeof expected / sizeof *expected); i++)
+        ck_assert_msg(end_of(do_wrong, i) == expected[i], "mistake %d was not noticed", i);
+}
+END_TEST
+
+START_TEST(test_quotients) {
+    int64_t (*wrong)(void);
+    if (!find("fv_emulated_wrong_quotient", &wrong)) return;
+    const int64_t found = wrong();
+    ck_assert_msg(found < 0, "%lld / %lld is wrong", (long long)(found & 0xffffffff), (long long)(found >> 32));
+}
+END_TEST
+
+/* ---------------------------------------------------------------- sizes */
+
+#define OPERAND(...) \
+    { \
+        .fill = FILL_NORMAL, .type = { FV_F32, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__} } \
+    }
+
+static const op_row large_rows[] = {
+    {FV_OP_CONV2D, "tiles of 128", {.conv2d = {.pad = {0, 0, 0, 0}}}, {OPERAND(2, 97, 96, 5), OPERAND(130, 1, 1, 5)}},
+    {FV_OP_CONV2D_BWD_DATA,
+     "tiles of 128",
+     {.conv2d_bwd = {{.stride = {2, 2}}, {2, 97, 97, 130}}},
+     {OPERAND(2, 49, 49, 3), OPERAND(3, 1, 1, 130)}},
+    {FV_OP_CONV2D_BWD_WEIGHT,
+     "slices",
+     {.conv2d_bwd = {{.pad = {1, 1, 1, 1}}, {5, 3, 3, 4}}},
+     {OPERAND(3, 65, 66, 5), OPERAND(3, 65, 66, 4)}},
+    {FV_OP_LINEAR_BWD_WEIGHT, "tiles of 128", {0}, {OPERAND(3, 2100), OPERAND(3, 2050)}},
+    {FV_OP_MATMUL, "tiles of 128", {.matmul = {true, false}}, {OPERAND(70, 3, 257), OPERAND(70, 3, 257)}},
+    {FV_OP_ATTENTION, "some pictures at a time", {.attention = {1500, 1}}, {OPERAND(3, 1, 4500)}},
+    {FV_OP_BATCH_NORM, "many tiles", {.batch_norm = {1e-5, FV_ACT_RELU}}, {OPERAND(9000, 8)}},
+    {FV_OP_LAYER_NORM_BWD,
+     "large groups",
+     {.norm = {1e-5, 0}},
+     {OPERAND(40, 2500), OPERAND(40, 2500), OPERAND(40), {.fill = FILL_POSITIVE, .type = {FV_F32, 1, {40}}}}},
+    {FV_OP_SUM, "slices of rows", {.reduce = {3, false}}, {OPERAND(300, 250)}},
+    {FV_OP_SUM, "slices of columns", {.reduce = {1, false}}, {OPERAND(20000, 3)}},
+};
+
+static double mean_size(const double *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabs(x[i]) / (double)n;
+    return sum;
+}
+
+/* Against ref in float64, within 64 roundings of the values and their mean: sums here have up to 75000 terms. */
+START_TEST(test_large_sizes) {
+    op_case c;
+    op_results want, got;
+    fvt_device d;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    op_case_make(&large_rows[_i], &c);
+    op_case_reference(&c, &want);
+    op_case_run(&d, &c, false, &got);
+    for (int t = 0; t < want.n; t++) {
+        const int64_t n = fv_count(want.type[t]);
+        const double mean = mean_size(want.data[t], n);
+        for (int64_t i = 0; i < n; i++)
+            ck_assert_msg(fabs(got.data[t][i] - want.data[t][i]) <= 64 * FVT_U * (fabs(want.data[t][i]) + mean),
+                          "%s '%s': element %lld of result %d is %g, not %g", fv_op_get(c.row->op)->name, c.row->note,
+                          (long long)i, t, got.data[t][i], want.data[t][i]);
+    }
+    op_results_free(&want);
+    op_results_free(&got);
+    op_case_free(&c);
+    fvt_close(&d);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- training */
+
+enum { BATCH = 4, SIDE = 8, CLASSES = 3, TINY_STEPS = 50, RESNET_STEPS = 4 };
+
+/* Layer norm, attention, gelu, dropout and Adam; or convolutions, a norm of groups and SGD. */
+static fv_value tiny_logits(fv_scope s, fv_value x, bool attention) {
+    if (attention) {
+        x = fv_conv_layer(fv_in(s, "patch"), x, (fv_conv_cfg){.out = 12, .kernel = 2, .stride = 2});
+        x = fv_reshape_to(s, x, BATCH, SIDE * SIDE / 4, 12);
+        x = fv_layer_norm(s, x, FV_NONE, FV_NONE, 1e-5);
+        x = fv_attention(s, fv_linear_layer(fv_in(s, "qkv"), x, 36, true, fv_init_normal(0.2)), FV_NONE, FV_NONE, 3, 0);
+        x = fv_dropout(fv_in(s, "drop"), fv_gelu(s, x), 0.2);
+        x = fv_mean(s, x, 1 << 1, false);
+    } else {
+        x = fv_conv_bn_act(s, "conv1", "bn1", x, (fv_conv_cfg){.out = 8, .kernel = 3, .pad = 1}, (fv_bn_cfg){0},
+                           FV_ACT_RELU);
+        x = fv_conv_bn_act(s, "conv2", "bn2", x, (fv_conv_cfg){.out = 8, .kernel = 3, .pad = 1, .groups = 8},
+                           (fv_bn_cfg){0}, FV_ACT_RELU);
+        x = fv_max_pool2d(s, x, (fv_pool_attr){.kernel = {2, 2}});
+        x = fv_global_avg_pool(s, fv_silu(s, fv_group_norm(s, x, FV_NONE, FV_NONE, 2, 1e-5)));
+    }
+    return fv_linear_layer(fv_in(s, "head"), x, CLASSES, true, fv_init_normal(0.3));
+}
+
+static void open_training(fvt_device *d, const char *model, fv_store **store, fv_program **p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    const fv_scope s = fv_root(g);
+    const bool attention = !strcmp(model, "attention"), tiny = attention || !strcmp(model, "convolution");
+    const double mean[3] = {0.4, 0.5, 0.6}, std[3] = {0.2, 0.25, 0.3};
+    fv_value x = fv_picture_input(s, BATCH, SIDE, SIDE, 3, mean, std, FV_PAD_REFLECT);
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, BATCH));
+    fv_value logits =
+        tiny ? tiny_logits(s, x, attention) : fv_model_build(g, model, x, &(fv_model_cfg){.num_classes = CLASSES});
+    fv_value loss = fv_softmax_cross_entropy(s, logits, labels, FV_NONE, FV_NONE, (fv_loss_attr){0});
+    fv_set_output(g, "loss", loss);
+    fv_graph_fuse(g);
+    const fv_optim_cfg optim = {.kind = attention ? FV_OPT_ADAMW : FV_OPT_SGD,
+                                .momentum = 0.9,
+                                .beta1 = 0.9,
+                                .beta2 = 0.99,
+                                .eps = 1e-8,
+                                .clip_grad = 1,
+                                .ema = true};
+    ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
+    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
+}
+
+static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) {
+    static uint8_t images[BATCH * SIDE * SIDE * 3];
+    float record[BATCH][FV_AUG_FIELDS] = {0};
+    int32_t labels[BATCH];
+    int64_t keys[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        labels[i] = (int32_t)((i + step) % CLASSES);
+        keys[i] = BATCH * step + i;
+        record[i][FV_AUG_FLIP] = (float)(i % 2);
+    }
+    const int each = SIDE * SIDE * 3; /* a class has its own brightness, so that there is something to learn */
+    for (int i = 0; i < BATCH * each; i++)
+        images[i] = (uint8_t)(60 * labels[i / each] + (int)(100 * fvt_uniform(3, (uint64_t)(i + step * 1000), 1)));
+    const fv_step numbers = {.seed = 5, .step = step, .lr = {lr, lr}, .ema_decay = 0.9, .loss_scale = 1};
+    ck_assert_int_eq(fv_program_input(p, "images", images, sizeof images), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "record", record, sizeof record), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "labels", labels, sizeof labels), FV_OK);
+    ck_assert_int_eq(fv_program_input(p, "row_key", keys, sizeof keys), FV_OK);
+    ck_assert_msg(fv_program_run(p, &numbers, FV_ALL_SEGMENTS) == FV_OK, "%s", d->ctx.error.message);
+    return fv_program_scalar(p, "loss");
+}
+
+/* The losses, and the hash of all that is kept. */
+static uint64_t train(const char *backend, const char *model, int steps, double lr, double *losses) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    uint64_t hash;
+    ck_assert(fvt_open(&d, backend, 2, NULL));
+    open_training(&d, model, &store, &p);
+    for (int i = 0; i < steps; i++) losses[i] = train_step(&d, p, i, lr);
+    ck_assert_int_eq(fv_store_hash(store, &hash), FV_OK);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+    return hash;
+}
+
+static bool have_cuda(void) {
+    fvt_device d;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return false;
+    fvt_close(&d);
+    return true;
+}
+
+START_TEST(test_training_follows_the_cpu) {
+    const char *model = _i ? "attention" : "convolution";
+    double want[TINY_STEPS], got[TINY_STEPS], again[TINY_STEPS];
+    if (!have_cuda()) return;
+    train("cpu", model, TINY_STEPS, _i ? 0.003 : 0.05, want);
+    const uint64_t first = train("cuda", model, TINY_STEPS, _i ? 0.003 : 0.05, got);
+    const uint64_t second = train("cuda", model, TINY_STEPS, _i ? 0.003 : 0.05, again);
+    ck_assert_msg(first == second && !memcmp(got, again, sizeof got), "%s: a second run gives other bits", model);
+    for (int i = 0; i < TINY_STEPS; i++)
+        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-3 * want[0], "%s: loss %g, not %g, at step %d", model, got[i],
+                      want[i], i);
+    ck_assert_double_lt(got[TINY_STEPS - 1], 0.8 * got[0]); /* it learns */
+}
+END_TEST
+
+/* ResNet-20 as it is trained: kernels per step, and no memory asked for once it runs. */
+START_TEST(test_launches_of_a_residual_net) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    fv_emulated_counts (*count)(void);
+    void (*reset)(void);
+    if (!have_cuda() || !find("fv_emulated_count", &count) || !find("fv_emulated_reset", &reset)) return;
+    ck_assert(fvt_open(&d, "cuda", 0, NULL));
+    open_training(&d, "resnet20", &store, &p);
+    for (int i = 0; i < RESNET_STEPS; i++) {
+        if (i == 2) reset();
+        ck_assert(isfinite(train_step(&d, p, i, 0.01)));
+    }
+    const fv_emulated_counts counts = count();
+    const int64_t per_step = counts.launches / (RESNET_STEPS - 2);
+    printf("resnet20: %lld kernels per step\n", (long long)per_step);
+    ck_assert_int_eq(counts.allocations, 0);
+    ck_assert_int_eq(counts.enqueued, 0);
+    ck_assert_int_eq(counts.graphs, RESNET_STEPS - 2);
+    /* 21 convolutions and products, three kernels each way for 19 norms, two for what is cut in slices. */
+    ck_assert_int_le(per_step, 320);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+Suite *cuda_kernels_suite(void) {
+    Suite *suite = suite_create("cuda_kernels");
+    TCase *emulation = tcase_create("emulation"), *kernels = tcase_create("kernels");
+    tcase_add_test(emulation, test_the_emulation_notices_mistakes);
+    tcase_add_test(emulation, test_quotients);
+    tcase_add_loop_test(kernels, test_large_sizes, 0, sizeof large_rows / sizeof *large_rows);
+    tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 2);
+    tcase_add_test(kernels, test_launches_of_a_residual_net);
+    tcase_set_timeout(emulation, 240);
+    tcase_set_timeout(kernels, 240);
+    suite_add_tcase(suite, emulation);
+    suite_add_tcase(suite, kernels);
+    return suite;
+}
