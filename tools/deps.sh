@@ -6,7 +6,7 @@ packages=(gcc make pkg-config libc6-dev libjansson-dev libyaml-dev libxxhash-dev
           libcurl4-openssl-dev libcurl4)
 for arg in "$@"; do
     case $arg in
-    --test) packages+=(check clang python3 python3-pil strace mandoc zsh fish libwebp7 patch) ;;
+    --test) packages+=(check g++ clang python3 python3-pil strace mandoc zsh fish libwebp7 patch) ;;
     --lint) packages+=(clang clang-format clang-tidy cppcheck shellcheck gcovr doxygen man-db)
         # the sanitizers of clang; in older Ubuntus they come with clang
         if grep -qx 'ID=debian' /etc/os-release || apt-cache show libclang-rt-dev; then packages+=(libclang-rt-dev); fi >/dev/null 2>&1 ;;
