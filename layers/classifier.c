@@ -19,7 +19,8 @@ static fv_graph *build_graph(fv_ctx *ctx, const fv_model_config *config) {
     if (!g) return NULL;
     const int64_t *size = config->input_size; /* c, h, w */
     fv_value x = fv_picture_input(fv_root(g), 1, size[1], size[2], size[0], config->mean, config->std, FV_PAD_ZERO);
-    fv_model_cfg cfg = {.num_classes = config->num_classes, .img_size = size[1], .in_chans = size[0]};
+    fv_model_cfg cfg = {
+        .num_classes = config->num_classes, .img_size = size[1], .in_chans = size[0], .without = config->without};
     fv_value logits = fv_model_build(g, config->architecture, x, &cfg);
     if (g->error == FV_OK) fv_set_output(g, "probability", fv_softmax(fv_root(g), logits));
     fv_graph_fuse(g);

@@ -75,6 +75,7 @@ typedef struct fv_model_cfg {
     double drop_rate;           /* dropout before the head (MLP: after each hidden layer) */
     double drop_path;           /* stochastic depth of the last block, growing linearly from 0 at the first */
     bool zero_gamma;            /* ResNets: last norm of each block starts at 0 */
+    const char *without;        /* ideas of the model to leave out, "dirac,trimming"; NULL: none */
 } fv_model_cfg;
 
 typedef struct fv_model_entry {
@@ -95,6 +96,9 @@ typedef struct fv_model_entry {
      * pictures, or as many as there are. */
     fv_status (*data_init)(fv_ctx *ctx, fv_store *store, const fv_pictures *pictures);
     int64_t data_init_count;
+    /* What may be left out, to see what it is worth. The first is what data_init is for. */
+    const char *const *ideas;
+    int n_ideas;
 } fv_model_entry;
 
 /* The models in the order of `fovea models`. */
@@ -105,8 +109,10 @@ const char *fv_model_nearest(const char *name);        /* for "did you mean"; NU
 /* How many stages a model has; *stages (if not NULL) is their list, as in the entry. The stem is the first; the head
  * belongs to none. */
 int fv_model_stages(const fv_model_entry *entry, const char *const **stages);
-/* Build by name under the root scope. Unknown names, sizes that do not fit (ViT: not a multiple of the patch): a graph
- * error. */
+/* Whether an idea is in the model: it is not among those to leave out. */
+bool fv_model_has(const fv_model_cfg *cfg, const char *idea);
+/* Build by name under the root scope. Unknown names, ideas that the model does not have, sizes that do not fit (ViT:
+ * not a multiple of the patch): a graph error. */
 fv_value fv_model_build(fv_graph *g, const char *name, fv_value x, const fv_model_cfg *cfg);
 
 /* ---- a trained model, ready to classify pictures one by one */

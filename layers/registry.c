@@ -1,6 +1,7 @@
 /* registry.c: models by name. The order is that of the families and, within one, of its own table (by size). */
 #include "layers/layers.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "layers/zoo.h"
@@ -73,6 +74,30 @@ const char *fv_model_nearest(const char *name) {
     return best > 2 && longer ? longer : nearest; /* "vit_tiny" is no misspelling of "lenet5" */
 }
 
+bool fv_model_has(const fv_model_cfg *cfg, const char *idea) {
+    size_t length = strlen(idea);
+    for (const char *p = cfg->without; p && *p; p += strcspn(p, ","), p += *p == ',')
+        if (strcspn(p, ",") == length && !strncmp(p, idea, length)) return false;
+    return true;
+}
+
+/* Each idea to leave out must be one of the model's. */
+static bool check_without(fv_scope s, const fv_model_entry *entry, const char *without) {
+    for (const char *p = without; p && *p; p += strcspn(p, ","), p += *p == ',') {
+        int length = (int)strcspn(p, ","), i = 0;
+        while (i < entry->n_ideas &&
+               (strlen(entry->ideas[i]) != (size_t)length || strncmp(p, entry->ideas[i], (size_t)length) != 0))
+            i++;
+        if (i < entry->n_ideas) continue;
+        char known[256] = "nothing";
+        for (int k = 0, used = 0; k < entry->n_ideas && used < (int)sizeof known; k++)
+            used += snprintf(known + used, sizeof known - (size_t)used, "%s%s", k ? ", " : "", entry->ideas[k]);
+        fv_graph_fail(s, FV_E_USAGE, "%s: there is no '%.*s' to leave out; there is %s", entry->name, length, p, known);
+        return false;
+    }
+    return true;
+}
+
 static fv_value unknown_model(fv_scope s, const char *name) {
     const char *nearest = fv_model_nearest(name);
     if (nearest) return fv_graph_fail(s, FV_E_USAGE, "unknown model '%.64s'; did you mean '%s'?", name, nearest);
@@ -105,5 +130,6 @@ fv_value fv_model_build(fv_graph *g, const char *name, fv_value x, const fv_mode
     if (!is_rate(cfg->drop_rate) || !is_rate(cfg->drop_path))
         return fv_graph_fail(s, FV_E_USAGE, "%s: drop rates must be at least 0 and below 1 (dropout %g, drop path %g)",
                              name, cfg->drop_rate, cfg->drop_path);
+    if (!check_without(s, entry, cfg->without)) return FV_NONE;
     return entry->build(s, x, cfg, entry->arg);
 }

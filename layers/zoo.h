@@ -12,7 +12,7 @@ typedef struct fv_family {
 #define FV_FAMILY(entries) \
     { (entries), (int)(sizeof(entries) / sizeof((entries)[0])) }
 
-/* The last two members of an entry: its list of stages. */
+/* Two members of an entry: its list of stages, or of ideas. */
 #define FV_STAGES(list) (list), (int)(sizeof(list) / sizeof((list)[0]))
 
 /* X(family): defined as fv_family_<family>, listed to the user in this order. */

@@ -127,6 +127,81 @@ run="--data synthetic --img-size 16 --fraction 0.05 -b 32 --epochs 2 -q"
     expect 2 "--recipe is mnist@1 in the run and cannot become cifar10-vit@1" train --resume runs/parts --recipe cifar10-vit
 }
 
+# ---------------------------------------------------------------- --without: each idea of the speed run can be left out, and then it is
+cat >weights.py <<'PYTHON'
+import json, struct, sys
+def weights(run, name):
+    """A float32 tensor of a run's last weights, flat, and its shape."""
+    with open(f"runs/{run}/weights/last/model.safetensors", "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        start, end = header[name]["data_offsets"]
+        f.seek(start, 1)
+        return struct.unpack(f"<{(end - start) // 4}f", f.read(end - start)), header[name]["shape"]
+PYTHON
+# A CIFAR-10 of 100 and 20 pictures of noise.
+python3 - <<'PYTHON'
+import os, random
+random.seed(5)
+os.makedirs("cifar10")
+for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+    with open(f"cifar10/{name}.bin", "wb") as f:
+        for i in range(20):
+            f.write(bytes([i % 10]) + random.randbytes(3072))
+PYTHON
+tiny="--recipe cifar10-94 --data-dir . -b 20 --epochs 0.4 --warmup-epochs 0 --lookahead 0 --tta none -q"
+# Weights stand still at a learning rate of 0, so that the initial ones are saved.
+still="$tiny --lr 0 --warmup-lr 0 --min-lr 0"
+size() { "$fovea" info speedrun94 --json "$@" 2>err | sed -nE 's/.*"params": ([0-9]+), "macs": ([0-9.e+]+).*"train_arena.*/\1 \2/p'; }
+read -r params macs < <(size)
+# shellcheck disable=SC2086
+{
+    "$fovea" train $still --name with >out 2>err || fail "a run with everything"
+    "$fovea" train $still --name without --without whitening,dirac,small-logits >out 2>err || fail "a run without"
+    check "whitening, dirac" python3 - <<'PYTHON'
+from weights import weights
+def centre(run, i, k): # of filter i for channel k
+    w, (out, c, h, r) = weights(run, "group1.conv2.weight")
+    return [round(x, 6) for x in w[(i * c + k) * 9:(i * c + k) * 9 + 9]]
+dirac = [0, 0, 0, 0, 1, 0, 0, 0, 0]
+assert centre("with", 3, 3) == dirac and centre("with", 3, 4) == [0] * 9
+assert centre("without", 3, 3) != dirac and centre("without", 3, 4) != [0] * 9
+pairs = {run: weights(run, "whiten.weight")[0] for run in ("with", "without")} # filters, then their negatives
+opposite = {run: all(a == -b for a, b in zip(w[:144], w[144:])) for run, w in pairs.items()}
+assert opposite == {"with": True, "without": False}, opposite
+PYTHON
+    "$fovea" eval runs/without/weights/last --data cifar10 --data-dir . --json -q >own.json 2>err || fail "eval of a weights folder"
+    "$fovea" eval runs/without --data-dir . --without whitening,dirac --json -q >other.json 2>err || fail "eval --without"
+    check "small-logits: config.json says so, and evaluation heeds it" python3 - <<'PYTHON'
+import json
+assert json.load(open("runs/without/weights/last/config.json"))["without"] == "whitening,dirac,small-logits"
+assert "without" not in json.load(open("runs/with/weights/last/config.json"))
+loss = json.load(open("runs/without/metrics.json"))["test"]["loss"]
+own, other = (json.load(open(f))["loss"] for f in ("own.json", "other.json"))
+assert abs(own - loss) < 1e-7 and abs(other - loss) > 5e-7, (loss, own, other)
+PYTHON
+    "$fovea" train $tiny --name plain >out 2>err || fail "training"
+    "$fovea" train $tiny --name trained --without whitening >out 2>err || fail "training"
+    "$fovea" train $tiny --name untrimmed --without trimming >out 2>err || fail "training"
+    check "whitening is not trained, what takes its place is; trimming changes no result" python3 - <<'PYTHON'
+from weights import weights
+assert weights("with", "whiten.weight") == weights("plain", "whiten.weight")
+assert weights("without", "whiten.weight") != weights("trained", "whiten.weight")
+a, b, start = (weights(run, "group3.conv1.weight")[0] for run in ("plain", "untrimmed", "with"))
+moved = max(abs(x - y) for x, y in zip(a, start))
+assert max(abs(x - y) for x, y in zip(a, b)) < 0.01 * moved, moved
+PYTHON
+}
+check "unit-scale: without, each norm has as many more parameters as channels" test "$(size --without unit-scale | cut -d ' ' -f 1)" -eq $((params + 2 * 64 + 4 * 256))
+check "trimming: without, more work" awk -v a="$macs" -v b="$(size --without trimming | cut -d ' ' -f 2)" 'BEGIN { exit !(b > 1.1 * a && b < 1.13 * a) }'
+expect 0 "--without leaves out any of whitening,dirac,unit-scale,small-logits,trimming" info speedrun96
+expect 2 "there is no 'dirca' to leave out; there is whitening, dirac, unit-scale, small-logits, trimming" info speedrun94 --without whitening,dirca
+expect 2 "there is no 'dirac' to leave out; there is nothing" info resnet20 --without dirac
+
+# ---------------------------------------------------------------- the ablation table
+check "tools/ablate.sh runs rows of docs/speedrun.md" bash -c '
+    "$2/../ablate.sh" "$1" --epochs 0.4 --rows "everything|flips" -- --data-dir . -b 20 >table &&
+    [ "$(grep -c "^| .* | .fovea train --recipe cifar10-94.* | [0-9.]* | [0-9.]* |$" table)" -eq 3 ]' _ "$fovea" "$recipes"
+
 # ---------------------------------------------------------------- what the build refuses
 printf '# x: a recipe\n# accuracy: none\n# source: here\nmodel: mlp\n' >x.yaml
 check "a recipe without version is no recipe" bash -c '! awk -f "$1/embed.awk" x.yaml 2>said && grep -q "x.yaml: title, version" said' _ "$recipes"

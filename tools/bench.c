@@ -46,8 +46,10 @@ static fv_status configure(bench *b) {
     net->batch = fv_cli_int(cli, OPT_BATCH_SIZE);
     net->float64 = !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
     net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
-    net->cfg =
-        (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES),
+                              .img_size = net->img_size,
+                              .in_chans = net->c,
+                              .without = fv_cli_text(cli, OPT_WITHOUT)};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->mean[i] = 0.5, net->std[i] = 0.25;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = fv_cli_float(cli, OPT_MOMENTUM), .weight_decay = 5e-4};
     net->optim.nesterov = fv_cli_bool(cli, OPT_NESTEROV) && net->optim.momentum > 0;

@@ -39,8 +39,10 @@ static fv_status configure(info *in) {
     net->h = net->w = (int32_t)net->img_size;
     if (!net->c) net->c = (int32_t)net->model->in_chans;
     net->batch = fv_cli_given(cli, OPT_BATCH_SIZE) ? fv_cli_int(cli, OPT_BATCH_SIZE) : 1;
-    net->cfg =
-        (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = net->c};
+    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES),
+                              .img_size = net->img_size,
+                              .in_chans = net->c,
+                              .without = fv_cli_text(cli, OPT_WITHOUT)};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->std[i] = 1;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9};
     net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
@@ -97,6 +99,17 @@ static bool in_stage(const char *name, const char *stage) {
         if (fv_name_below(name, prefix)) return true;
     }
     return false;
+}
+
+static fv_status show_ideas(info *in) {
+    const fv_model_entry *m = in->net.model;
+    char list[256] = "";
+    for (int i = 0, used = 0; i < m->n_ideas && used < (int)sizeof list; i++)
+        used += snprintf(list + used, sizeof list - (size_t)used, "%s%s", i ? "," : "", m->ideas[i]);
+    if (!m->n_ideas) return FV_OK;
+    fv_console_result(&in->tool->console, "\n--without leaves out any of %s", list);
+    return fv_console_json(&in->tool->console, &in->tool->ctx,
+                           json_pack("{s:s, s:s}", "event", "ideas", "names", list));
 }
 
 /* What --freeze N takes in: the stages from 1 to N. */
@@ -176,6 +189,7 @@ static fv_status run(info *in) {
     FV_TRY(fv_tool_open_device(ctx, &in->tool->cli, &in->device));
     FV_TRY(show_layers(in));
     FV_TRY(show_stages(in));
+    FV_TRY(show_ideas(in));
     FV_TRY(show_totals(in));
     if (!fv_cli_bool(&in->tool->cli, OPT_MEMORY)) return FV_OK;
     return fv_info_show_peak(in->tool, in->device, &in->net);

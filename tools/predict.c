@@ -100,7 +100,8 @@ static fv_status configure(predict *p) {
     FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", fv_cli_int(cli, OPT_IMG_SIZE) <= 64 ? 10 : 1000));
     p->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES),
                             .img_size = fv_cli_int(cli, OPT_IMG_SIZE),
-                            .in_chans = fv_cli_int(cli, OPT_IN_CHANS)};
+                            .in_chans = fv_cli_int(cli, OPT_IN_CHANS),
+                            .without = fv_cli_text(cli, OPT_WITHOUT)};
     if (p->cfg.in_chans > 4) {
         fv_fail(p->ctx, FV_E_USAGE, "the model takes %lld channels; a picture file has at most 4",
                 (long long)p->cfg.in_chans);

@@ -91,6 +91,7 @@ static json_t *config_json(const fv_model_config *cfg) {
     failed |= json_object_set_new(pre, "num_classes", json_integer(cfg->num_classes));
     failed |= json_object_set_new(root, "architecture", json_string(cfg->architecture));
     failed |= json_object_set_new(root, "num_classes", json_integer(cfg->num_classes));
+    if (cfg->without) failed |= json_object_set_new(root, "without", json_string(cfg->without));
     if (cfg->multi_label) failed |= json_object_set_new(root, "problem_type", json_string(MULTI_LABEL));
     if (cfg->n_labels) failed |= json_object_set_new(root, "label_names", labels_json(cfg));
     failed |= json_object_set_new(root, "pretrained_cfg", pre);
@@ -216,6 +217,7 @@ static fv_status read_config(const source *s, fv_model_config *cfg) {
     FV_TRY(read_reals(s, "mean", cfg->input_size[0], cfg->mean));
     FV_TRY(read_reals(s, "std", cfg->input_size[0], cfg->std));
 
+    if (json_object_get(s->root, "without")) FV_TRY(read_string(s, "without", NULL, &cfg->without));
     const char *problem = json_string_value(json_object_get(s->root, "problem_type"));
     cfg->multi_label = problem && (!strcmp(problem, MULTI_LABEL) || !strcmp(problem, "multi_label"));
     const json_t *classes = json_object_get(s->root, "num_classes"), *crop = field(s, "crop_pct");

@@ -122,7 +122,8 @@ typedef struct fv_model_config {
     double mean[FV_CONFIG_CHANNELS], std[FV_CONFIG_CHANNELS]; /* per channel, of pixels in [0,1] */
     const char *interpolation;                                /* "bicubic" */
     double crop_pct;                                          /* in (0,1] */
-    bool multi_label; /* a sigmoid per class instead of a softmax: "problem_type": "multi_label_classification" */
+    const char *without; /* ideas of the model that are left out of it, "dirac,trimming"; NULL: none */
+    bool multi_label;    /* a sigmoid per class instead of a softmax: "problem_type": "multi_label_classification" */
 } fv_model_config;
 fv_status fv_config_save(fv_ctx *ctx, const char *path, const fv_model_config *cfg);
 /* Strings live in `arena`. What the file leaves out is as timm has it: mean 0.485.., std 0.229.. for three channels

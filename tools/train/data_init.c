@@ -45,7 +45,8 @@ static fv_status run(fv_session *s, const fv_network *net, int64_t n) {
 
 fv_status fv_session_data_init(fv_session *s) {
     fv_network net = s->net;
-    if (!net.model->data_init || s->resuming) return FV_OK;
+    bool left_out = net.model->n_ideas && !fv_model_has(&net.cfg, net.model->ideas[0]);
+    if (!net.model->data_init || s->resuming || left_out) return FV_OK;
     int64_t bytes = net.img_size * net.img_size * net.c * (int64_t)sizeof(float);
     int64_t n = net.model->data_init_count < s->n_train ? net.model->data_init_count : s->n_train;
     if (n > FV_MOST_BYTES / bytes) n = FV_MOST_BYTES / bytes > 1 ? FV_MOST_BYTES / bytes : 1;

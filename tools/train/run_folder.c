@@ -344,6 +344,7 @@ static fv_model_config describe_model(const fv_session *s) {
                               .input_size = {s->net.c, s->net.img_size, s->net.img_size},
                               .interpolation = d->files ? fv_cli_text(s->cli, OPT_INTERPOLATION) : "bilinear",
                               .crop_pct = d->files ? fv_cli_float(s->cli, OPT_CROP_PCT) : 1,
+                              .without = s->net.cfg.without,
                               .multi_label = d->targets != NULL};
     memcpy(config.mean, s->net.mean, sizeof config.mean);
     memcpy(config.std, s->net.std, sizeof config.std);

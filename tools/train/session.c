@@ -289,8 +289,10 @@ fv_status fv_session_configure(fv_session *s) {
     net->img_size = fv_cli_int(s->cli, OPT_IMG_SIZE);
     net->float64 = !strcmp(fv_cli_text(s->cli, OPT_PRECISION), "float64");
     net->recompute = fv_network_recompute(fv_cli_text(s->cli, OPT_RECOMPUTE));
-    net->cfg =
-        (fv_model_cfg){.num_classes = fv_cli_int(s->cli, OPT_NUM_CLASSES), .img_size = net->img_size, .in_chans = d->c};
+    net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(s->cli, OPT_NUM_CLASSES),
+                              .img_size = net->img_size,
+                              .in_chans = d->c,
+                              .without = fv_cli_text(s->cli, OPT_WITHOUT)};
     if (net->cfg.num_classes < d->classes) {
         fv_fail(s->ctx, FV_E_USAGE, "the model has %lld classes, but '%s' has %d", (long long)net->cfg.num_classes,
                 d->name, d->classes);

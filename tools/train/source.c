@@ -96,6 +96,7 @@ fv_status fv_model_source_apply(const fv_model_source *source, fv_cli *cli, bool
     if (classes) FV_TRY(set_int(cli, OPT_NUM_CLASSES, c->num_classes));
     FV_TRY(set_int(cli, OPT_IMG_SIZE, c->input_size[1]));
     FV_TRY(set_int(cli, OPT_IN_CHANS, c->input_size[0]));
+    if (c->without) FV_TRY(fv_cli_set(cli, OPT_WITHOUT, c->without, FV_FROM_RUN, "config.json"));
     if (!fv_cli_applies(cli, OPT_MEAN)) return FV_OK;
     FV_TRY(set_list(cli, OPT_CROP_PCT, &c->crop_pct, 1));
     if (!strcmp(c->interpolation, "bilinear") || !strcmp(c->interpolation, "bicubic"))
