@@ -77,8 +77,8 @@ struct fv_device {
     bool host_memory;    /* pointers may be read by the host */
 };
 
-extern const fv_backend fv_backend_ref; /* plain loops, float32 and float64: the specification */
-extern const fv_backend fv_backend_cpu; /* vector kernels, float32 */
+extern const fv_backend fv_backend_ref; /* plain loops, float32, bf16 and float64: the specification */
+extern const fv_backend fv_backend_cpu; /* vector kernels, float32 and bf16 */
 
 /* "ref" or "cpu", which are part of the library. NULL if unknown. */
 const fv_backend *fv_backend_find(const char *name);

@@ -74,6 +74,7 @@ enum {
     ATTR_concat,
     ATTR_slice,
     ATTR_pad_nd,
+    ATTR_cast,
     ATTR_attention,
     ATTR_dropout,
     ATTR_loss,
@@ -120,6 +121,7 @@ static void put_attr(text *t, const fv_node *n, int rank) {
         put_dims(t, "before", a->pad_nd.before, rank);
         put_dims(t, "after", a->pad_nd.after, rank);
         break;
+    case ATTR_cast: put(t, "to %s ", fv_dtype_name(a->cast.to)); break;
     case ATTR_attention: put(t, "heads %d scale %g ", a->attention.heads, a->attention.scale); break;
     case ATTR_dropout: put(t, "p %g ", a->dropout.p); break;
     case ATTR_loss:

@@ -423,4 +423,6 @@ void fv_graph_cast_floats(fv_graph *g, fv_dtype to) {
         if (g->values[i].type.dtype == FV_F32) g->values[i].type.dtype = to;
     for (int32_t i = 0; i < g->n_decls; i++)
         if (g->decls[i].type.dtype == FV_F32) g->decls[i].type.dtype = to;
+    for (int32_t k = 0; k < g->n_nodes; k++)
+        if (g->nodes[k].op == FV_OP_CAST && g->nodes[k].attr.cast.to == FV_F32) g->nodes[k].attr.cast.to = to;
 }

@@ -126,6 +126,9 @@ typedef struct fv_loss_attr {
 typedef struct fv_topk_attr {
     int32_t k;
 } fv_topk_attr;
+typedef struct fv_cast_attr {
+    fv_dtype to;
+} fv_cast_attr;
 typedef enum fv_pad_mode { FV_PAD_ZERO, FV_PAD_REFLECT } fv_pad_mode;
 typedef struct fv_augment_attr {
     int64_t out_h, out_w;
@@ -188,6 +191,7 @@ typedef union fv_attr {
     fv_dropout_attr dropout;
     fv_loss_attr loss;
     fv_topk_attr topk;
+    fv_cast_attr cast;
     fv_augment_attr augment;
     fv_lerp_attr lerp;
     fv_update_attr update;
@@ -425,6 +429,19 @@ const char *fv_graph_dump(fv_graph *g);
 fv_status fv_graph_verify(fv_graph *g);
 /* Precision pass: every float32 value and declaration becomes `to` (FV_F64 for the reference backend). */
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to);
+/* Where an op may compute with bf16 data (core/precision.c). Beside that data its parameters and statistics stay
+ * float32: biases, a norm's scale and shift, gradients of weights, sums. */
+typedef enum fv_precision {
+    FV_PRECISION_FULL,   /* float32 (or float64) only: losses, updates, statistics */
+    FV_PRECISION_FOLLOW, /* bf16 when some of its data is: what memory bounds */
+    FV_PRECISION_LOW,    /* bf16 in a mixed graph: products of matrices, and what makes data larger */
+    FV_PRECISION_KEEP,   /* operands as they are: cast */
+} fv_precision;
+fv_precision fv_op_precision(fv_op op);
+/* Mixed precision pass, last of all (after differentiation and the updates): activations and their gradients become
+ * `low` (FV_BF16), with casts where types meet; a weight that meets them is cast once per step. Declarations, inputs,
+ * outputs, losses and updates stay float32. */
+void fv_graph_mix_precision(fv_graph *g, fv_dtype low);
 /* Fusion pass, before differentiation: batch_norm (+ add) + activation become one node. Dead nodes are dropped. Returns
  * how many. */
 int fv_graph_fuse(fv_graph *g);

@@ -78,19 +78,19 @@ fv_status fv_host_fault(fv_exec *e) {
 
 /* ---------------------------------------------------------------- compile */
 
-/* 1 if any float of the node is float64. */
-static int precision_of(const fv_graph *g, const fv_node *n) {
-    for (int j = 0; j < n->operands; j++) {
-        fv_value v = g->operands[n->first_operand + j];
-        if (v.id && g->values[v.id].type.dtype == FV_F64) return 1;
+fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node) {
+    fv_kernel_type type = FV_KERNEL_F32;
+    for (int i = 0; i < node->operands + node->results; i++) {
+        fv_value v = i < node->operands ? g->operands[node->first_operand + i]
+                                        : (fv_value){node->first_result + i - node->operands};
+        if (v.id && g->values[v.id].type.dtype == FV_F64) return FV_KERNEL_F64;
+        if (v.id && g->values[v.id].type.dtype == FV_BF16) type = FV_KERNEL_MIXED;
     }
-    for (int r = 0; r < n->results; r++)
-        if (g->values[n->first_result + r].type.dtype == FV_F64) return 1;
-    return 0;
+    return type;
 }
 
-static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32_t node, const fv_kernel (*kernels)[2],
-                           host_call *out) {
+static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32_t node,
+                           const fv_kernel (*kernels)[FV_KERNEL_TYPES], host_call *out) {
     const fv_graph *g = plan->graph;
     const fv_node *n = &g->nodes[node];
     fv_tensor *in = fv_arena_alloc(&e->arena, (size_t)(n->operands + n->results) + 1, sizeof *in);
@@ -103,7 +103,7 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
         int32_t id = n->first_result + r;
         in[n->operands + r] = (fv_tensor){plan->address[id], g->values[id].type};
     }
-    *out = (host_call){.kernel = kernels[n->op][precision_of(g, n)], .node = node};
+    *out = (host_call){.kernel = kernels[n->op][fv_host_kernel_type(g, n)], .node = node};
     if (!out->kernel)
         return fv_fail(e->dev->ctx, FV_E_INTERNAL, "%s has no kernel on '%s'", fv_op_get(n->op)->name,
                        e->dev->backend->name);
@@ -124,8 +124,8 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
     return FV_OK;
 }
 
-fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
-                          fv_exec **out) {
+fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan,
+                          const fv_kernel (*kernels)[FV_KERNEL_TYPES], fv_exec **out) {
     fv_exec *e = fv_calloc(dev->ctx, 1, sizeof *e);
     if (!e) return FV_E_MEMORY;
     e->dev = dev;

@@ -38,10 +38,13 @@ typedef void (*fv_kernel)(const fv_call *c);
 /* Record a fault (the first wins; thread-safe). The program reports it after the step. */
 void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 
-/* Shared by ref and cpu: compile a plan to an array of calls. kernels[op][0] takes float32, [1] float64; NULL: not
- * supported. */
-fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan, const fv_kernel (*kernels)[2],
-                          fv_exec **out);
+/* What a node's floats are, and so which kernel it takes. MIXED: some are bf16, the others float32. */
+typedef enum fv_kernel_type { FV_KERNEL_F32, FV_KERNEL_F64, FV_KERNEL_MIXED, FV_KERNEL_TYPES } fv_kernel_type;
+fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node);
+
+/* Shared by ref and cpu: compile a plan to an array of calls. kernels[op][type]; NULL: not supported. */
+fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan,
+                          const fv_kernel (*kernels)[FV_KERNEL_TYPES], fv_exec **out);
 fv_status fv_host_enqueue(fv_exec *exec, uint32_t segments);
 fv_status fv_host_set_step(fv_exec *exec, const fv_step *step);
 fv_status fv_host_fault(fv_exec *exec);

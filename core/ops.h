@@ -67,6 +67,9 @@ fv_value fv_concat(fv_scope s, const fv_value *x, int n, int axis);
 fv_value fv_slice(fv_scope s, fv_value x, const int64_t *start, const int64_t *size, const int64_t *step);
 fv_value fv_pad(fv_scope s, fv_value x, const int64_t *before, const int64_t *after, double value);
 
+/* As another float type (f32, bf16); x itself if it has that type. */
+fv_value fv_cast(fv_scope s, fv_value x, fv_dtype to);
+
 /* Over the last dimension. */
 fv_value fv_softmax(fv_scope s, fv_value x);
 /* Scaled dot-product attention; k and v FV_NONE: x is qkv [n,s,3*heads*d]. scale 0 means 1/sqrt(d). */

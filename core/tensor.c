@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 const char *fv_dtype_name(fv_dtype dtype) {
@@ -25,6 +26,16 @@ size_t fv_dtype_size(fv_dtype dtype) {
     case FV_DTYPE_COUNT: break;
     }
     return 0;
+}
+
+uint16_t fv_bf16_round_double(double x) {
+    float near = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &near, sizeof bits);
+    /* A float half-way between two bf16 that is not x itself lies on x's wrong side, or would be taken for a tie. */
+    if ((bits & 0xffff) == 0x8000 && (double)near != x) bits += fabs(x) > fabs((double)near) ? 1 : (uint32_t)-1;
+    memcpy(&near, &bits, sizeof near);
+    return fv_bf16_round(near);
 }
 
 fv_type fv_type_make(fv_dtype dtype, int rank, const int64_t *dim) {

@@ -5,6 +5,8 @@
 
 #include "core/status.h"
 
+#include <string.h>
+
 #define FV_MAX_RANK 6
 
 /* X(name, text, bytes, safetensors name) */
@@ -47,6 +49,23 @@ bool fv_same_shape(fv_type a, fv_type b);            /* dims only */
 bool fv_same_type(fv_type a, fv_type b);             /* dims and dtype */
 /* "f32 [128,32,32,16]" into buf; returns buf. */
 const char *fv_type_text(fv_type type, char *buf, size_t size);
+
+/* bf16 is the upper half of a float32: 8 bits of exponent, 7 of mantissa. Rounds to nearest, ties to even; NaN stays
+ * NaN, and denormals are kept. */
+static inline uint16_t fv_bf16_round(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40); /* quiet */
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline float fv_bf16_value(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+/* The bf16 nearest to a double: rounded once. */
+uint16_t fv_bf16_round_double(double x);
 
 typedef struct fv_tensor {
     void *data; /* NULL: an optional operand that was not given */

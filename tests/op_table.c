@@ -338,6 +338,7 @@ const op_row op_rows[] = {
     ROWA(PAD, "channels", LIST(.pad_nd = {.before = {0, 0, 0, 4}, .after = {0, 0, 0, 4}}), N(2, 3, 3, 5)),
     ROWA(PAD, "picture", LIST(.pad_nd = {.before = {0, 1, 2, 0}, .after = {0, 0, 3, 0}, .value = -2.5}), N(1, 3, 4, 3)),
     ROWA(PAD, "large", LIST(.pad_nd = {.before = {1, 0, 0}, .after = {0, 2, 3}}), N(33, 17, 65)),
+    ROWA(CAST, "to the same type", LIST(.cast = {FV_F32}), N(3, 5, 7)), /* others: test_precision.c */
 
     ROW(SOFTMAX, "small", N(3, 7)),
     ROW(SOFTMAX, "one class", N(4, 1)),

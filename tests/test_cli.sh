@@ -115,6 +115,8 @@ expect 2 "did you mean 'resnet20'?" info resnet2O
 expect 3 "did you mean 'cifar10'?" train --data cifar-10
 expect 3 "did you mean 'cifar100'?" eval --data cifr100
 expect 2 "add '--device ref'" train --data synthetic --precision float64
+expect 2 "--precision bf16" train --data synthetic --precision float16
+expect 2 "predict computes in float32 or bf16" predict runs/none x.png --device ref --precision float64
 expect 2 "needs --milestones" train --data synthetic --sched multistep
 expect 2 "must rise" train --data synthetic --sched multistep --milestones 5,3
 expect 2 "--betas needs two" train --data synthetic --betas 0.9
@@ -355,6 +357,18 @@ expect 0 "test " train "${plain[@]}" --epochs 0.3 -q --name third
 expect 7 "is not finite" train --data synthetic --model lenet5 --lr 1000 --warmup-epochs 0 --epochs 2
 expect 7 "diverged" train --data synthetic --model lenet5 --lr 20 --opt adam --warmup-epochs 0 --epochs 2 --fraction 0.3
 expect 0 "test " train --data synthetic --model mlp --device ref --precision float64 --fraction 0.02 -b 16 --epochs 1 --val-split 0.01 --img-size 8
+# bf16: weights in files are float32, and each precision reads those of the other
+expect 0 "test " train --data synthetic --model lenet5 --precision bfloat16 --epochs 2 -b 64 --name bf16
+check "what was trained in bf16 has learned: chance is 0.1" between "$(column runs/bf16/results.csv metrics/accuracy_top1 2)" 0.16 0.6
+check "the record says bf16" grep -q '"precision": "bf16"' runs/bf16/env.json
+check "bf16 weights are float32" grep -aq '"dtype":"F32"' runs/bf16/weights/best/model.safetensors
+check "and nothing in the state is bf16" test "$(grep -ac '"dtype":"BF16"' runs/bf16/state/last.safetensors)" = 0
+expect 0 "test" eval runs/bf16
+expect 0 "test" eval runs/bf16 --precision bf16
+expect 0 "test" eval runs/ema --precision bf16
+expect 0 "bf16" bench --model lenet5 --precision bf16 -b 16 --seconds 0.05
+expect 0 "bf16 [" info lenet5 --precision bf16
+check "info finds the same parameters per layer" cmp <("$fovea" info lenet5 | awk '/fc|conv/ {print $1, $4}') <("$fovea" info lenet5 --precision bf16 | sed 's/bf16 \[/[/' | awk '/fc|conv/ {print $1, $4}')
 expect 0 "dry run" train --data synthetic --img-size 16 --model vit_tiny_patch4_32_d6 --fraction 0.05 -b 8 --dry-run
 
 # ---------------------------------------------------------------- pictures of one's own: predict

@@ -51,6 +51,7 @@ static bound bound_of(fv_op op) {
     case FV_OP_SLICE:
     case FV_OP_SLICE_BWD:
     case FV_OP_PAD:
+    case FV_OP_CAST:
     case FV_OP_TOPK_CORRECT:
     case FV_OP_ASSIGN:
     case FV_OP_FILL:
@@ -91,13 +92,17 @@ static double excess(bound b, const op_results *got, const op_results *want, con
     for (int64_t i = 0; i < count; i++) mean += fabs(want->data[t][i]) / (double)count;
     for (int64_t i = 0; i < count; i++) {
         const double g = got->data[t][i], w = want->data[t][i];
-        if (b.kind == BOUND_EXACT || !isfinite(w) || got->type[t].dtype != FV_F32) {
-            const double rounded = got->type[t].dtype == FV_F32 ? (float)w : w;
+        const bool low = got->type[t].dtype == FV_BF16;
+        if (b.kind == BOUND_EXACT || !isfinite(w) || (!low && got->type[t].dtype != FV_F32)) {
+            const double rounded = low                            ? (double)fv_bf16_value(fv_bf16_round_double(w))
+                                   : got->type[t].dtype == FV_F32 ? (float)w
+                                                                  : w;
             if (!(g == rounded || (isnan(g) && isnan(rounded)))) return INFINITY;
             continue;
         }
         const double scale = b.kind == BOUND_SUM ? magnitude->data[t][i] : fabs(w) + mean;
-        const double error = fabs(g - w), allowed = b.tolerance * FVT_U * scale + 1e-37;
+        const double once = low ? ldexp(fabs(w), -8) : 0; /* the most that one rounding to bf16 moves it */
+        const double error = fabs(g - w), allowed = b.tolerance * FVT_U * scale + once + 1e-37;
         worst = error / allowed <= worst ? worst : error / allowed;
     }
     return worst;
@@ -146,6 +151,80 @@ START_TEST(test_agreement) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- bf16
+ * The same rows on numbers rounded to bf16, data as bf16 and parameters as float32: what is computed is as exact as in
+ * float32, and rounded once. On ref: the bf16 nearest to what float64 gives. */
+
+static bool is_parameter(fv_op op, int k) {
+    switch (op) {
+    case FV_OP_CONV2D:
+    case FV_OP_LINEAR:
+    case FV_OP_ATTENTION_BWD: return k == 2;
+    case FV_OP_BATCH_NORM:
+    case FV_OP_LAYER_NORM:
+    case FV_OP_GROUP_NORM: return k == 1 || k == 2;
+    case FV_OP_BATCH_NORM_INFER: return k >= 1 && k <= 4;
+    case FV_OP_BATCH_NORM_BWD:
+    case FV_OP_BATCH_NORM_INFER_BWD: return k >= 3 && k <= 6;
+    case FV_OP_LAYER_NORM_BWD:
+    case FV_OP_GROUP_NORM_BWD: return k >= 2;
+    default: return false;
+    }
+}
+
+/* c with bf16 data: its row is *low. Both share the numbers. */
+static op_case lower(op_case *c, op_row *low) {
+    *low = *c->row;
+    for (int k = 0; k < c->n; k++) {
+        if (!c->in[k] || low->in[k].type.dtype != FV_F32 || is_parameter(low->op, k)) continue;
+        low->in[k].type.dtype = FV_BF16;
+        for (int64_t i = 0; i < fv_count(low->in[k].type); i++)
+            c->in[k][i] = (double)fv_bf16_value(fv_bf16_round_double(c->in[k][i]));
+    }
+    op_case lowered = *c;
+    lowered.row = low;
+    if (low->op == FV_OP_CAST) lowered.attr.cast.to = FV_F32;
+    return lowered;
+}
+
+START_TEST(test_agreement_bf16) {
+    op_case c, low;
+    op_row row;
+    op_results want, magnitude, got;
+    if (fv_op_precision(op_rows[_i].op) == FV_PRECISION_FULL) return;
+    op_case_make(&op_rows[_i], &c);
+    low = lower(&c, &row);
+    op_case_reference(&c, &want);
+    run_magnitudes(&c, &magnitude);
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        fvt_device d;
+        if (!open_variant(&d, &variants[v], 2)) continue;
+        op_case_run(&d, &low, false, &got);
+        for (int t = 0; v == 0 && t < want.n; t++) /* ref */
+            for (int64_t i = 0; i < fv_count(want.type[t]); i++) {
+                const double w = want.data[t][i];
+                const double nearest = got.type[t].dtype == FV_BF16  ? (double)fv_bf16_value(fv_bf16_round_double(w))
+                                       : got.type[t].dtype == FV_F32 ? (double)(float)w
+                                                                     : w;
+                ck_assert_msg(got.data[t][i] == nearest, "%s '%s' on ref: %g is not %g rounded",
+                              fv_op_get(row.op)->name, row.note, got.data[t][i], w);
+            }
+        bound b = bound_of(row.op); /* the scale of means near 0, of numbers near 1, says little: 64 u beside 2^16 u */
+        b.tolerance *= 4;
+        for (int t = 0; t < want.n; t++) {
+            const double off = excess(b, &got, &want, &magnitude, t);
+            ck_assert_msg(off <= 1, "%s '%s' on %s: result %d is off by %.3g times the bound", fv_op_get(row.op)->name,
+                          row.note, variants[v].name, t, off);
+        }
+        op_results_free(&got);
+        fvt_close(&d);
+    }
+    op_results_free(&want);
+    op_results_free(&magnitude);
+    op_case_free(&c);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- same bits */
 
 static void compare_bits(const op_case *c, const op_results *a, const op_results *b, const char *where,
@@ -157,10 +236,12 @@ static void compare_bits(const op_case *c, const op_results *a, const op_results
                       when);
 }
 
-START_TEST(test_same_bits) {
+static void check_same_bits(int index, bool bf16) {
     op_case c;
+    op_row row;
     op_results first, other;
-    op_case_make(&op_rows[_i], &c);
+    op_case_make(&op_rows[index], &c);
+    if (bf16) c = lower(&c, &row);
     for (size_t v = 0; v < N_VARIANTS; v++)
         for (int threads = 1; threads <= 4; threads *= 2) {
             fvt_device d;
@@ -180,6 +261,15 @@ START_TEST(test_same_bits) {
             fvt_close(&d);
         }
     op_case_free(&c);
+}
+
+START_TEST(test_same_bits) {
+    check_same_bits(_i, false);
+}
+END_TEST
+
+START_TEST(test_same_bits_bf16) {
+    if (fv_op_precision(op_rows[_i].op) != FV_PRECISION_FULL) check_same_bits(_i, true);
 }
 END_TEST
 
@@ -316,7 +406,9 @@ Suite *ops_suite(void) {
     tcase_add_loop_test(promises, test_no_weight_at_all, 0, 3);
     tcase_add_loop_test(promises, test_dropout_draws, 0, 2);
     tcase_add_loop_test(agreement, test_agreement, 0, op_row_count);
+    tcase_add_loop_test(agreement, test_agreement_bf16, 0, op_row_count);
     tcase_add_loop_test(bits, test_same_bits, 0, op_row_count);
+    tcase_add_loop_test(bits, test_same_bits_bf16, 0, op_row_count);
     tcase_set_timeout(agreement, 120);
     tcase_set_timeout(bits, 120);
     suite_add_tcase(suite, promises);

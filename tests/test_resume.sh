@@ -114,6 +114,9 @@ if promise R8; then
     start_parts lenet-chain "${lenet[@]}"
     for step in 3 5 6 11 12 22 23 31 end; do to_step $step; done
     ends_as lenet "lenet interrupted eight times"
+    undisturbed bf16 "${lenet[@]}" --precision bf16
+    check "R8: bf16 is not float32" test "$hash" != "$lenet_hash"
+    interrupted_at bf16 "7" "${lenet[@]}" --precision bf16
     undisturbed mlp "${mlp[@]}" # 15 steps in an epoch
     interrupted_at mlp "1 14 15 29" "${mlp[@]}"
     start_parts mlp-chain "${mlp[@]}"

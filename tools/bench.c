@@ -44,7 +44,7 @@ static fv_status configure(bench *b) {
     net->h = net->w = (int32_t)net->img_size;
     net->c = (int32_t)net->model->in_chans;
     net->batch = fv_cli_int(cli, OPT_BATCH_SIZE);
-    net->float64 = !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
+    net->precision = fv_network_precision(fv_cli_text(cli, OPT_PRECISION));
     net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
     net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(cli, OPT_NUM_CLASSES),
                               .img_size = net->img_size,

@@ -43,6 +43,7 @@ static fv_status configure(info *in) {
                               .img_size = net->img_size,
                               .in_chans = net->c,
                               .without = fv_cli_text(cli, OPT_WITHOUT)};
+    net->precision = fv_network_precision(fv_cli_text(cli, OPT_PRECISION));
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->std[i] = 1;
     net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9};
     net->recompute = fv_network_recompute(fv_cli_text(cli, OPT_RECOMPUTE));
@@ -54,7 +55,11 @@ static fv_status configure(info *in) {
 static int64_t node_params(const fv_graph *g, const fv_node *n) {
     int64_t params = 0;
     for (int32_t j = 0; j < n->operands; j++) {
-        const fv_decl *d = fv_decl_of(g, g->operands[n->first_operand + j]);
+        fv_value v = g->operands[n->first_operand + j];
+        const fv_val *val = &g->values[v.id]; /* in bf16 a weight is read through a cast */
+        if (val->kind == FV_VAL_RESULT && g->nodes[val->node].op == FV_OP_CAST)
+            v = g->operands[g->nodes[val->node].first_operand];
+        const fv_decl *d = fv_decl_of(g, v);
         if (d && d->role == FV_ROLE_WEIGHT) params += fv_count(d->type);
     }
     return params;
@@ -71,6 +76,7 @@ static fv_status show_layers(info *in) {
     for (int32_t i = 0; i < g->n_nodes; i++) {
         const fv_node *n = &g->nodes[i];
         if (n->results == 0 || !strcmp(n->scope, "loss")) continue; /* the loss is not the model's */
+        if (n->op == FV_OP_CAST) continue;
         fv_type type = fv_typeof(g, (fv_value){n->first_result});
         char shape[96], params[24] = "", macs[24] = "", bytes[24];
         int64_t p = node_params(g, n);

@@ -18,7 +18,7 @@ typedef struct fv_peak { /* a measurement of the peak rate of multiply-adds */
 
 typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
     const char *name;
-    const fv_kernel (*kernels)[2]; /* [op][0]: float32; [op][1]: NULL */
+    const fv_kernel (*kernels)[FV_KERNEL_TYPES]; /* by op and type; NULL for float64 */
     size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
     fv_tile_fn peak_tile; /* arg: fv_peak */
     double (*peak_flops)(void);
@@ -40,9 +40,18 @@ typedef struct fv_cpu_device {
 #define FV_CAT3_(a, b, c) a##b##_##c
 #define FV_CAT3(a, b, c) FV_CAT3_(a, b, c)
 #ifdef FV_ISA
+/* The second build of a kernel file, for bf16 data, has names of its own: fv_cpu_avx2_bf16_activation. */
+#define CPU_BF16(name) FV_CAT3(fv_cpu_, FV_ISA, bf16_##name)
+#ifdef FV_BF16_DATA
+#define CPU(name) CPU_BF16(name)
+#else
 #define CPU(name) FV_CAT3(fv_cpu_, FV_ISA, name)
+#endif
 /* The kernels of this build: void CPU(conv2d)(const fv_call *c), ... */
 #define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU(name)(const fv_call *c);
+#include "core/ops.def"
+/* Those with bf16 data; an op has one if table.c lists it. */
+#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU_BF16(name)(const fv_call *c);
 #include "core/ops.def"
 void CPU(peak_tile)(void *arg, int64_t tile, int thread);
 double CPU(peak_flops)(void); /* operations of one of its rounds */
@@ -55,6 +64,12 @@ size_t CPU(loss_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(augment_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(muon_workspace)(const fv_graph *g, const fv_node *node);
+
+/* mixed.c: a node with bf16 among its operands or results by its float32 kernel, and what workspace that takes; `plain`
+ * gives that of the float32 kernels. */
+typedef size_t (*fv_cpu_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel);
+size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node, fv_cpu_workspace plain);
 #endif
 
 #endif

@@ -98,8 +98,8 @@ static bool cpu_supports(const fv_device *base, const fv_graph *g, const fv_node
         fv_value v = i < node->operands ? g->operands[node->first_operand + i]
                                         : (fv_value){node->first_result + i - node->operands};
         fv_dtype dtype = fv_typeof(g, v).dtype;
-        if (!fv_is_none(v) && (dtype == FV_F64 || dtype == FV_BF16 || dtype == FV_F16)) {
-            snprintf(why, size, "the cpu backend computes in f32, but %s has a value of type %s", op,
+        if (!fv_is_none(v) && (dtype == FV_F64 || dtype == FV_F16)) {
+            snprintf(why, size, "the cpu backend computes in f32 and bf16, but %s has a value of type %s", op,
                      fv_dtype_name(dtype));
             return false;
         }

@@ -47,7 +47,7 @@ static bool check_operands(fv_infer *i, int first, fv_type *y, fv_type *lse) {
     if (a->scale == 0) a->scale = 1 / sqrt((double)width / a->heads);
     if (!isfinite(a->scale)) return fv_infer_fail(i, "scale %g is not finite", a->scale);
     *y = fv_shape(q.dtype, n, q.dim[1], width);
-    *lse = fv_shape(q.dtype, n, a->heads, q.dim[1]);
+    *lse = fv_shape(fv_wide_of(i), n, a->heads, q.dim[1]);
     return true;
 }
 

@@ -4,13 +4,23 @@
 /* ---------------------------------------------------------------- shape rules */
 
 static bool is_float(fv_dtype dtype) {
-    return dtype == FV_F32 || dtype == FV_F64;
+    return dtype == FV_F32 || dtype == FV_F64 || dtype == FV_BF16;
+}
+
+/* Losses, updates and the like take no bf16. */
+static bool op_takes(fv_op op, fv_dtype dtype) {
+    return is_float(dtype) && (dtype != FV_BF16 || fv_op_precision(op) != FV_PRECISION_FULL);
 }
 
 fv_dtype fv_float_of(const fv_infer *i) {
     for (int k = 0; k < i->n_in; k++)
         if (fv_has(i, k) && is_float(i->in[k].dtype)) return i->in[k].dtype;
     return FV_F32;
+}
+
+fv_dtype fv_wide_of(const fv_infer *i) {
+    fv_dtype dtype = fv_float_of(i);
+    return dtype == FV_BF16 ? FV_F32 : dtype;
 }
 
 static bool expect_filled(fv_infer *i, int k, const char *what) {
@@ -20,16 +30,24 @@ static bool expect_filled(fv_infer *i, int k, const char *what) {
     return true;
 }
 
-bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max_rank) {
+/* Operand k is there and holds floats of this type, which is that of the node's data or parameters. */
+static bool expect_floats(fv_infer *i, int k, const char *what, fv_dtype dtype, int min_rank, int max_rank) {
     if (!expect_filled(i, k, what)) return false;
     fv_type t = i->in[k];
-    if (!is_float(t.dtype)) return fv_infer_fail(i, "%s must hold floats (f32 or f64), it is %s", what, FV_TEXT(t));
-    fv_dtype dtype = fv_float_of(i);
+    if (!op_takes(i->op, t.dtype))
+        return fv_infer_fail(i, "%s must hold floats (f32 or f64%s), it is %s", what,
+                             op_takes(i->op, FV_BF16) ? " or bf16" : "", FV_TEXT(t));
+    if (t.dtype != dtype && dtype != fv_float_of(i))
+        return fv_infer_fail(i, "%s is %s, beside bf16 it must be %s", what, FV_TEXT(t), fv_dtype_name(dtype));
     if (t.dtype != dtype)
         return fv_infer_fail(i, "%s is %s, but other operands are %s", what, FV_TEXT(t), fv_dtype_name(dtype));
     if (t.rank >= min_rank && t.rank <= max_rank) return true;
     if (min_rank == max_rank) return fv_infer_fail(i, "%s must have rank %d, it is %s", what, min_rank, FV_TEXT(t));
     return fv_infer_fail(i, "%s must have rank %d to %d, it is %s", what, min_rank, max_rank, FV_TEXT(t));
+}
+
+bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max_rank) {
+    return expect_floats(i, k, what, fv_float_of(i), min_rank, max_rank);
 }
 
 bool fv_expect_dtype(fv_infer *i, int k, const char *what, fv_dtype dtype, int rank) {
@@ -47,7 +65,7 @@ bool fv_expect_like(fv_infer *i, int k, const char *what, fv_type type, const ch
 }
 
 bool fv_expect_given_vector(fv_infer *i, int k, const char *what, int64_t n) {
-    if (!fv_expect_float(i, k, what, 1, 1)) return false;
+    if (!expect_floats(i, k, what, fv_wide_of(i), 1, 1)) return false;
     if (i->in[k].dim[0] == n) return true;
     return fv_infer_fail(i, "%s has %lld elements, expected %lld", what, (long long)i->in[k].dim[0], (long long)n);
 }
@@ -75,6 +93,10 @@ bool fv_set_result_type(fv_infer *i, int r, fv_type type) {
 
 bool fv_set_result(fv_infer *i, int r, int rank, const int64_t *dim) {
     return fv_set_result_type(i, r, fv_type_make(fv_float_of(i), rank, dim));
+}
+
+bool fv_set_wide_result(fv_infer *i, int r, int rank, const int64_t *dim) {
+    return fv_set_result_type(i, r, fv_type_make(fv_wide_of(i), rank, dim));
 }
 
 bool fv_set_empty(fv_infer *i, int r) {
@@ -107,7 +129,7 @@ fv_value fv_sum_to(fv_scope s, fv_value dy, fv_type type) {
     }
     if (axes) dy = fv_sum(s, dy, axes, true);
     if (from.rank != type.rank) dy = fv_reshape(s, dy, type.rank, type.dim);
-    return dy;
+    return fv_cast(s, dy, type.dtype);
 }
 
 fv_value fv_sum_leading(fv_scope s, fv_value dy) {

@@ -71,7 +71,7 @@ bool fv_infer_conv2d_bwd_weight(fv_infer *i) {
         return false;
     fv_type w = fv_type_make(i->in[0].dtype, 4, a->dim), y = {0};
     return output_of(i, &a->conv, &i->in[1], &w, &y) && fv_expect_like(i, 0, "dy", y, "the convolution's result") &&
-           fv_set_result_type(i, 0, w);
+           fv_set_wide_result(i, 0, 4, a->dim);
 }
 
 /* ---------------------------------------------------------------- cost: y's elements have r * s * c/groups products */

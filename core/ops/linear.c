@@ -34,7 +34,7 @@ bool fv_infer_linear_bwd_weight(fv_infer *i) {
     if (!fv_same_shape(with_last(i->in[0], 1), with_last(i->in[1], 1)))
         return fv_infer_fail(i, "dy %s and x %s differ in their leading dimensions", FV_TEXT(i->in[0]),
                              FV_TEXT(i->in[1]));
-    return fv_set_result(i, 0, 2, (int64_t[]){last(i, 0), last(i, 1)});
+    return fv_set_wide_result(i, 0, 2, (int64_t[]){last(i, 0), last(i, 1)});
 }
 
 /* Both forward and for dx each row of operand 0 meets all of w. */

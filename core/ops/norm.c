@@ -35,8 +35,8 @@ bool fv_infer_batch_norm(fv_infer *i) {
     fv_type x = i->in[0];
     int64_t c = channels(x);
     if (fv_count(x) == c) return fv_infer_fail(i, "needs more than one value per channel, x is %s", FV_TEXT(x));
-    return affine_fits(i, 1, c) && residual_fits(i, 3) && fv_set_result_type(i, 0, x) && fv_set_result(i, 1, 1, &c) &&
-           fv_set_result(i, 2, 1, &c);
+    return affine_fits(i, 1, c) && residual_fits(i, 3) && fv_set_result_type(i, 0, x) &&
+           fv_set_wide_result(i, 1, 1, &c) && fv_set_wide_result(i, 2, 1, &c);
 }
 
 bool fv_infer_batch_norm_infer(fv_infer *i) {
@@ -55,7 +55,7 @@ bool fv_infer_batch_norm_bwd(fv_infer *i) {
     return fv_expect_like(i, 0, "dy", x, "x") && ((!needs_y && !fv_has(i, 2)) || fv_expect_like(i, 2, "y", x, "x")) &&
            fv_expect_given_vector(i, 3, "mean", c) && fv_expect_given_vector(i, 4, "var", c) && affine_fits(i, 5, c) &&
            (!fv_has(i, 7) || fv_expect_like(i, 7, "residual", x, "x")) && fv_set_result_type(i, 0, x) &&
-           fv_set_result(i, 1, 1, &c) && fv_set_result(i, 2, 1, &c) && fv_set_result_type(i, 3, x);
+           fv_set_wide_result(i, 1, 1, &c) && fv_set_wide_result(i, 2, 1, &c) && fv_set_result_type(i, 3, x);
 }
 
 bool fv_infer_batch_norm_infer_bwd(fv_infer *i) {
@@ -99,8 +99,9 @@ fv_value fv_batch_norm_infer(fv_scope s, fv_value x, fv_value mean, fv_value var
 
 /* ---------------------------------------------------------------- layer norm: statistics per row, [...] */
 
-static fv_type row_statistics(fv_type x) {
+static fv_type row_statistics(const fv_infer *i, fv_type x) {
     x.rank--;
+    x.dtype = fv_wide_of(i);
     return x;
 }
 
@@ -108,7 +109,7 @@ bool fv_infer_layer_norm(fv_infer *i) {
     if (!fv_expect_float(i, 0, "x", 2, FV_MAX_RANK) || !eps_is_sound(i, i->attr->norm.eps)) return false;
     fv_type x = i->in[0];
     return affine_fits(i, 1, channels(x)) && fv_set_result_type(i, 0, x) &&
-           fv_set_result_type(i, 1, row_statistics(x)) && fv_set_result_type(i, 2, row_statistics(x));
+           fv_set_result_type(i, 1, row_statistics(i, x)) && fv_set_result_type(i, 2, row_statistics(i, x));
 }
 
 /* dy, x, mean, rstd, gamma -> dx, dgamma, dbeta, with x checked and `statistics` the type of mean and rstd. */
@@ -117,12 +118,13 @@ static bool infer_norm_bwd(fv_infer *i, fv_type statistics, const char *of) {
     int64_t c = channels(x);
     return fv_expect_like(i, 0, "dy", x, "x") && fv_expect_like(i, 2, "mean", statistics, of) &&
            fv_expect_like(i, 3, "rstd", statistics, of) && fv_expect_vector(i, 4, "gamma", c) &&
-           eps_is_sound(i, i->attr->norm.eps) && fv_set_result_type(i, 0, x) && fv_set_result(i, 1, 1, &c) &&
-           fv_set_result(i, 2, 1, &c);
+           eps_is_sound(i, i->attr->norm.eps) && fv_set_result_type(i, 0, x) && fv_set_wide_result(i, 1, 1, &c) &&
+           fv_set_wide_result(i, 2, 1, &c);
 }
 
 bool fv_infer_layer_norm_bwd(fv_infer *i) {
-    return fv_expect_float(i, 1, "x", 2, FV_MAX_RANK) && infer_norm_bwd(i, row_statistics(i->in[1]), "the rows of x");
+    return fv_expect_float(i, 1, "x", 2, FV_MAX_RANK) &&
+           infer_norm_bwd(i, row_statistics(i, i->in[1]), "the rows of x");
 }
 
 static void norm_backward(fv_scope s, const fv_grad_args *a, fv_op op) {
@@ -152,7 +154,7 @@ static bool groups_fit(fv_infer *i, fv_type x) {
 }
 
 static fv_type group_statistics(const fv_infer *i, fv_type x) {
-    return fv_shape(x.dtype, x.dim[0], i->attr->norm.groups);
+    return fv_shape(fv_wide_of(i), x.dim[0], i->attr->norm.groups);
 }
 
 bool fv_infer_group_norm(fv_infer *i) {

@@ -23,23 +23,27 @@
 /* A type as text, alive until the end of the enclosing block. */
 #define FV_TEXT(type) fv_type_text((type), (char[96]){0}, 96)
 
-/* The float type of the node: that of its first float operand. All its floats have this type. */
+/* The float type of the node: that of its first float operand. All its data has this type. */
 fv_dtype fv_float_of(const fv_infer *i);
+/* The type of its parameters, statistics and gradients of weights: the same, but f32 beside bf16. */
+fv_dtype fv_wide_of(const fv_infer *i);
 /* Operand k is there, holds floats of the node's type, is not empty, and min_rank <= rank <= max_rank. */
 bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max_rank);
 /* Operand k is there, not empty, and has this element type and rank. */
 bool fv_expect_dtype(fv_infer *i, int k, const char *what, fv_dtype dtype, int rank);
 /* Operand k is there and has exactly this type, which is that of `like`. */
 bool fv_expect_like(fv_infer *i, int k, const char *what, fv_type type, const char *like);
-/* Operand k is absent, or holds n floats: [n]. */
+/* Operand k is absent, or holds n floats of the wide type: [n]. */
 bool fv_expect_vector(fv_infer *i, int k, const char *what, int64_t n);
 /* The same, and it must be there. */
 bool fv_expect_given_vector(fv_infer *i, int k, const char *what, int64_t n);
 /* A shape given as an attribute: positive dimensions whose product fits. */
 bool fv_expect_dims(fv_infer *i, const char *what, int rank, const int64_t *dim);
-/* Set the type of result r: of the node's float type / any type. Fails when it does not fit in memory's address range.
+/* Set the type of result r: of the node's float type / of its wide type / any type. Fails when it does not fit in
+ * memory's address range.
  */
 bool fv_set_result(fv_infer *i, int r, int rank, const int64_t *dim);
+bool fv_set_wide_result(fv_infer *i, int r, int rank, const int64_t *dim);
 bool fv_set_result_type(fv_infer *i, int r, fv_type type);
 /* Result r stays empty. */
 bool fv_set_empty(fv_infer *i, int r);

@@ -6,7 +6,7 @@
 static bool infer_reduce(fv_infer *i) {
     const fv_reduce_attr *a = &i->attr->reduce;
     if (!fv_expect_float(i, 0, "x", 1, FV_MAX_RANK)) return false;
-    fv_type x = i->in[0], y = {.dtype = x.dtype};
+    fv_type x = i->in[0], y = {.dtype = fv_wide_of(i)};
     if (a->axes == 0) return fv_infer_fail(i, "no dimension to reduce");
     if (a->axes >> x.rank)
         return fv_infer_fail(i, "axes 0x%x go beyond the rank of x, %s", (unsigned)a->axes, FV_TEXT(x));
@@ -49,6 +49,7 @@ static fv_value spread(fv_scope s, const fv_grad_args *a, fv_value dy) {
     for (int d = 0; d < x.rank; d++)
         if (a->node.attr.reduce.axes >> d & 1) kept.dim[d] = 1;
     if (!a->node.attr.reduce.keepdim) dy = fv_reshape(s, dy, kept.rank, kept.dim);
+    dy = fv_cast(s, dy, x.dtype);
     return fv_same_shape(kept, x) ? dy : fv_broadcast(s, dy, x.rank, x.dim);
 }
 

@@ -20,7 +20,7 @@ static void ref_close(fv_device *dev) {
     if (dev) fv_free(dev->ctx, dev, 1, sizeof *dev);
 }
 
-/* All floats of a node are float32, or all are float64. */
+/* All floats of a node are float32 or bf16, or all are float64. */
 static bool ref_supports(const fv_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size) {
     (void)dev;
     bool seen[FV_DTYPE_COUNT] = {false};
@@ -29,12 +29,12 @@ static bool ref_supports(const fv_device *dev, const fv_graph *g, const fv_node 
         if (v.id) seen[g->values[v.id].type.dtype] = true;
     }
     for (int r = 0; r < node->results; r++) seen[g->values[node->first_result + r].type.dtype] = true;
-    if (seen[FV_BF16] || seen[FV_F16]) {
-        snprintf(why, size, "it computes in float32 and float64 only");
+    if (seen[FV_F16]) {
+        snprintf(why, size, "it computes in float32, bf16 and float64 only");
         return false;
     }
-    if (seen[FV_F32] && seen[FV_F64]) {
-        snprintf(why, size, "float32 and float64 operands are mixed");
+    if (seen[FV_F64] && (seen[FV_F32] || seen[FV_BF16])) {
+        snprintf(why, size, "float64 and %s operands are mixed", seen[FV_F32] ? "float32" : "bf16");
         return false;
     }
     return true;
@@ -107,16 +107,21 @@ static size_t workspace_doubles(const fv_graph *g, const fv_node *node) {
 
 static size_t ref_workspace(const fv_device *dev, const fv_graph *g, const fv_node *node) {
     (void)dev;
-    return product(workspace_doubles(g, node), sizeof(double));
+    size_t doubles = workspace_doubles(g, node);
+    if (fv_host_kernel_type(g, node) == FV_KERNEL_MIXED &&
+        !fv_size_add(doubles, fv_ref_mixed_doubles(g, node), &doubles))
+        doubles = SIZE_MAX;
+    return product(doubles, sizeof(double));
 }
 
 static fv_status ref_compile(fv_device *dev, const fv_plan *plan, fv_exec **out) {
-    fv_kernel kernels[FV_OP_COUNT][2];
+    fv_kernel kernels[FV_OP_COUNT][FV_KERNEL_TYPES];
     for (int op = 0; op < FV_OP_COUNT; op++) {
-        kernels[op][0] = fv_ref_f32_kernels[op];
-        kernels[op][1] = fv_ref_f64_kernels[op];
+        kernels[op][FV_KERNEL_F32] = fv_ref_f32_kernels[op];
+        kernels[op][FV_KERNEL_F64] = fv_ref_f64_kernels[op];
+        kernels[op][FV_KERNEL_MIXED] = fv_ref_mixed_kernels[op];
     }
-    return fv_host_compile(dev, NULL, plan, (const fv_kernel(*)[2])kernels, out);
+    return fv_host_compile(dev, NULL, plan, (const fv_kernel(*)[FV_KERNEL_TYPES])kernels, out);
 }
 
 const fv_backend fv_backend_ref = {

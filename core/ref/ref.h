@@ -4,6 +4,9 @@
  *   ref_f32.c  real = float  ─┐                        ┌─ fv_ref_f32_kernels
  *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels
  *
+ * With bf16 among its operands or results an operation is what float64 gives for the same numbers, rounded once
+ * (ref_mixed.c).
+ *
  * The tables come from ops.def: a kernel that is missing does not compile. Conventions: every float operand and result
  * of a node is `real`; sums are kept in double; tensors are dense and row-major; an optional operand that was not
  * given, and a result that nobody reads, is NULL. Element-wise kernels read element i before they write element i, so a
@@ -19,6 +22,9 @@
 
 extern const fv_kernel fv_ref_f32_kernels[FV_OP_COUNT];
 extern const fv_kernel fv_ref_f64_kernels[FV_OP_COUNT];
+extern const fv_kernel fv_ref_mixed_kernels[FV_OP_COUNT];
+/* Doubles that a mixed node's operands and results take in front of the kernel's own workspace. */
+size_t fv_ref_mixed_doubles(const fv_graph *g, const fv_node *node);
 
 static inline int64_t ref_max64(int64_t a, int64_t b) {
     return a > b ? a : b;

@@ -1,10 +1,15 @@
-/* state.cu: reshape, and operations that change state in place. */
+/* state.cu: reshape, cast, and operations that change state in place. */
 #include "cuda/kernels/common.cuh"
 
 cudaError_t fv_cuda_reshape(const fv_cuda_call *c) {
     if (c->in[0].data == c->out[0].data) return cudaSuccess;
     return cudaMemcpyAsync(c->out[0].data, c->in[0].data, fv_bytes(c->out[0].type), cudaMemcpyDeviceToDevice,
                            c->stream);
+}
+
+/* Floats to floats: fv_cuda_kernel_supports lets nothing else pass. */
+cudaError_t fv_cuda_cast(const fv_cuda_call *c) {
+    return fv_cuda_reshape(c);
 }
 
 cudaError_t fv_cuda_assign(const fv_cuda_call *c) {

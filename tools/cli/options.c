@@ -113,6 +113,7 @@ static bool is_number_behind_colon(const char *s) {
 /* One of the choices, in either case; *text becomes the choice as the table has it. Where the table says so, a number
  * may follow: "cuda:1". */
 static fv_status parse_choice(fv_cli *cli, const fv_cli_option *o, const char **text, const char *where, double *out) {
+    if (o == &fv_cli_options[OPT_PRECISION] && !strcasecmp(*text, "bfloat16")) *text = "bf16"; /* PyTorch's name */
     char *copy = fv_arena_strdup(&cli->arena, o->choices);
     if (!copy) return cli->ctx->error.code;
     const char *names[16];

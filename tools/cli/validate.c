@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 static fv_status check_device(fv_cli *cli) {
-    bool float64 = fv_cli_has(cli, OPT_PRECISION) && !strcmp(fv_cli_text(cli, OPT_PRECISION), "float64");
+    const char *precision = fv_cli_has(cli, OPT_PRECISION) ? fv_cli_text(cli, OPT_PRECISION) : "";
+    bool float64 = !strcmp(precision, "float64");
     bool ref = fv_cli_has(cli, OPT_DEVICE) && !strcmp(fv_cli_text(cli, OPT_DEVICE), "ref");
     if (float64 && !ref) {
         fv_fail(cli->ctx, FV_E_USAGE, "--precision float64 runs only on the reference device");
@@ -14,6 +15,10 @@ static fv_status check_device(fv_cli *cli) {
     }
     const char *device = fv_cli_text(cli, OPT_DEVICE);
     bool cuda = device && !strncmp(device, "cuda", 4);
+    if (!strcmp(precision, "float16")) {
+        fv_fail(cli->ctx, FV_E_USAGE, "--precision float16 does not run on processors: its numbers end at 65504");
+        return fv_hint(cli->ctx, "'--precision bf16' takes as little memory and has float32's range");
+    }
     if ((ref || cuda) && fv_cli_given(cli, OPT_ISA))
         return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for %s", ref ? "ref" : "cuda");
     if (device && strchr(device, ':') && !cuda)

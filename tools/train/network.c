@@ -138,6 +138,13 @@ static void count_correct(fv_graph *g, const fv_network *net, head h) {
     fv_set_output(g, "top5", fv_topk_correct(s, h.logits, h.labels, h.row_weight, classes < 5 ? (int)classes : 5));
 }
 
+/* The last pass over a graph. */
+static fv_status set_precision(fv_graph *g, const fv_network *net) {
+    if (net->precision == FV_F64) fv_graph_cast_floats(g, FV_F64);
+    if (net->precision == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
+    return fv_graph_finish(g);
+}
+
 static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
     fv_graph_freeze(g, net->freeze, net->n_freeze);
     head h = build_forward(g, net, net->pad_mode);
@@ -151,8 +158,8 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
     FV_TRY(check_names(g, net));
     *size = fv_network_measure(g, net->batch);
     FV_TRY(fv_optim_build(g, fv_find_output(g, net->sum_loss ? "loss_sum" : "loss"), &net->optim));
+    FV_TRY(set_precision(g, net));
     FV_TRY(fv_graph_recompute(g, net->recompute, &size->recompute));
-    if (net->float64) fv_graph_cast_floats(g, FV_F64);
     return fv_graph_finish(g);
 }
 
@@ -163,14 +170,13 @@ static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size
     fv_graph_fuse(g);
     FV_TRY(fv_graph_finish(g));
     *size = fv_network_measure(g, net->batch);
-    if (net->float64) fv_graph_cast_floats(g, FV_F64);
-    return fv_graph_finish(g);
+    return set_precision(g, net);
 }
 
 fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out) {
     FV_TRY(new_graph(ctx, false, out));
     fv_set_output(*out, "pictures", build_input(*out, net, net->pad_mode));
-    if (net->float64) fv_graph_cast_floats(*out, FV_F64);
+    if (net->precision == FV_F64) fv_graph_cast_floats(*out, FV_F64);
     fv_status status = fv_graph_finish(*out);
     if (status != FV_OK) {
         fv_graph_free(*out);
@@ -251,13 +257,18 @@ static fv_status feed_floats(fv_ctx *ctx, fv_program *p, bool float64, const cha
     return status;
 }
 
+fv_dtype fv_network_precision(const char *text) {
+    return !strcmp(text, "float64") ? FV_F64 : !strcmp(text, "bf16") ? FV_BF16 : FV_F32;
+}
+
 fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch) {
     size_t b = (size_t)batch->size, pixels = (size_t)net->h * (size_t)net->w * (size_t)net->c;
     FV_TRY(fv_program_input(p, "images", batch->images, b * pixels));
-    FV_TRY(feed_floats(ctx, p, net->float64, "record", batch->record, b * FV_AUG_FIELDS));
+    FV_TRY(feed_floats(ctx, p, net->precision == FV_F64, "record", batch->record, b * FV_AUG_FIELDS));
     if (net->multi_label)
-        FV_TRY(feed_floats(ctx, p, net->float64, "targets", batch->targets, b * (size_t)net->cfg.num_classes));
+        FV_TRY(
+            feed_floats(ctx, p, net->precision == FV_F64, "targets", batch->targets, b * (size_t)net->cfg.num_classes));
     else FV_TRY(fv_program_input(p, "labels", batch->labels, b * sizeof *batch->labels));
-    FV_TRY(feed_floats(ctx, p, net->float64, "row_weight", batch->row_weight, b));
+    FV_TRY(feed_floats(ctx, p, net->precision == FV_F64, "row_weight", batch->row_weight, b));
     return fv_program_input(p, "row_key", batch->row_key, b * sizeof *batch->row_key);
 }

@@ -27,8 +27,8 @@ typedef struct fv_network {
     double guess_loss;         /* training: of a model that knows nothing */
     const char *const *freeze; /* training: prefixes of the names of what is not trained */
     int n_freeze;
-    bool freeze_named; /* they are the user's: each must be the name of something */
-    bool float64;
+    bool freeze_named;  /* they are the user's: each must be the name of something */
+    fv_dtype precision; /* FV_F32, FV_F64, or FV_BF16: mixed with float32 */
     double recompute;   /* training: part of a step's time that saving memory may cost (fv_graph_recompute) */
     fv_optim_cfg optim; /* training */
 } fv_network;
@@ -63,6 +63,8 @@ fv_network_size fv_network_measure(const fv_graph *g, int64_t batch);
 fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out);
 /* An output as doubles, whatever its precision. */
 fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);
+/* What --precision says. */
+fv_dtype fv_network_precision(const char *text);
 /* Give a program a batch; float inputs are widened for a float64 program. */
 fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch);
 

@@ -287,7 +287,7 @@ fv_status fv_session_configure(fv_session *s) {
     net->batch = fv_cli_int(s->cli, OPT_BATCH_SIZE);
     net->h = d->h, net->w = d->w, net->c = d->c;
     net->img_size = fv_cli_int(s->cli, OPT_IMG_SIZE);
-    net->float64 = !strcmp(fv_cli_text(s->cli, OPT_PRECISION), "float64");
+    net->precision = fv_network_precision(fv_cli_text(s->cli, OPT_PRECISION));
     net->recompute = fv_network_recompute(fv_cli_text(s->cli, OPT_RECOMPUTE));
     net->cfg = (fv_model_cfg){.num_classes = fv_cli_int(s->cli, OPT_NUM_CLASSES),
                               .img_size = net->img_size,

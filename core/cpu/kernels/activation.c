@@ -4,8 +4,8 @@
 #include "core/ops.h"
 
 typedef struct act_args {
-    const float *a, *b; /* forward: x. Backward: dy and what was saved */
-    float *y;
+    const fv_elem *a, *b; /* forward: x. Backward: dy and what was saved */
+    fv_elem *y;
     int64_t count;
     float alpha;
     fv_act_kind kind;

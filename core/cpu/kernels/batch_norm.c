@@ -50,8 +50,8 @@ static size_t partial_bytes(const wide *s) {
 static double *partials_of(const fv_call *c, const wide *s) {
     return (double *)(void *)((char *)c->workspace + coefficient_bytes(s));
 }
-static float *blocks_of(const fv_call *c, const wide *s) {
-    return (float *)(void *)((char *)c->workspace + coefficient_bytes(s) + partial_bytes(s));
+static void *blocks_of(const fv_call *c, const wide *s) {
+    return (char *)c->workspace + coefficient_bytes(s) + partial_bytes(s);
 }
 
 size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node) {
@@ -68,9 +68,9 @@ size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node) {
 
 typedef struct apply_args {
     const wide *s;
-    const float *x, *residual;
+    const fv_elem *x, *residual;
     const float *mean, *scale, *shift; /* [w] */
-    float *y;
+    fv_elem *y;
     fv_act_kind act;
     bool stream;
     int64_t tile, tiles; /* wide rows; the last tile takes the tail */
@@ -84,9 +84,9 @@ FV_INLINE vf act_floor(vf x, vf alpha) {
 }
 
 FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream, act_fn f) {
-    const float *x = a->x + at, *r = a->residual + (residual ? at : 0);
+    const fv_elem *x = a->x + at, *r = a->residual + (residual ? at : 0);
     const vf low = vf_set1(a->act == FV_ACT_RELU ? 0.0f : -INFINITY);
-    float *y = a->y + at;
+    fv_elem *y = a->y + at;
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
         vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
@@ -130,11 +130,11 @@ static void apply_tile(void *arg, int64_t tile, int thread) {
 }
 
 /* Whether a result is worth storing past the caches. It must not lie where an operand was just read. */
-static bool can_stream(const wide *s, const float *y, const float *x) {
-    return s->rows * s->c > STREAM_BYTES / (int64_t)sizeof(float) && y != x && (uintptr_t)y % 64 == 0;
+static bool can_stream(const wide *s, const fv_elem *y, const fv_elem *x) {
+    return s->rows * s->c > STREAM_BYTES / (int64_t)sizeof(fv_elem) && y != x && (uintptr_t)y % 64 == 0;
 }
 
-static void apply(const fv_call *c, const wide *s, const float *coefficients, const float *residual) {
+static void apply(const fv_call *c, const wide *s, const float *coefficients, const fv_elem *residual) {
     apply_args a = {.s = s,
                     .x = c->in[0].data,
                     .residual = residual,
@@ -167,12 +167,12 @@ static void set_apply(float *coefficients, const wide *s, int64_t k, double mean
 
 typedef struct stats_args {
     const wide *s;
-    const float *x;
+    const fv_elem *x;
     double *partials; /* per tile: mean [w], sum of squared deviations [w] */
 } stats_args;
 
 /* Means of `vectors` vectors of lanes over m wide rows. */
-FV_INLINE void block_mean(const float *x, int64_t w, int64_t m, int vectors, float *mean) {
+FV_INLINE void block_mean(const fv_elem *x, int64_t w, int64_t m, int vectors, float *mean) {
     vf sum[4];
     for (int v = 0; v < vectors; v++) sum[v] = vf_zero();
     for (int64_t i = 0; i < m; i++)
@@ -181,7 +181,7 @@ FV_INLINE void block_mean(const float *x, int64_t w, int64_t m, int vectors, flo
 }
 
 /* Add a block's sums of x - shift and of its square. */
-FV_INLINE void block_stats(const float *x, int64_t w, int64_t m, int vectors, const float *shift, double *sum,
+FV_INLINE void block_stats(const fv_elem *x, int64_t w, int64_t m, int vectors, const float *shift, double *sum,
                            double *squares) {
     vf k[4], s1[4], s2[4];
     for (int v = 0; v < vectors; v++) {
@@ -216,7 +216,7 @@ static void stats_tile(void *arg, int64_t tile, int thread) {
     memset(mean, 0, (size_t)(2 * w) * sizeof(double));
     for (int64_t i = r.begin; i < r.end; i += s->block) {
         const int64_t m = fv_min64(s->block, r.end - i);
-        const float *x = a->x + i * w;
+        const fv_elem *x = a->x + i * w;
         int64_t j = 0;
         for (; i == r.begin && j + GROUP <= w; j += GROUP) block_mean(x + j, w, m, 4, shift + j);
         for (; i == r.begin && j < w; j += FV_VL) block_mean(x + j, w, m, 1, shift + j);
@@ -256,7 +256,7 @@ static void merge_lanes(void *arg, int64_t chunk, int thread) {
 
 void CPU(batch_norm)(const fv_call *c) {
     const wide s = wide_of(&c->in[0].type);
-    const float *x = c->in[0].data;
+    const fv_elem *x = c->in[0].data;
     float *out_mean = fv_result_of(c, 1), *out_var = fv_result_of(c, 2), *coefficients = c->workspace;
     stats_args a = {&s, x, partials_of(c, &s)};
     fv_pool_run(c->pool, s.tiles, stats_tile, &a);
@@ -266,7 +266,8 @@ void CPU(batch_norm)(const fv_call *c) {
         double mean = a.partials[k], m2 = a.partials[s.w + k], n = (double)s.count;
         for (int64_t f = 1; s.count && f < s.fold; f++, n += (double)s.count)
             merge(&mean, &m2, a.partials[f * s.c + k], a.partials[s.w + f * s.c + k], n, (double)s.count);
-        for (int64_t i = s.count * s.w + k; i < s.rows * s.c; i += s.c, n += 1) merge(&mean, &m2, x[i], 0, n, 1);
+        for (int64_t i = s.count * s.w + k; i < s.rows * s.c; i += s.c, n += 1)
+            merge(&mean, &m2, fv_get(x + i), 0, n, 1);
         const double var = m2 / (double)s.rows;
         if (out_mean) out_mean[k] = (float)mean;
         if (out_var) out_var[k] = (float)var;
@@ -294,20 +295,21 @@ void CPU(batch_norm_infer)(const fv_call *c) {
 
 typedef struct backward_args {
     const wide *s;
-    const float *dy, *x, *y;       /* y NULL: no ReLU */
-    const float *tail;             /* dy of the tail */
-    float *dx, *dresidual;         /* NULL: not wanted */
+    const fv_elem *dy, *x, *y;     /* y NULL: no ReLU */
+    const fv_elem *tail;           /* dy of the tail */
+    fv_elem *dx, *dresidual;       /* NULL: not wanted */
     const float *mean, *a, *b, *d; /* [w]; b NULL: the statistics were given, dx = a g */
     double *partials;              /* per tile: sum g [w], sum g (x - mean) [w] */
     /* an activation other than ReLU */
     fv_act_kind act;
-    const float *shift, *residual; /* [w]; as x or NULL */
-    float *kept, *blocks;          /* g: as x or NULL; where that is NULL, a block per tile and the tail */
+    const float *shift;      /* [w] */
+    const fv_elem *residual; /* as x or NULL */
+    fv_elem *kept, *blocks;  /* g: as x or NULL; where that is NULL, a block per tile and the tail */
     bool stream;
     int64_t tile, tiles; /* of the second pass */
 } backward_args;
 
-FV_INLINE vf masked(const float *dy, const float *y, bool relu) {
+FV_INLINE vf masked(const fv_elem *dy, const fv_elem *y, bool relu) {
     fv_prefetch(dy);
     if (relu) fv_prefetch(y);
     vf g = vf_load(dy);
@@ -315,7 +317,7 @@ FV_INLINE vf masked(const float *dy, const float *y, bool relu) {
 }
 
 /* Lanes from j on of the block of m wide rows at `at`; dy is that of the block. */
-FV_INLINE void block_sums(const backward_args *a, const float *dy, int64_t at, int64_t j, int64_t m, int vectors,
+FV_INLINE void block_sums(const backward_args *a, const fv_elem *dy, int64_t at, int64_t j, int64_t m, int vectors,
                           bool relu, bool keep, double *sum, double *sum_x) {
     const int64_t w = a->s->w;
     vf mean[4], s0[4], s1[4];
@@ -344,7 +346,7 @@ FV_INLINE void block_sums(const backward_args *a, const float *dy, int64_t at, i
 }
 
 /* A block in all its lanes. sum: [w] sums of g, then [w] of g (x - mean). */
-FV_INLINE void add_block(const backward_args *a, const float *dy, int64_t at, int64_t m, bool relu, bool keep,
+FV_INLINE void add_block(const backward_args *a, const fv_elem *dy, int64_t at, int64_t m, bool relu, bool keep,
                          double *sum) {
     const int64_t w = a->s->w;
     int64_t j = 0;
@@ -371,7 +373,7 @@ static void sums_tile(void *arg, int64_t tile, int thread) {
 typedef vf (*slope_fn)(vf dy, vf x, vf alpha);
 
 /* g of n elements from `at` on, which is the start of a wide row, to `to`. */
-FV_INLINE void gradient_before_act(const backward_args *a, int64_t at, int64_t n, float *to, slope_fn f) {
+FV_INLINE void gradient_before_act(const backward_args *a, int64_t at, int64_t n, fv_elem *to, slope_fn f) {
     for (int64_t j = 0; j < n; j += FV_VL) {
         const int m = (int)fv_min64(n - j, FV_VL);
         fv_prefetch(a->dy + at + j);
@@ -383,7 +385,7 @@ FV_INLINE void gradient_before_act(const backward_args *a, int64_t at, int64_t n
     }
 }
 
-static float *kept_tail(const backward_args *a) {
+static fv_elem *kept_tail(const backward_args *a) {
     const wide *s = a->s;
     return a->kept ? a->kept + s->count * s->w : a->blocks + s->tiles * s->block * s->w;
 }
@@ -395,7 +397,7 @@ FV_INLINE void act_sums_of_tile(const backward_args *a, int64_t tile, slope_fn f
     memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
     for (int64_t i = r.begin; i < r.end; i += s->block) {
         const int64_t m = fv_min64(s->block, r.end - i);
-        float *g = a->kept ? a->kept + i * s->w : a->blocks + tile * s->block * s->w;
+        fv_elem *g = a->kept ? a->kept + i * s->w : a->blocks + tile * s->block * s->w;
         for (int64_t k = 0; k < m; k++) gradient_before_act(a, (i + k) * s->w, s->w, g + k * s->w, f);
         add_block(a, g, i * s->w, m, false, false, sum);
     }
@@ -439,10 +441,10 @@ FV_INLINE void gradient_row(const backward_args *a, int64_t at, int64_t n, bool 
         else vf_store(a->dx + at + j, v);
     }
     for (; j < n; j++) {
-        const float g = relu && !(a->y[at + j] > 0) ? 0.0f : a->dy[at + j];
-        const float centred = centre ? a->b[j] * (a->x[at + j] - a->mean[j]) + a->d[j] : 0.0f;
-        if (a->dresidual) a->dresidual[at + j] = g;
-        a->dx[at + j] = a->a[j] * g + centred;
+        const float g = relu && !(fv_get(a->y + at + j) > 0) ? 0.0f : fv_get(a->dy + at + j);
+        const float centred = centre ? a->b[j] * (fv_get(a->x + at + j) - a->mean[j]) + a->d[j] : 0.0f;
+        if (a->dresidual) a->dresidual[at + j] = fv_elem_of(g);
+        a->dx[at + j] = fv_elem_of(a->a[j] * g + centred);
     }
 }
 
@@ -474,10 +476,10 @@ static void channel_sums(const backward_args *a, int64_t k, double mean, double 
     }
     const int64_t start = s->count * s->w;
     for (int64_t t = k; t < s->tail; t += s->c) {
-        const float g = a->y && !(a->y[start + t] > 0) ? 0.0f : a->tail[t];
+        const float g = a->y && !(fv_get(a->y + start + t) > 0) ? 0.0f : fv_get(a->tail + t);
         *sum += g;
-        *sum_x += g * (a->x[start + t] - mean);
-        if (a->dresidual) a->dresidual[start + t] = g;
+        *sum_x += g * (fv_get(a->x + start + t) - mean);
+        if (a->dresidual) a->dresidual[start + t] = fv_elem_of(g);
     }
 }
 
@@ -488,7 +490,7 @@ static void run_sums(const fv_call *c, backward_args *a) {
 
 /* After a first pass that kept g, the second pass starts from there. */
 static void run_gradient(const fv_call *c, backward_args *a, bool first_pass) {
-    float *kept = first_pass && !a->kept ? a->dresidual : a->kept;
+    fv_elem *kept = first_pass && !a->kept ? a->dresidual : a->kept;
     if (kept) {
         a->dy = kept;
         a->y = NULL;

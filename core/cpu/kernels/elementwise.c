@@ -91,8 +91,9 @@ FV_INLINE vf op_mul(vf a, vf b) {
 }
 
 /* One row; a_one, b_one: the operand is a single element, repeated. */
-FV_INLINE void binary_row(float *y, const float *a, bool a_one, const float *b, bool b_one, int64_t cols, binary_fn f) {
-    const vf first = vf_set1(*a), second = vf_set1(*b);
+FV_INLINE void binary_row(fv_elem *y, const fv_elem *a, bool a_one, const fv_elem *b, bool b_one, int64_t cols,
+                          binary_fn f) {
+    const vf first = vf_set1(fv_get(a)), second = vf_set1(fv_get(b));
     int64_t j = 0;
     for (; j + FV_VL <= cols; j += FV_VL)
         vf_store(y + j, f(a_one ? first : vf_load(a + j), b_one ? second : vf_load(b + j)));
@@ -102,8 +103,8 @@ FV_INLINE void binary_row(float *y, const float *a, bool a_one, const float *b, 
 
 typedef struct binary_args {
     plan p;
-    const float *a, *b;
-    float *y;
+    const fv_elem *a, *b;
+    fv_elem *y;
 } binary_args;
 
 FV_INLINE void binary_tile(const binary_args *g, int64_t tile, binary_fn f) {
@@ -116,8 +117,8 @@ FV_INLINE void binary_tile(const binary_args *g, int64_t tile, binary_fn f) {
     const int64_t cols = across.end - across.begin;
     walk w = {p, down.begin, down.end};
     for (run r; next_run(&w, &r);) {
-        float *y = g->y + r.y + across.begin;
-        const float *a = g->a + r.a + (a_one ? 0 : across.begin), *b = g->b + r.b + (b_one ? 0 : across.begin);
+        fv_elem *y = g->y + r.y + across.begin;
+        const fv_elem *a = g->a + r.a + (a_one ? 0 : across.begin), *b = g->b + r.b + (b_one ? 0 : across.begin);
         for (int64_t i = 0; i < r.rows; i++, y += p->cols, a += a_step, b += b_step) {
             if (!a_one && !b_one) binary_row(y, a, false, b, false, cols, f);
             else if (b_one) binary_row(y, a, a_one, b, true, cols, f);
@@ -176,8 +177,9 @@ void CPU(broadcast)(const fv_call *c) {
 /* ---------------------------------------------------------------- scale: y = mul * x + add */
 
 typedef struct scale_args {
-    const float *x;
-    float *y, mul, add;
+    const fv_elem *x;
+    fv_elem *y;
+    float mul, add;
     int64_t count;
 } scale_args;
 

@@ -7,13 +7,15 @@
 /* ---------------------------------------------------------------- layer norm: x [rows, c] */
 
 typedef struct layer_args {
-    const float *x, *gamma, *beta;
-    float *y, *mean, *rstd;
+    const fv_elem *x;
+    const float *gamma, *beta;
+    fv_elem *y;
+    float *mean, *rstd;
     int64_t rows, c, tile;
     double eps;
 } layer_args;
 
-static double row_sum(const float *x, int64_t c) {
+static double row_sum(const fv_elem *x, int64_t c) {
     vf s[2] = {vf_zero(), vf_zero()};
     int64_t j = 0;
     for (; j + 2 * FV_VL <= c; j += 2 * FV_VL) {
@@ -25,7 +27,7 @@ static double row_sum(const float *x, int64_t c) {
 }
 
 /* Sum of x - mean into *first, of its squares into the result. */
-static double row_squares(const float *x, int64_t c, float mean, double *first) {
+static double row_squares(const fv_elem *x, int64_t c, float mean, double *first) {
     const vf m = vf_set1(mean);
     vf s1 = vf_zero(), s2 = vf_zero();
     int64_t j = 0;
@@ -45,8 +47,8 @@ static double row_squares(const float *x, int64_t c, float mean, double *first) 
 }
 
 FV_INLINE void layer_row(const layer_args *a, int64_t row, vf mean, vf rstd, vf offset) {
-    const float *x = a->x + row * a->c;
-    float *y = a->y + row * a->c;
+    const fv_elem *x = a->x + row * a->c;
+    fv_elem *y = a->y + row * a->c;
     for (int64_t j = 0; j < a->c; j += FV_VL) {
         const int n = (int)fv_min64(a->c - j, FV_VL);
         vf v = vf_fma(vf_load_n(x + j, n) - mean, rstd, offset);
@@ -62,7 +64,7 @@ static void layer_tile(void *arg, int64_t tile, int thread) {
     const double c = (double)a->c;
     (void)thread;
     for (int64_t i = r.begin; i < r.end; i++) {
-        const float *x = a->x + i * a->c;
+        const fv_elem *x = a->x + i * a->c;
         const float rough = (float)(row_sum(x, a->c) / c);
         double first, squares = row_squares(x, a->c, rough, &first);
         const double mean = rough + first / c;
@@ -93,8 +95,9 @@ void CPU(layer_norm)(const fv_call *c) {
  * workspace per tile: dgamma, dbeta [c] in double, then the same in float */
 
 typedef struct layer_bwd_args {
-    const float *dy, *x, *mean, *rstd, *gamma;
-    float *dx;
+    const fv_elem *dy, *x;
+    const float *mean, *rstd, *gamma;
+    fv_elem *dx;
     int64_t rows, c, tile, tiles;
     bool sums; /* dgamma or dbeta is wanted */
     char *workspace;
@@ -107,7 +110,7 @@ static size_t layer_bwd_stride(int64_t c) {
 
 /* Row sums of g and g xhat; dgamma, dbeta of the row into sum_x, sum. */
 FV_INLINE void layer_bwd_sums(const layer_bwd_args *a, int64_t row, float *sum_x, float *sum, double *g0, double *g1) {
-    const float *x = a->x + row * a->c, *dy = a->dy + row * a->c;
+    const fv_elem *x = a->x + row * a->c, *dy = a->dy + row * a->c;
     const vf mean = vf_set1(a->mean[row]), rstd = vf_set1(a->rstd[row]);
     vf s0 = vf_zero(), s1 = vf_zero();
     for (int64_t j = 0; j < a->c; j += FV_VL) {
@@ -126,8 +129,8 @@ FV_INLINE void layer_bwd_sums(const layer_bwd_args *a, int64_t row, float *sum_x
 }
 
 FV_INLINE void layer_bwd_row(const layer_bwd_args *a, int64_t row, double g0, double g1) {
-    const float *x = a->x + row * a->c, *dy = a->dy + row * a->c;
-    float *dx = a->dx + row * a->c;
+    const fv_elem *x = a->x + row * a->c, *dy = a->dy + row * a->c;
+    fv_elem *dx = a->dx + row * a->c;
     const double rs = a->rstd[row], c = (double)a->c;
     const vf mean = vf_set1(a->mean[row]), rstd = vf_set1((float)rs);
     const vf slope = vf_set1((float)(-rs * rs * g1 / c)), offset = vf_set1((float)(-rs * g0 / c));
@@ -194,8 +197,9 @@ void CPU(layer_norm_bwd)(const fv_call *c) {
  * workspace per sample: two sums [c] in double, four coefficients [c] in float */
 
 typedef struct group_args {
-    const float *x, *dy, *gamma, *beta;
-    float *y;           /* backward: dx */
+    const fv_elem *x, *dy;
+    const float *gamma, *beta;
+    fv_elem *y;         /* backward: dx */
     float *mean, *rstd; /* [n, groups]; forward: NULL when not wanted */
     int64_t n, space, c, groups, cg;
     double eps;
@@ -223,8 +227,8 @@ static group_args group_args_of(const fv_call *c, const fv_type *t) {
 typedef enum sums_of { SUM_OF_X, SUM_OF_SQUARES, SUM_OF_GRADIENT } sums_of;
 
 /* Per channel over rows: x into s0 / x - mean into s0 and its square into s1 / dy into s0 and dy (x - mean) into s1. */
-FV_INLINE void column_sums(sums_of kind, const float *x, const float *dy, const float *mean, int64_t rows, int64_t c,
-                           double *s0, double *s1) {
+FV_INLINE void column_sums(sums_of kind, const fv_elem *x, const fv_elem *dy, const float *mean, int64_t rows,
+                           int64_t c, double *s0, double *s1) {
     memset(s0, 0, (size_t)c * sizeof *s0);
     memset(s1, 0, (size_t)c * sizeof *s1);
     for (int64_t begin = 0; begin < rows; begin += FLUSH)
@@ -256,7 +260,7 @@ static double group_total(const double *s, const group_args *a, int64_t g) {
 
 static void group_tile(void *arg, int64_t n, int thread) {
     const group_args *a = arg;
-    const float *x = a->x + n * a->space * a->c;
+    const fv_elem *x = a->x + n * a->space * a->c;
     double *s0 = (double *)(void *)(a->workspace + (size_t)n * a->stride), *s1 = s0 + a->c;
     float *mean = (float *)(s1 + a->c), *scale = mean + a->c, *shift = scale + a->c;
     const double members = (double)(a->space * a->cg);
@@ -300,7 +304,7 @@ void CPU(group_norm)(const fv_call *c) {
 /* dx = scale * dy + slope * (x - mean) + offset; leaves the sample's dbeta and dgamma in s0, s1. */
 static void group_bwd_tile(void *arg, int64_t n, int thread) {
     const group_args *a = arg;
-    const float *x = a->x + n * a->space * a->c, *dy = a->dy + n * a->space * a->c;
+    const fv_elem *x = a->x + n * a->space * a->c, *dy = a->dy + n * a->space * a->c;
     double *s0 = (double *)(void *)(a->workspace + (size_t)n * a->stride), *s1 = s0 + a->c;
     float *mean = (float *)(s1 + a->c), *scale = mean + a->c, *slope = scale + a->c, *offset = slope + a->c;
     const double members = (double)(a->space * a->cg);

@@ -4,9 +4,9 @@
 typedef struct pool {
     int64_t n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, top, left, bottom, right;
     bool count_include_pad;
-    const float *x; /* backward: dy */
+    const fv_elem *x; /* backward: dy */
     const uint8_t *place;
-    float *y; /* backward: dx */
+    fv_elem *y; /* backward: dx */
     uint8_t *out_place;
 } pool;
 
@@ -70,17 +70,17 @@ FV_INLINE int64_t place_at(const pool *d, const window *v, int64_t image, int64_
 
 /* The first of the largest wins; NaN wins over numbers. */
 FV_INLINE void max_window(const pool *d, const window *v, int64_t image, int64_t out, bool once) {
-    const float *corner = d->x + place_at(d, v, image, v->r0, v->s0);
+    const fv_elem *corner = d->x + place_at(d, v, image, v->r0, v->s0);
     const int64_t line = d->w * d->c, across = v->s1 - v->s0, down = across > 0 ? v->r1 - v->r0 : 0;
     const int32_t first = down > 0 ? (int32_t)(v->r0 * d->kw + v->s0) : 0;
     (void)once;
     for (int64_t k = 0; k < d->c; k += FV_VL) {
         const int n = (int)fv_min64(d->c - k, FV_VL);
-        const float *row = corner + k;
+        const fv_elem *row = corner + k;
         vf best = down > 0 ? vf_load_n(row, n) : vf_set1(-INFINITY);
         vi at = (vi){0} + first, line_at = at;
         for (int64_t r = 0; r < down; r++, row += line, line_at += (int32_t)d->kw) {
-            const float *pixel = row;
+            const fv_elem *pixel = row;
             vi here = line_at;
             for (int64_t s = 0; s < across; s++, pixel += d->c, here += 1) {
                 vf x = vf_load_n(pixel, n);
@@ -135,7 +135,7 @@ void CPU(avg_pool2d)(const fv_call *c) {
 /* ---------------------------------------------------------------- backward: x is dy, y is dx
  * A window adds its gradient to the pixels it covers; `once`: it is the only one, and writes them. */
 
-FV_INLINE void add_or_write(float *to, vf g, int n, bool once) {
+FV_INLINE void add_or_write(fv_elem *to, vf g, int n, bool once) {
     vf_store_n(to, once ? g : vf_load_n(to, n) + g, n);
 }
 

@@ -77,8 +77,9 @@ FV_INLINE void transpose_groups(vu w[4]) {
 #define DRAWS (4 * FV_VL) /* elements that one call of philox serves */
 
 typedef struct dropout_args {
-    const float *x;
-    float *y, factor;
+    const fv_elem *x;
+    fv_elem *y;
+    float factor;
     uint32_t threshold; /* kept if the upper 24 bits of the word are not below it */
     const int64_t *row_key;
     int64_t rows, width;
@@ -120,8 +121,8 @@ static void dropout_row(const dropout_args *a, int64_t row, int64_t begin, int64
             for (int i = 0; i < FV_VL; i++) counter[i] = fv_fold(first + lane[i]);
         philox(a->seed, counter, key, a->step, a->stream, words);
         transpose_groups(words);
-        const float *x = a->x + row * a->width + e;
-        float *y = a->y + row * a->width + e;
+        const fv_elem *x = a->x + row * a->width + e;
+        fv_elem *y = a->y + row * a->width + e;
         for (int k = 0; k < 4 && e + k * FV_VL < end; k++) {
             const int n = (int)fv_min64(FV_VL, end - e - k * FV_VL);
             fv_prefetch(x + k * FV_VL);
@@ -156,8 +157,8 @@ static void drop_path_tile(void *arg, int64_t tile, int thread) {
     for (int64_t row = down.begin; row < down.end; row++) {
         const uint32_t counter[4] = {0, fv_fold((uint64_t)a->row_key[row]), a->step, a->stream};
         const bool keep = fv_philox4x32(a->seed, counter).v[0] >> 8 >= a->threshold;
-        const float *x = a->x + row * a->width;
-        float *y = a->y + row * a->width;
+        const fv_elem *x = a->x + row * a->width;
+        fv_elem *y = a->y + row * a->width;
         for (int64_t j = across.begin; j < across.end; j += FV_VL) {
             const int n = (int)fv_min64(FV_VL, across.end - j);
             vf_store_n(y + j, keep ? vf_load_n(x + j, n) * factor : vf_zero(), n);

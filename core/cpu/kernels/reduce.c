@@ -47,7 +47,7 @@ static pattern pattern_of(const axes *a) {
 
 typedef struct reduce_args {
     axes axes;
-    const float *x;
+    const fv_elem *x;
     float *y;
     double factor;
     pattern p;
@@ -58,7 +58,7 @@ typedef struct reduce_args {
 /* ---------------------------------------------------------------- columns */
 
 /* sums [cols] += sum over rows of x, whose rows are `stride` apart; vectors of lanes at a time. */
-FV_INLINE void add_columns(const float *x, int64_t rows, int64_t stride, int vectors, int n, double *sums) {
+FV_INLINE void add_columns(const fv_elem *x, int64_t rows, int64_t stride, int vectors, int n, double *sums) {
     vf s[4];
     float lanes[4 * FV_VL] = {0};
     for (int64_t begin = 0; begin < rows; begin += FLUSH) {
@@ -70,7 +70,7 @@ FV_INLINE void add_columns(const float *x, int64_t rows, int64_t stride, int vec
     }
 }
 
-static void sum_columns(const float *x, int64_t rows, int64_t cols, double *sums) {
+static void sum_columns(const fv_elem *x, int64_t rows, int64_t cols, double *sums) {
     int64_t j = 0;
     for (; j + 4 * FV_VL <= cols; j += 4 * FV_VL) add_columns(x + j, rows, cols, 4, FV_VL, sums + j);
     for (; j < cols; j += FV_VL) add_columns(x + j, rows, cols, 1, (int)fv_min64(cols - j, FV_VL), sums + j);
@@ -94,7 +94,7 @@ static void columns_tile(void *arg, int64_t tile, int thread) {
     const reduce_args *a = arg;
     const int64_t across = fv_ceil_div(a->p.inner, COLUMNS), outer = tile / across;
     fv_range r = fv_tile_range(a->p.inner, COLUMNS, tile % across);
-    const float *x = a->x + outer * a->p.r * a->p.inner;
+    const fv_elem *x = a->x + outer * a->p.r * a->p.inner;
     double sums[COLUMNS] = {0};
     int64_t j = r.begin;
     (void)thread;
@@ -106,7 +106,7 @@ static void columns_tile(void *arg, int64_t tile, int thread) {
 
 /* ---------------------------------------------------------------- rows */
 
-static double sum_row(const float *x, int64_t n) {
+static double sum_row(const fv_elem *x, int64_t n) {
     const int64_t step = (int64_t)4 * FV_VL * FLUSH;
     double total = 0;
     for (int64_t begin = 0; begin < n; begin += step) {
@@ -137,9 +137,9 @@ static void rows_tile(void *arg, int64_t tile, int thread) {
 
 /* ---------------------------------------------------------------- any set of axes: one result at a time */
 
-static double sum_rest(const axes *a, int i, const float *x, const int64_t *stride) {
+static double sum_rest(const axes *a, int i, const fv_elem *x, const int64_t *stride) {
     while (i < a->rank && !a->reduced[i]) i++;
-    if (i == a->rank) return *x;
+    if (i == a->rank) return fv_get(x);
     double total = 0;
     if (stride[i] == 1) return sum_row(x, a->dim[i]);
     for (int64_t k = 0; k < a->dim[i]; k++) total += sum_rest(a, i + 1, x + k * stride[i], stride);

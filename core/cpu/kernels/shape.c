@@ -4,8 +4,8 @@
 /* ---------------------------------------------------------------- plain copies */
 
 typedef struct copy_args {
-    const float *x;
-    float *y;
+    const fv_elem *x;
+    fv_elem *y;
     int64_t count;
 } copy_args;
 
@@ -21,6 +21,43 @@ void CPU(reshape)(const fv_call *c) {
     if (a.x != a.y) fv_pool_run(c->pool, fv_ceil_div(a.count, FV_TILE), copy_tile, &a);
 }
 
+/* ---------------------------------------------------------------- cast: any of float and bf16 to any */
+
+typedef struct cast_args {
+    const void *x;
+    void *y;
+    bool from_low, to_low; /* bf16 */
+    int64_t count;
+} cast_args;
+
+FV_INLINE void cast_range(const cast_args *a, fv_range r, bool from_low, bool to_low) {
+    const fv_bf16 *low = a->x;
+    const float *wide = a->x;
+    for (int64_t i = r.begin; i < r.end; i += FV_VL) {
+        const int n = (int)fv_min64(r.end - i, FV_VL);
+        const vf v = from_low ? vf_load_n(low + i, n) : vf_load_n(wide + i, n);
+        if (to_low) vf_store_n((fv_bf16 *)a->y + i, v, n);
+        else vf_store_n((float *)a->y + i, v, n);
+    }
+}
+
+static void cast_tile(void *arg, int64_t tile, int thread) {
+    const cast_args *a = arg;
+    fv_range r = fv_tile_range(a->count, FV_TILE, tile);
+    (void)thread;
+    if (a->from_low) a->to_low ? cast_range(a, r, true, true) : cast_range(a, r, true, false);
+    else a->to_low ? cast_range(a, r, false, true) : cast_range(a, r, false, false);
+}
+
+void CPU(cast)(const fv_call *c) {
+    cast_args a = {.x = c->in[0].data,
+                   .y = c->out[0].data,
+                   .from_low = c->in[0].type.dtype == FV_BF16,
+                   .to_low = c->out[0].type.dtype == FV_BF16,
+                   .count = fv_count(c->out[0].type)};
+    fv_pool_run(c->pool, fv_ceil_div(a.count, FV_TILE), cast_tile, &a);
+}
+
 /* ---------------------------------------------------------------- transpose
  * Dimensions of size 1 are dropped, and neighbours that stay together are merged. If the last dimension then stays the
  * last, rows are copied. Else it swaps with the dimension d that is the last one of x, in blocks of EDGE x EDGE. */
@@ -28,8 +65,8 @@ void CPU(reshape)(const fv_call *c) {
 #define EDGE 32
 
 typedef struct transpose_args {
-    const float *x;
-    float *y;
+    const fv_elem *x;
+    fv_elem *y;
     int rank;
     int64_t dim[FV_MAX_RANK];    /* of y */
     int64_t from[FV_MAX_RANK];   /* stride of each of them in x */
@@ -81,8 +118,8 @@ static void transpose_tile(void *arg, int64_t tile, int thread) {
     for (int64_t block = 0; block < a->dim[last]; block += EDGE) {
         const int64_t end = fv_min64(a->dim[last], block + EDGE);
         for (int64_t i = 0; i < strip.end - strip.begin; i++) {
-            const float *x = a->x + from + i;
-            float *y = a->y + to + i * a->stride[a->d];
+            const fv_elem *x = a->x + from + i;
+            fv_elem *y = a->y + to + i * a->stride[a->d];
             for (int64_t j = block; j < end; j++) y[j] = x[j * a->from[last]];
         }
     }
@@ -112,8 +149,8 @@ void CPU(transpose)(const fv_call *c) {
  * part] */
 
 typedef struct concat_args {
-    const float *x;
-    float *y;
+    const fv_elem *x;
+    fv_elem *y;
     int64_t outer, part, width, tile; /* rows of a tile */
 } concat_args;
 
@@ -133,8 +170,8 @@ void CPU(concat)(const fv_call *c) {
     for (int i = axis + 1; i < t->rank; i++) inner *= t->dim[i];
     for (int k = 0; k < c->n_in; k++) {
         const int64_t part = c->in[k].type.dim[axis] * inner;
-        concat_args a = {c->in[k].data, (float *)c->out[0].data + at, outer,
-                         part,          t->dim[axis] * inner,         fv_tile_rows(part)};
+        concat_args a = {c->in[k].data, (fv_elem *)c->out[0].data + at, outer,
+                         part,          t->dim[axis] * inner,           fv_tile_rows(part)};
         fv_pool_run(c->pool, fv_ceil_div(outer, a.tile), concat_tile, &a);
         at += part;
     }
@@ -146,8 +183,8 @@ void CPU(concat)(const fv_call *c) {
  * copying in. */
 
 typedef struct box_args {
-    const float *x;
-    float *y, value;
+    const fv_elem *x;
+    fv_elem *y, value;
     int rank;
     const int64_t *small, *whole, *start, *step;
     int64_t rows, tile;
@@ -165,7 +202,7 @@ static void copy_out_tile(void *arg, int64_t tile, int thread) {
             at += (a->start[i] + rest % a->small[i] * a->step[i]) * stride;
             rest /= a->small[i];
         }
-        float *y = a->y + row * n;
+        fv_elem *y = a->y + row * n;
         if (step == 1) memcpy(y, a->x + at, (size_t)n * sizeof *y);
         else
             for (int64_t j = 0; j < n; j++) y[j] = a->x[at + j * step];
@@ -187,7 +224,7 @@ static void copy_in_tile(void *arg, int64_t tile, int thread) {
             at += k * stride;
             rest /= a->whole[i];
         }
-        float *y = a->y + row * width;
+        fv_elem *y = a->y + row * width;
         const bool covered = inside && n == width;
         for (int64_t j = 0; !covered && j < width; j++) y[j] = a->value;
         if (!inside) continue;
@@ -205,7 +242,7 @@ static void run_box(const fv_call *c, const fv_type *small, const fv_type *whole
     for (int i = 0; i < FV_MAX_RANK; i++) steps[i] = step && step[i] > 0 ? step[i] : 1;
     box_args a = {.x = c->in[0].data,
                   .y = c->out[0].data,
-                  .value = value,
+                  .value = fv_elem_of(value),
                   .rank = small->rank,
                   .small = small->dim,
                   .whole = whole->dim,

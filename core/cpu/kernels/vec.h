@@ -5,6 +5,8 @@
  * 0 vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it vm m = vm_gt(a, b);
  * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
  *
+ *                                         p: floats, or bf16, which is widened and rounded
+ *
  * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
 #ifndef FV_CORE_CPU_KERNELS_VEC_H
 #define FV_CORE_CPU_KERNELS_VEC_H
@@ -60,10 +62,10 @@ FV_INLINE vf vf_zero(void) {
 FV_INLINE vu vu_set1(uint32_t x) {
     return (vu){0} + x;
 }
-FV_INLINE vf vf_load(const float *p) {
+FV_INLINE vf vf_load_f32(const float *p) {
     return (vf) * (const vf_unaligned *)p;
 }
-FV_INLINE void vf_store(float *p, vf v) {
+FV_INLINE void vf_store_f32(float *p, vf v) {
     *(vf_unaligned *)p = (vf_unaligned)v;
 }
 
@@ -76,8 +78,8 @@ FV_INLINE __m256i vf_tail_mask(int n) {
 #endif
 
 /* The first n lanes (0 <= n <= FV_VL); the others are 0. Reads nothing past p + n. */
-FV_INLINE vf vf_load_n(const float *p, int n) {
-    if (n == FV_VL) return vf_load(p);
+FV_INLINE vf vf_load_n_f32(const float *p, int n) {
+    if (n == FV_VL) return vf_load_f32(p);
 #if FV_AVX512
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif FV_AVX2
@@ -89,9 +91,9 @@ FV_INLINE vf vf_load_n(const float *p, int n) {
 #endif
 }
 /* Writes the first n lanes and nothing else. */
-FV_INLINE void vf_store_n(float *p, vf v, int n) {
+FV_INLINE void vf_store_n_f32(float *p, vf v, int n) {
     if (n == FV_VL) {
-        vf_store(p, v);
+        vf_store_f32(p, v);
         return;
     }
 #if FV_AVX512
@@ -127,7 +129,7 @@ FV_INLINE vf vf_first(vf v, int n) {
 #endif
 }
 /* Store past the caches; p aligned to the vector. vf_stream_end() before other threads may read. */
-FV_INLINE void vf_stream(float *p, vf v) {
+FV_INLINE void vf_stream_f32(float *p, vf v) {
 #if FV_AVX512
     _mm512_stream_ps(p, (__m512)v);
 #elif FV_AVX2
@@ -135,7 +137,7 @@ FV_INLINE void vf_stream(float *p, vf v) {
 #elif FV_VL == 4 && defined(__SSE2__)
     _mm_stream_ps(p, (__m128)v);
 #else
-    vf_store(p, v);
+    vf_store_f32(p, v);
 #endif
 }
 FV_INLINE void vf_stream_end(void) {
@@ -143,6 +145,55 @@ FV_INLINE void vf_stream_end(void) {
     _mm_sfence();
 #endif
 }
+
+/* ---------------------------------------------------------------- bf16 in memory */
+
+typedef struct fv_bf16 { /* a struct, so that nobody computes with its bits */
+    uint16_t bits;
+} fv_bf16;
+typedef uint16_t vu16 __attribute__((vector_size(FV_VL * 2)));
+
+FV_INLINE vf vf_load_n_bf16(const fv_bf16 *p, int n) {
+    vu16 h = {0};
+    if (n == FV_VL) memcpy(&h, p, sizeof h);
+    else memcpy(&h, p, (size_t)n * sizeof *p);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+FV_INLINE vf vf_load_bf16(const fv_bf16 *p) {
+    return vf_load_n_bf16(p, FV_VL);
+}
+/* To nearest even; NaN stays, denormals are kept (VCVTNEPS2BF16 would drop them). */
+FV_INLINE vu16 vu16_round(vf v) {
+    const vu bits = (vu)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    const vu nan = (vu)((bits & 0x7fffffff) > 0x7f800000);
+    return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vu16);
+}
+FV_INLINE void vf_store_n_bf16(fv_bf16 *p, vf v, int n) {
+    const vu16 h = vu16_round(v);
+    if (n == FV_VL) memcpy(p, &h, sizeof h);
+    else memcpy(p, &h, (size_t)n * sizeof *p);
+}
+FV_INLINE void vf_store_bf16(fv_bf16 *p, vf v) {
+    vf_store_n_bf16(p, v, FV_VL);
+}
+FV_INLINE void vf_stream_bf16(fv_bf16 *p, vf v) {
+    const vu16 h = vu16_round(v);
+#if FV_AVX512
+    _mm256_stream_si256((__m256i *)p, (__m256i)h);
+#elif FV_AVX2
+    _mm_stream_si128((__m128i *)p, (__m128i)h);
+#else
+    memcpy(p, &h, sizeof h);
+#endif
+}
+
+/* Floats or bf16, by the pointer. */
+#define FV_BY_TYPE(name, p) _Generic((p), fv_bf16 * : name##_bf16, const fv_bf16 * : name##_bf16, default : name##_f32)
+#define vf_load(p) FV_BY_TYPE(vf_load, p)(p)
+#define vf_load_n(p, n) FV_BY_TYPE(vf_load_n, p)(p, n)
+#define vf_store(p, v) FV_BY_TYPE(vf_store, p)(p, v)
+#define vf_store_n(p, v, n) FV_BY_TYPE(vf_store_n, p)(p, v, n)
+#define vf_stream(p, v) FV_BY_TYPE(vf_stream, p)(p, v)
 
 /* ---------------------------------------------------------------- arithmetic */
 

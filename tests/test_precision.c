@@ -1,0 +1,279 @@
+/* test_precision.c: bf16: its rounding, the pass that makes a graph compute with it, and that models learn so. */
+#include "layers/layers.h"
+#include "optim/optim.h"
+#include "tests/harness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+Suite *precision_suite(void);
+
+/* ---------------------------------------------------------------- rounding */
+
+static float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* All 65536 halves, and what lies below, at and above the middle between each and the next. */
+START_TEST(rounding) {
+    for (uint32_t half = 0; half < 65536; half++) {
+        const float x = fv_bf16_value((uint16_t)half);
+        if (isnan(x)) {
+            ck_assert(isnan(fv_bf16_value(fv_bf16_round(x))));
+            ck_assert(isnan(fv_bf16_value(fv_bf16_round_double((double)x))));
+            ck_assert(isnan(fv_bf16_value(fv_bf16_round(float_of(half << 16 | 1)))));
+            continue;
+        }
+        ck_assert_uint_eq(fv_bf16_round(x), half);
+        ck_assert_uint_eq(fv_bf16_round_double((double)x), half);
+        if (isinf(x)) continue;
+        const uint32_t even = half & 1 ? half + 1 : half;
+        ck_assert_uint_eq(fv_bf16_round(float_of(half << 16 | 0x7fff)), half);
+        ck_assert_uint_eq(fv_bf16_round(float_of(half << 16 | 0x8000)), even);
+        ck_assert_uint_eq(fv_bf16_round(float_of(half << 16 | 0x8001)), half + 1);
+        const double middle = (double)float_of(half << 16 | 0x8000), bit = ldexp(fabs(middle), -40);
+        ck_assert_uint_eq(fv_bf16_round_double(middle), even);
+        if (fabs(middle) < 1e-30) continue;
+        ck_assert_uint_eq(fv_bf16_round_double(middle + copysign(bit, middle)), half + 1); /* nearer than a float can */
+        ck_assert_uint_eq(fv_bf16_round_double(middle - copysign(bit, middle)), half);
+    }
+    ck_assert(isnan(fv_bf16_value(fv_bf16_round(float_of(0x7f800001))))); /* must not become infinity */
+    ck_assert(isinf(fv_bf16_value(fv_bf16_round_double(1e300))));
+}
+END_TEST
+
+/* The vector kernels round and widen as the scalar functions do: through a cast there and back. */
+START_TEST(rounding_of_devices) {
+    static const char *const isas[] = {"generic", "avx2", "wide", "avx512"};
+    enum { N = 65536 + 5 };
+    double *x = fvt_doubles(N), *y = fvt_doubles(N);
+    for (int i = 0; i < N; i++) {
+        const uint32_t low = (uint32_t)i * 2654435761u;
+        x[i] = i < 65536 ? (double)float_of((uint32_t)i << 16 | (i % 3 ? low & 0xffff : 0x8000)) : i;
+    }
+    for (size_t k = 0; k <= sizeof isas / sizeof *isas; k++) {
+        fvt_device d;
+        fvt_program p;
+        if (!fvt_open(&d, k ? "cpu" : "ref", 2, k ? isas[k - 1] : NULL)) continue;
+        fv_graph *g = fv_graph_new(&d.ctx, false);
+        const fv_scope s = fv_root(g);
+        const fv_value in = fv_input(s, "x", fv_shape(FV_F32, N));
+        fv_set_output(g, "y", fv_cast(s, fv_cast(s, in, FV_BF16), FV_F32));
+        fvt_compile(&d, g, false, &p);
+        fvt_set(&p, "x", x);
+        ck_assert_int_eq(fvt_run(&p), FV_OK);
+        fvt_get(&p, "y", y);
+        for (int i = 0; i < N; i++) {
+            const double want = (double)fv_bf16_value(fv_bf16_round((float)x[i]));
+            ck_assert_msg(y[i] == want || (isnan(y[i]) && isnan(want)), "%s: %g became %g", d.dev->text, x[i], y[i]);
+        }
+        fvt_destroy(&p);
+        fvt_close(&d);
+    }
+    fvt_free(x);
+    fvt_free(y);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- the pass */
+
+/* A model with its loss; training: with backward pass and update. */
+static fv_graph *build(fv_ctx *ctx, const char *name, bool training, int64_t batch, int64_t size) {
+    const fv_model_entry *entry = fv_model_find(name);
+    fv_graph *g = fv_graph_new(ctx, training);
+    const fv_scope s = fv_root(g);
+    const int64_t side = size ? size : entry->img_size, classes = 10;
+    const fv_value x = fv_input(s, "image", fv_shape(FV_F32, batch, side, side, entry->in_chans));
+    const fv_value logits = fv_model_build(g, name, x, &(fv_model_cfg){.num_classes = classes, .drop_path = 0.1});
+    const fv_value loss =
+        fv_softmax_cross_entropy(fv_in(s, "loss"), logits, fv_input(s, "labels", fv_shape(FV_I32, batch)), FV_NONE,
+                                 FV_NONE, (fv_loss_attr){.label_smoothing = 0.1});
+    fv_set_output(g, "loss", loss);
+    fv_set_output(g, "logits", logits);
+    fv_graph_fuse(g);
+    const fv_optim_cfg optim = {.kind = FV_OPT_SGD, .momentum = 0.9, .ema = true};
+    if (training) ck_assert_msg(fv_optim_build(g, loss, &optim) == FV_OK, "%s: %s", name, ctx->error.message);
+    return g;
+}
+
+static fv_dtype type_of(const fv_graph *g, fv_value v) {
+    return fv_typeof(g, v).dtype;
+}
+
+/* What holds for every node of a mixed graph. */
+static void check_node(const fv_graph *g, const char *model, const fv_node *n, int *casts_of) {
+    const fv_value *in = g->operands + n->first_operand, out = {n->first_result};
+    const char *op = fv_op_get(n->op)->name;
+    if (n->op == FV_OP_CAST) {
+        const fv_val *x = &g->values[in[0].id];
+        const bool chain = x->kind == FV_VAL_RESULT && g->nodes[x->node].op == FV_OP_CAST;
+        ck_assert_msg(!chain, "%s: a cast of a cast", model);
+        ck_assert_msg(++casts_of[in[0].id] == 1, "%s: value %d is cast twice", model, in[0].id);
+        ck_assert(type_of(g, in[0]) != type_of(g, out));
+    }
+    for (int j = 0; j < n->operands; j++)
+        if (fv_op_mutates_operand(n, j)) ck_assert_int_ne(type_of(g, in[j]), FV_BF16);
+    switch (n->op) {
+    case FV_OP_CONV2D:
+    case FV_OP_CONV2D_BWD_DATA:
+    case FV_OP_ATTENTION:
+        ck_assert_msg(type_of(g, in[0]) == FV_BF16 && type_of(g, out) == FV_BF16, "%s: %s in %s", model, op, n->scope);
+        break;
+    case FV_OP_CONV2D_BWD_WEIGHT:
+    case FV_OP_LINEAR_BWD_WEIGHT: ck_assert_int_eq(type_of(g, out), FV_F32); break;
+    case FV_OP_BATCH_NORM:
+    case FV_OP_LAYER_NORM:
+        if (fv_typeof(g, in[0]).rank == 2) break; /* of means, which are float32 */
+        ck_assert_msg(type_of(g, in[0]) == FV_BF16 && type_of(g, out) == FV_BF16, "%s: %s in %s", model, op, n->scope);
+        ck_assert(type_of(g, in[1]) == FV_F32 && type_of(g, fv_result(out, 1)) == FV_F32);
+        break;
+    case FV_OP_SOFTMAX_CROSS_ENTROPY: /* the logits come from a float32 product, not from a cast */
+        ck_assert_int_eq(type_of(g, in[0]), FV_F32);
+        ck_assert_msg(g->nodes[g->values[in[0].id].node].op != FV_OP_CAST, "%s: logits are rounded", model);
+        break;
+    default: break;
+    }
+}
+
+START_TEST(pass_over_models) {
+    const char *model = fv_model_at(_i)->name;
+    for (int training = 0; training < 2; training++) {
+        fv_ctx ctx;
+        fv_ctx_init(&ctx);
+        fv_graph *g = build(&ctx, model, training, 4096, 0);
+        const int32_t nodes = g->n_nodes;
+        double before = 0, after = 0;
+        for (int32_t k = 0; k < g->n_nodes; k++) before += fv_node_bytes(g, &g->nodes[k]);
+        fv_graph_mix_precision(g, FV_BF16);
+        ck_assert_msg(fv_graph_verify(g) == FV_OK, "%s: %s", model, ctx.error.message);
+        int *casts_of = fvt_alloc(g->n_values, sizeof *casts_of), low = 0;
+        for (int32_t k = 0; k < g->n_nodes; k++) {
+            const fv_node *n = &g->nodes[k];
+            check_node(g, model, n, casts_of);
+            after += fv_node_bytes(g, n);
+            low += n->op != FV_OP_CAST && n->results && type_of(g, (fv_value){n->first_result}) == FV_BF16;
+        }
+        ck_assert_msg(low > nodes / 8, "%s: %d nodes of %d are bf16", model, low, nodes);
+        const bool fewer = after < 0.8 * before || !strncmp(model, "mlp", 3); /* which reads little but pictures */
+        ck_assert_msg(fewer, "%s: %g bytes became %g", model, before, after);
+        for (int32_t i = 0; i < g->n_decls; i++) ck_assert_int_ne(g->decls[i].type.dtype, FV_BF16);
+        for (int32_t i = 0; i < g->n_outputs; i++) ck_assert_int_eq(type_of(g, g->outputs[i].value), FV_F32);
+        fvt_free(casts_of);
+        fv_graph_free(g);
+    }
+}
+END_TEST
+
+/* ---------------------------------------------------------------- models learn */
+
+enum { BATCH = 16, SIDE = 16 };
+
+static void feed(fvt_program *p) {
+    double *x = fvt_doubles(BATCH * SIDE * SIDE * 3), labels[BATCH], keys[BATCH];
+    for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++) x[i] = fvt_normal(3, (uint64_t)i, 1);
+    for (int i = 0; i < BATCH; i++) labels[i] = i % 10, keys[i] = i;
+    fvt_set(p, "image", x);
+    fvt_set(p, "labels", labels);
+    if (fv_find_value(fv_program_plan(p->program)->graph, "row_key").id) fvt_set(p, "row_key", keys);
+    fvt_free(x);
+}
+
+typedef struct trained {
+    double first, last; /* losses */
+    int64_t n;          /* weights together */
+    double *moved;      /* by the first step */
+    size_t arena;
+} trained;
+
+static void get_weights(fvt_program *p, double *to) {
+    for (int32_t i = 0; i < fv_store_count(p->store); i++) {
+        const fv_slot *slot = fv_store_slot(p->store, i);
+        if (slot->role != FV_ROLE_WEIGHT) continue;
+        fvt_get(p, slot->name, to);
+        to += fv_count(slot->type);
+    }
+}
+
+static trained train(const char *model, const char *backend, fv_dtype precision, int steps) {
+    fvt_device d;
+    fvt_program p;
+    trained t = {0};
+    fvt_open(&d, backend, 2, NULL);
+    fv_graph *g = build(&d.ctx, model, true, BATCH, SIDE);
+    if (precision == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
+    fvt_compile(&d, g, false, &p);
+    t.arena = fv_program_plan(p.program)->arena_bytes;
+    for (int32_t i = 0; i < fv_store_count(p.store); i++)
+        if (fv_store_slot(p.store, i)->role == FV_ROLE_WEIGHT) t.n += fv_count(fv_store_slot(p.store, i)->type);
+    double *before = fvt_doubles(t.n);
+    t.moved = fvt_doubles(t.n);
+    feed(&p);
+    get_weights(&p, before);
+    for (int i = 0; i < steps; i++) {
+        const fv_step step = {.seed = 1, .step = i, .lr = {0.05, 0.05}, .ema_decay = 0.9, .loss_scale = 1};
+        ck_assert_msg(fv_program_run(p.program, &step, FV_ALL_SEGMENTS) == FV_OK, "%s", d.ctx.error.message);
+        t.last = fv_program_scalar(p.program, "loss");
+        if (i == 0) t.first = t.last;
+        if (i == 0) get_weights(&p, t.moved);
+    }
+    for (int64_t i = 0; i < t.n; i++) t.moved[i] -= before[i];
+    fvt_free(before);
+    fvt_destroy(&p);
+    fvt_close(&d);
+    return t;
+}
+
+static double cosine(const trained *a, const trained *b) {
+    double ab = 0, aa = 0, bb = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+        ab += a->moved[i] * b->moved[i];
+        aa += a->moved[i] * a->moved[i];
+        bb += b->moved[i] * b->moved[i];
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static const char *const learners[] = {"resnet20", "vit_tiny_patch4_32_d6", "lenet5"};
+
+/* The first step goes where that of float32 goes, and a batch is learned by heart as well. */
+START_TEST(models_learn) {
+    const char *model = learners[_i];
+    enum { STEPS = 25 };
+    trained wide = train(model, "cpu", FV_F32, STEPS), low = train(model, "cpu", FV_BF16, STEPS);
+    const double along = cosine(&wide, &low);
+    ck_assert_msg(fabs(low.first - wide.first) <= 0.01 * wide.first, "%s: loss %g, in float32 %g", model, low.first,
+                  wide.first);
+    ck_assert_msg(along >= 0.97 && along < 1, "%s: cosine of the first steps is %.6f", model, along);
+    ck_assert_msg(low.last <= 0.5 * (low.first + wide.last), "%s: loss %g to %g, in float32 to %g", model, low.first,
+                  low.last, wide.last);
+    ck_assert_msg(low.arena < wide.arena * 0.8, "%s: %zu bytes, in float32 %zu", model, low.arena, wide.arena);
+    fvt_free(wide.moved);
+    fvt_free(low.moved);
+}
+END_TEST
+
+/* The cpu's first step in bf16 is ref's, within what the order of sums changes in roundings to bf16. */
+START_TEST(devices_agree) {
+    trained ref = train("lenet5", "ref", FV_BF16, 1), cpu = train("lenet5", "cpu", FV_BF16, 1);
+    ck_assert_double_le(fabs(ref.first - cpu.first), 1e-3 * ref.first);
+    ck_assert_msg(cosine(&ref, &cpu) >= 0.9999, "cosine %.7f", cosine(&ref, &cpu));
+    fvt_free(ref.moved);
+    fvt_free(cpu.moved);
+}
+END_TEST
+
+Suite *precision_suite(void) {
+    Suite *suite = suite_create("precision");
+    TCase *t = tcase_create("precision");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, rounding);
+    tcase_add_test(t, rounding_of_devices);
+    tcase_add_loop_test(t, pass_over_models, 0, fv_model_count());
+    tcase_add_loop_test(t, models_learn, 0, (int)(sizeof learners / sizeof *learners));
+    tcase_add_test(t, devices_agree);
+    suite_add_tcase(suite, t);
+    return suite;
+}
