@@ -368,7 +368,7 @@ expect 0 "test" eval runs/bf16 --precision bf16
 expect 0 "test" eval runs/ema --precision bf16
 expect 0 "bf16" bench --model lenet5 --precision bf16 -b 16 --seconds 0.05
 expect 0 "bf16 [" info lenet5 --precision bf16
-check "info finds the same parameters per layer" cmp <("$fovea" info lenet5 | awk '/fc|conv/ {print $1, $4}') <("$fovea" info lenet5 --precision bf16 | sed 's/bf16 \[/[/' | awk '/fc|conv/ {print $1, $4}')
+check "info finds the same parameters per layer" cmp <("$fovea" info lenet5 | awk '/conv2d|linear/ {print $1, $4, $5}') <("$fovea" info lenet5 --precision bf16 | sed 's/bf16 \[/[/' | awk '/conv2d|linear/ {print $1, $4, $5}')
 expect 0 "dry run" train --data synthetic --img-size 16 --model vit_tiny_patch4_32_d6 --fraction 0.05 -b 8 --dry-run
 
 # ---------------------------------------------------------------- pictures of one's own: predict
