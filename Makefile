@@ -49,7 +49,7 @@ TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 .DEFAULT_GOAL := all
 include cuda/cuda.mk
 
-all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library and the man page
+all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(CUDA_LIB) $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library, the man page and, where nvcc is, the CUDA backend
 
 # Installs missing packages on Debian and Ubuntu; NO_DEPS=1 leaves that out.
 deps:
@@ -114,9 +114,11 @@ $(B)/fovea.1: $(B)/fovea
 	@$(B)/fovea help --man > $@
 $(B)/completion.%: $(B)/fovea
 	@$(B)/fovea completion $* > $@
+# Kernels with vectors of 16 lanes on any processor, for the tests. Sanitizers and counters see those of the other builds.
+WIDE_OBJ     := $(if $(filter avx2,$(ISAS)),$(if $(filter release debug,$(KIND)),$(KERNEL_SRC:%.c=$(O)/wide/%.o) $(BF16_SRC:%.c=$(O)/wide/bf16/%.o)))
 # What unit tests and fuzz targets need beside their own files.
 FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ)) $(B)/libfovea.a
-$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(if $(filter avx2,$(ISAS)),$(KERNEL_SRC:%.c=$(O)/wide/%.o) $(BF16_SRC:%.c=$(O)/wide/bf16/%.o)) $(FUZZ_OBJ)
+$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(WIDE_OBJ) $(FUZZ_OBJ)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
 # Watches a program's calls on files and makes them fail (LD_PRELOAD).

@@ -54,7 +54,7 @@ lenet=(--model lenet5 --img-size 16 --fraction 0.1 -b 16 --grad-accum-steps 2 --
 mlp=(--model mlp --img-size 8 --fraction 0.1 -b 24 --opt adamw --lr 0.002 --drop 0.4 --model-ema --cutout 3 --cutout-mode inside --flip-mode alternate --clip-grad 1 --sched onecycle)
 # 27 steps, the last five of them in an epoch that ends early
 recipe=(--model lenet5 --img-size 16 --fraction 0.1 -b 32 --epochs 2.4 --sched linear --warmup-lr 0.0002 --lr 0.002 --min-lr 0.0001 --loss-reduction sum
-    --model-ema --lookahead 4 --lookahead-power 1 --param-groups conv1:until=1.5:wd=0.01,bias:lr=2:momentum=0.5,head:within=2)
+    --model-ema --lookahead 4 --lookahead-power 1 --param-groups "conv1:until=1.5:wd=0.01,bias:lr=2:momentum=0.5,head:within=2")
 resnet=(--model resnet20 --img-size 8 --fraction 0.07 -b 32 --clip-grad 1 --model-ema --drop 0.1 --smoothing 0.1 --reprob 0.3 --color-jitter 0.2)
 speedrun=(--model speedrun94 --img-size 12 --fraction 0.07 -b 48 --lr 0.02 --drop 0.1 --model-ema) # filters from the pictures
 
