@@ -59,15 +59,16 @@ static bound bound_of(fv_op op) {
     case FV_OP_SUB:
     case FV_OP_SCALE:
     case FV_OP_LERP_ASSIGN:
-    case FV_OP_EMA_UPDATE:
-    case FV_OP_LOOKAHEAD_UPDATE: return (bound){BOUND_SCALED, 4};
+    case FV_OP_EMA_UPDATE: return (bound){BOUND_SCALED, 4};
     case FV_OP_ATTENTION: return (bound){BOUND_SCALED, 64};
     case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 128};
     case FV_OP_ACTIVATION:
     case FV_OP_AUGMENT:
     case FV_OP_GRAD_STATS:
+    case FV_OP_LOOKAHEAD_UPDATE: /* a difference, which may cancel, and a product */
     case FV_OP_SGD_UPDATE:
     case FV_OP_ADAM_UPDATE: return (bound){BOUND_SCALED, 8};
+    case FV_OP_SOFTMAX_CROSS_ENTROPY_BWD: return (bound){BOUND_SCALED, 24}; /* expf of a C library: 2 ulp, not 1 */
     default: return (bound){BOUND_SCALED, 16}; /* norms, softmax, losses, slopes of activations */
     }
 }
@@ -187,6 +188,11 @@ static op_case lower(op_case *c, op_row *low) {
     return lowered;
 }
 
+/* The kernels of CUDA compute in float32 only (docs/gpu.md). */
+static bool takes_bf16(const variant *v) {
+    return strcmp(v->backend, "cuda") != 0;
+}
+
 START_TEST(test_agreement_bf16) {
     op_case c, low;
     op_row row;
@@ -198,7 +204,7 @@ START_TEST(test_agreement_bf16) {
     run_magnitudes(&c, &magnitude);
     for (size_t v = 0; v < N_VARIANTS; v++) {
         fvt_device d;
-        if (!open_variant(&d, &variants[v], 2)) continue;
+        if (!takes_bf16(&variants[v]) || !open_variant(&d, &variants[v], 2)) continue;
         op_case_run(&d, &low, false, &got);
         for (int t = 0; v == 0 && t < want.n; t++) /* ref */
             for (int64_t i = 0; i < fv_count(want.type[t]); i++) {
@@ -246,7 +252,7 @@ static void check_same_bits(int index, bool bf16) {
         for (int threads = 1; threads <= 4; threads *= 2) {
             fvt_device d;
             fvt_program p;
-            if (!open_variant(&d, &variants[v], threads)) continue;
+            if ((bf16 && !takes_bf16(&variants[v])) || !open_variant(&d, &variants[v], threads)) continue;
             op_case_compile(&d, &c, false, &p);
             op_case_run_on(&p, &c, threads == 1 ? &first : &other);
             if (threads > 1) {
