@@ -65,7 +65,7 @@ void fv_symmetric_eigen(int n, double *a, double *values, double *vectors) {
         for (int k = i + 1; k < n; k++)
             if (values[k] > values[largest]) largest = k;
         swap_rows(n, values, v, i, largest);
-        fix_sign(n, v + i * n);
+        fix_sign(n, v + (ptrdiff_t)i * n);
     }
 }
 

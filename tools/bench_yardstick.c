@@ -70,7 +70,7 @@ fv_status fv_bench_yardstick(fv_tool *tool) {
     size_t threads = (size_t)fv_pool_threads(pool);
     product *products = fv_alloc(ctx, threads, sizeof *products);
     double *rates = fv_alloc(ctx, MOST, sizeof *rates);
-    fv_status status = products && rates ? FV_OK : ctx->error.code;
+    fv_status status = products && rates ? FV_OK : FV_E_MEMORY;
     if (status == FV_OK) {
         for (size_t t = 0; t < threads; t++)
             for (int i = 0; i < SIDE * SIDE; i++) {

@@ -112,7 +112,7 @@ fv_status fv_info_show_peak(fv_tool *tool, fv_device *device, const fv_network *
     fv_plan plan = {0};
     FV_TRY(fv_network_train_graph(&tool->ctx, net, &g, NULL));
     row *rows = fv_arena_alloc(&g->arena, MOST_ROWS, sizeof *rows);
-    fv_status status = rows ? plan_graph(&tool->ctx, device, g, &plan) : tool->ctx.error.code;
+    fv_status status = rows ? plan_graph(&tool->ctx, device, g, &plan) : FV_E_MEMORY;
     if (status == FV_OK) status = show_rows(tool, &plan, rows);
     fv_graph_free(g);
     return status;

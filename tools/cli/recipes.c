@@ -18,7 +18,8 @@ fv_status fv_recipe_find(fv_ctx *ctx, const char *text, const fv_recipe **out) {
         const char *near = fv_text_nearest(name, names, n);
         fv_fail(ctx, FV_E_USAGE, "unknown recipe '%.60s'%s%s%s", text, near ? "; did you mean '" : "", near ? near : "",
                 near ? "'?" : "");
-        return fv_hint(ctx, "'fovea help recipes' lists the recipes");
+        fv_hint(ctx, "'fovea help recipes' lists the recipes");
+        return FV_E_USAGE;
     }
     char known[16];
     snprintf(known, sizeof known, "%d", (*out)->version);

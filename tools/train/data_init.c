@@ -10,7 +10,7 @@ static fv_status collect(fv_session *s, const fv_network *net, fv_program *progr
     int64_t row = net->img_size * net->img_size * net->c, done = 0;
     fv_step plain = {.loss_scale = 1};
     double *wide = fv_alloc(s->ctx, (size_t)(net->batch * row), sizeof *wide);
-    fv_status status = wide ? fv_loader_start(loader, 0, 0) : s->ctx->error.code;
+    fv_status status = wide ? fv_loader_start(loader, 0, 0) : FV_E_MEMORY;
     while (status == FV_OK && done < n) {
         fv_batch batch;
         status = fv_loader_next(loader, &batch);
@@ -33,7 +33,7 @@ static fv_status run(fv_session *s, const fv_network *net, int64_t n) {
     FV_TRY(fv_network_input_graph(s->ctx, net, &g));
     FV_TRY(fv_session_compile(s, g, &(fv_compile_opts){0}, &program));
     float *x = fv_alloc(s->ctx, count, sizeof *x);
-    fv_status status = x ? fv_loader_create(s->ctx, s->train, s->train_index, n, &cfg, &loader) : s->ctx->error.code;
+    fv_status status = x ? fv_loader_create(s->ctx, s->train, s->train_index, n, &cfg, &loader) : FV_E_MEMORY;
     if (status == FV_OK) status = collect(s, net, program, loader, n, x);
     fv_pictures pictures = {.x = x, .n = n, .h = net->img_size, .w = net->img_size, .c = net->c};
     if (status == FV_OK) status = net->model->data_init(s->ctx, s->store, &pictures);

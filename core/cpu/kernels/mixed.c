@@ -203,7 +203,7 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
 }
 
 void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel) {
-    fv_type type[MOST];
+    fv_type type[MOST] = {{0}};
     for (int i = 0; i < c->n_in + c->n_out; i++) type[i] = i < c->n_in ? c->in[i].type : c->out[i - c->n_in].type;
     job j = {.c = c, .s = make_scheme(op, type, c->n_in, c->n_in + c->n_out), .tensor = c->workspace};
     if (j.s.cut.sum && j.s.rows < j.s.total) {
