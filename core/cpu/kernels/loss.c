@@ -202,12 +202,15 @@ static double bce_divisor(const loss_args *a) {
     return sum * (double)a->k;
 }
 
-/* t' and p t' of n classes from c on. */
-FV_INLINE void bce_targets(const loss_args *a, int64_t i, int64_t c, int n, vf *negative, vf *positive) {
+/* The factors of softplus(x) and softplus(-x): 1 - t' and p t' of n classes from c on. */
+typedef struct {
+    vf negative, positive;
+} bce_factors;
+
+FV_INLINE bce_factors bce_factors_of(const loss_args *a, int64_t i, int64_t c, int n) {
     vf t = vf_load_n(a->soft + i * a->k + c, n);
     t = vf_fma(t, vf_set1((float)(1 - a->smoothing)), vf_set1((float)(a->smoothing / 2)));
-    *negative = vf_set1(1.0f) - t;
-    *positive = a->class_weight ? t * vf_load_n(a->class_weight + c, n) : t;
+    return (bce_factors){vf_set1(1.0f) - t, a->class_weight ? t * vf_load_n(a->class_weight + c, n) : t};
 }
 
 static void bce_tile(void *arg, int64_t tile, int thread) {
@@ -218,10 +221,10 @@ static void bce_tile(void *arg, int64_t tile, int thread) {
         vf sum = vf_zero();
         for (int64_t c = 0; c < a->k; c += FV_VL) {
             const int n = (int)fv_min64(a->k - c, FV_VL);
-            vf x = vf_load_n(a->logits + i * a->k + c, n), negative, positive;
-            bce_targets(a, i, c, n, &negative, &positive);
+            const bce_factors f = bce_factors_of(a, i, c, n);
+            vf x = vf_load_n(a->logits + i * a->k + c, n);
             vf s = vf_log1p(vf_exp(-vf_abs(x)));
-            vf l = negative * (vf_max(vf_zero(), x) + s) + positive * (vf_max(vf_zero(), -x) + s);
+            vf l = f.negative * (vf_max(vf_zero(), x) + s) + f.positive * (vf_max(vf_zero(), -x) + s);
             sum += vf_first(l, n);
         }
         const double loss = vf_sum(sum), factor = factor_of(a, i);
@@ -248,10 +251,9 @@ static void bce_bwd_tile(void *arg, int64_t tile, int thread) {
         const vf scale = vf_set1((float)(a->dloss * factor));
         for (int64_t c = 0; c < a->k; c += FV_VL) {
             const int n = (int)fv_min64(a->k - c, FV_VL);
-            vf x = vf_load_n(a->logits + i * a->k + c, n), negative, positive;
-            bce_targets(a, i, c, n, &negative, &positive);
-            vf t, s = vf_sigmoid_pair(x, &t);
-            vf dx = scale * (negative * s - positive * t);
+            const bce_factors f = bce_factors_of(a, i, c, n);
+            vf t, s = vf_sigmoid_pair(vf_load_n(a->logits + i * a->k + c, n), &t);
+            vf dx = scale * (f.negative * s - f.positive * t);
             vf_store_n(a->dlogits + i * a->k + c, factor != 0 ? dx : vf_zero(), n);
         }
     }
