@@ -224,7 +224,7 @@ if promise R13; then
         FV_DELAY=300 LD_PRELOAD=$shim begin "twice$signal" --save-epochs 0
         wait_for 20 test -s "runs/twice$signal/state/last.safetensors" # the state after the first step
         kill -s $signal $pid
-        sleep 0.05
+        sleep 0.25
         begun=$(now_ms)
         kill -s $signal $pid
         wait $pid
@@ -233,6 +233,15 @@ if promise R13; then
         ends $code "" "R13: SIG$signal twice"
         check "R13: the second SIG$signal at once ($took ms)" test $took -lt 500
         check "R13: SIG$signal twice leaves a state to go on from" "$fovea" train --resume "runs/twice$signal" --max-steps 1
+
+        # As from timeout(1), which signals the process and then its group.
+        begin "both$signal"
+        kill -s $signal $pid
+        sleep 0.02
+        kill -s $signal $pid
+        wait $pid
+        status=$?
+        ends $code '"event": "done"' "R13: SIG$signal twice within 20 ms is one"
     done
     reference --epochs 80
     for signal in INT TERM USR1; do

@@ -1,4 +1,5 @@
-/* signals.h: SIGINT and SIGTERM ask for an orderly end, the second one ends at once; SIGUSR1 asks to save and go on. */
+/* signals.h: SIGINT and SIGTERM ask for an orderly end, a second one, 0.2 s later or more, ends at once; SIGUSR1 asks
+ * to save and go on. */
 #ifndef FV_TOOLS_TRAIN_SIGNALS_H
 #define FV_TOOLS_TRAIN_SIGNALS_H
 
