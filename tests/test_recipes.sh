@@ -40,6 +40,11 @@ check() { # check NAME COMMAND...
 # small NAME: options that make a run of any recipe short, without its data
 small="--data synthetic --fraction 0.02 -b 16 --threads 1 -q"
 
+# ---------------------------------------------------------------- beside other options
+expect 2 "the recipe warms up for 2.277 epochs; a shorter run needs its own --warmup-epochs" train --recipe cifar10-94 --epochs 2
+expect 2 "--warmup-epochs 3 is more than --epochs 2" train --recipe cifar10-94 --epochs 2 --warmup-epochs 3
+check "no hint at the recipe when the warm-up is not its own" bash -c '! grep -q recipe err'
+
 # ---------------------------------------------------------------- each recipe
 "$fovea" help recipes >list 2>err || fail "help recipes"
 check "help recipes fits 80 columns" test -z "$(awk 'length($0) > 80' list)"

@@ -138,9 +138,13 @@ static fv_status check_schedule(fv_cli *cli) {
         return fv_fail(cli->ctx, FV_E_USAGE, "--warmup-lr %s is above --lr %s", fv_cli_text(cli, OPT_WARMUP_LR),
                        fv_cli_text(cli, OPT_LR));
     if (fv_cli_has(cli, OPT_WARMUP_EPOCHS) && fv_cli_has(cli, OPT_EPOCHS) &&
-        fv_cli_float(cli, OPT_WARMUP_EPOCHS) > fv_cli_float(cli, OPT_EPOCHS))
-        return fv_fail(cli->ctx, FV_E_USAGE, "--warmup-epochs %s is more than --epochs %s",
-                       fv_cli_text(cli, OPT_WARMUP_EPOCHS), fv_cli_text(cli, OPT_EPOCHS));
+        fv_cli_float(cli, OPT_WARMUP_EPOCHS) > fv_cli_float(cli, OPT_EPOCHS)) {
+        fv_fail(cli->ctx, FV_E_USAGE, "--warmup-epochs %s is more than --epochs %s",
+                fv_cli_text(cli, OPT_WARMUP_EPOCHS), fv_cli_text(cli, OPT_EPOCHS));
+        if (cli->value[OPT_WARMUP_EPOCHS].source != FV_FROM_RECIPE) return FV_E_USAGE;
+        return fv_hint(cli->ctx, "the recipe warms up for %s epochs; a shorter run needs its own --warmup-epochs",
+                       fv_cli_text(cli, OPT_WARMUP_EPOCHS));
+    }
     return FV_OK;
 }
 
