@@ -17,6 +17,9 @@ typedef enum fv_opt_kind { FV_OPT_SGD, FV_OPT_ADAM, FV_OPT_ADAMW, FV_OPT_MUON } 
 typedef struct fv_param_group {
     const char *pattern;
     double momentum; /* sgd, muon; < 0: as fv_optim_cfg has it */
+    /* No gradient and no update: what a learning rate of 0 gives, without its cost. Averages and slow copies go on, and
+     * moments stay as they are. Where all that is trained would rest, nothing does. */
+    bool rests;
 } fv_param_group;
 
 /* Update groups, of which fv_step has a learning rate and a weight decay each: 2 * k for parameters that have weight
@@ -45,9 +48,10 @@ typedef struct fv_optim_cfg {
     const char *head; /* prefix of the classifier's parameters */
 } fv_optim_cfg;
 
-/* Append backward pass, gradient statistics and updates for all parameters of the graph that are not frozen. Adds the
- * output "grad_stats" [2] (norm, finite). With accumulate > 1, segment FORWARD_BACKWARD adds into GRAD slots and UPDATE
- * clears them at its end. FV_E_USAGE if a group takes in no parameter, or none that is left to it. */
+/* Append backward pass, gradient statistics and updates for all parameters of the graph that neither are frozen nor
+ * rest (fv_param_group). Adds the output "grad_stats" [2] (norm, finite). With accumulate > 1, segment FORWARD_BACKWARD
+ * adds into GRAD slots and UPDATE clears them at its end. FV_E_USAGE if a group takes in no parameter, or none that is
+ * left to it. */
 fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg);
 /* Name of a kind ("sgd"), kind of a name (-1: unknown). */
 const char *fv_opt_name(fv_opt_kind kind);

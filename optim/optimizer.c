@@ -25,9 +25,10 @@ int fv_opt_from_name(const char *name) {
     return -1;
 }
 
-/* The parameters that are trained, in order of declaration, their gradients and update groups. */
+/* The parameters that are trained, in order of declaration, their gradients and update groups; after them, without
+ * either, those that rest. */
 typedef struct param_list {
-    int count;
+    int count, resting;
     fv_value *param, *grad;
     int *group;
 } param_list;
@@ -80,29 +81,6 @@ static fv_status check_cfg(fv_ctx *ctx, const fv_optim_cfg *cfg) {
     if (cfg->accumulate < 0)
         return fv_fail(ctx, FV_E_USAGE, "gradients cannot be accumulated over %d steps", cfg->accumulate);
     return check_groups(ctx, cfg);
-}
-
-/* Every parameter that is not frozen and that the loss depends on, with its gradient. */
-static fv_status differentiate(builder *b, fv_value loss) {
-    fv_graph *g = b->scope.g;
-    param_list *t = &b->trained;
-    t->param = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->param);
-    t->grad = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->grad);
-    t->group = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->group);
-    if (!t->param || !t->grad || !t->group) return g->ctx->error.code;
-    int candidates = 0;
-    for (int i = 0; i < g->n_decls; i++)
-        if (g->decls[i].role == FV_ROLE_WEIGHT && !g->decls[i].frozen) t->param[candidates++] = g->decls[i].value;
-    FV_TRY(fv_gradients(g, loss, candidates, t->param, t->grad));
-    for (int i = 0; i < candidates; i++)
-        if (!fv_is_none(t->grad[i])) {
-            t->param[t->count] = t->param[i];
-            t->grad[t->count++] = t->grad[i];
-        }
-    if (candidates == 0) return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: every parameter is frozen");
-    if (t->count == 0)
-        return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: no parameter that is not frozen has a gradient");
-    return FV_OK;
 }
 
 /* Add the gradients of this micro-step to the GRAD slots, which take their place from here on. */
@@ -221,6 +199,47 @@ static fv_status check_members(const builder *b) {
     return FV_OK;
 }
 
+/* ---------------------------------------------------------------- what is trained */
+
+static bool rests(const builder *b, const fv_decl *decl) {
+    int group = param_group_of(b, decl);
+    return group > 0 && b->cfg->groups[group - 1].rests;
+}
+
+/* The parameters that are not frozen and rest, or do not; how many. */
+static int candidates(const builder *b, bool resting, fv_value *out) {
+    const fv_graph *g = b->scope.g;
+    int n = 0;
+    for (int i = 0; i < g->n_decls; i++)
+        if (g->decls[i].role == FV_ROLE_WEIGHT && !g->decls[i].frozen && rests(b, &g->decls[i]) == resting)
+            out[n++] = g->decls[i].value;
+    return n;
+}
+
+/* Every parameter that is to be trained and that the loss depends on, with its gradient; those that rest. */
+static fv_status differentiate(builder *b, fv_value loss) {
+    fv_graph *g = b->scope.g;
+    param_list *t = &b->trained;
+    t->param = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->param);
+    t->grad = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->grad);
+    t->group = fv_arena_alloc(&g->arena, (size_t)g->n_decls, sizeof *t->group);
+    if (!t->param || !t->grad || !t->group) return g->ctx->error.code;
+    int n = candidates(b, false, t->param), all_rest = n == 0;
+    if (all_rest) n = candidates(b, true, t->param);
+    if (n == 0) return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: every parameter is frozen");
+    FV_TRY(fv_gradients(g, loss, n, t->param, t->grad));
+    for (int i = 0; i < n; i++)
+        if (!fv_is_none(t->grad[i])) {
+            t->param[t->count] = t->param[i];
+            t->grad[t->count++] = t->grad[i];
+        }
+    if (t->count == 0)
+        return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: no parameter that is not frozen has a gradient");
+    for (int i = 0; i < t->count; i++) t->group[i] = group_of(b, fv_decl_of(g, t->param[i]));
+    if (!all_rest) t->resting = candidates(b, true, t->param + t->count);
+    return FV_OK;
+}
+
 /* Which update a parameter takes. */
 static fv_op update_of(const builder *b, fv_value param) {
     const fv_decl *decl = fv_decl_of(b->scope.g, param);
@@ -301,14 +320,15 @@ static void update_slow_copies(builder *b) {
 }
 
 static void update_averages(builder *b) {
-    fv_value *averages = b->operands + 1, *params = averages + b->trained.count;
+    int count = b->trained.count + b->trained.resting;
+    fv_value *averages = b->operands + 1, *params = averages + count;
     b->operands[0] = b->stats;
-    for (int i = 0; i < b->trained.count; i++) {
+    for (int i = 0; i < count; i++) {
         averages[i] = fv_state_of(b->scope.g, b->trained.param[i], FV_ROLE_EMA, NULL);
         params[i] = b->trained.param[i];
     }
-    fv_attr attr = {.update = {.count = b->trained.count}};
-    fv_op_node(b->scope, FV_OP_EMA_UPDATE, b->operands, 1 + 2 * b->trained.count, &attr);
+    fv_attr attr = {.update = {.count = count}};
+    fv_op_node(b->scope, FV_OP_EMA_UPDATE, b->operands, 1 + 2 * count, &attr);
 }
 
 /* A micro-step's share of the loss. 0 * loss^2 changes neither it nor its gradient, but makes the gradient
@@ -333,7 +353,6 @@ fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg) {
     size_t most = 1 + 4 * (size_t)b.trained.count + 2 * (size_t)g->n_decls;
     b.operands = fv_arena_alloc(&g->arena, most, sizeof *b.operands);
     if (!b.operands) return g->ctx->error.code;
-    for (int i = 0; i < b.trained.count; i++) b.trained.group[i] = group_of(&b, fv_decl_of(g, b.trained.param[i]));
     if (micro_steps > 1) accumulate_gradients(&b);
     check_gradients(&b);
     guard_statistics(&b, micro_steps);

@@ -365,6 +365,73 @@ START_TEST(refused_groups) {
 }
 END_TEST
 
+static int nodes_of(const fv_graph *g, fv_op op) {
+    int n = 0;
+    for (int32_t k = 0; k < g->n_nodes; k++) n += g->nodes[k].op == op;
+    return n;
+}
+
+/* A group at rest ends where a learning rate of 0 leaves it, averages and slow copies too; its moments stay. */
+START_TEST(rest_is_a_rate_of_nothing) {
+    const fv_optim_cfg cfg = {.momentum = 0.9, .nesterov = true, .lookahead = true, .ema = true, .head = "head"};
+    const fv_param_group still = {.pattern = "stem", .momentum = -1}, rests = {"stem", -1, true};
+    vectors v;
+    fvt_device d;
+    fvt_program p[2];
+    vectors_open(&v);
+    ck_assert(fvt_open(&d, "ref", 1, NULL));
+    for (int rest = 0; rest < 2; rest++) {
+        fv_optim_cfg own = cfg;
+        own.groups = rest ? &rests : &still, own.n_groups = 1;
+        begin(&p[rest], &d, &v, &own);
+        fvt_set(&p[rest], "ema.stem.weight", vector(&v, "sgd", "stem.weight")); /* an average with some way to go */
+        for (int step = 0; step < 4; step++) {
+            fv_step s = {.lr = {0.1, 0.1}, .loss_scale = 1, .ema_decay = 0.5, .lookahead = step == 2, .step = step};
+            s.lookahead_decay = 0.25;
+            feed(&p[rest], &v, step % BATCHES, 0, BATCH);
+            ck_assert_int_eq(fv_program_run(p[rest].program, &s, FV_ALL_SEGMENTS), FV_OK);
+        }
+    }
+    int compared = 0;
+    for (int i = 0; i < fv_store_count(p[1].store); i++, compared++) {
+        const char *name = fv_store_slot(p[1].store, i)->name;
+        int64_t count = fv_count(fvt_type(&p[1], name));
+        double *a = fvt_doubles(count), *b = fvt_doubles(count);
+        fvt_get(&p[0], name, a);
+        fvt_get(&p[1], name, b);
+        for (int64_t k = 0; k < count; k++) ck_assert_msg(a[k] == b[k], "%s[%lld]", name, (long long)k);
+        fvt_free(a);
+        fvt_free(b);
+    }
+    ck_assert_int_ge(fv_store_find(p[1].store, "slow.stem.weight"), 0);
+    ck_assert_int_ge(fv_store_find(p[1].store, "ema.stem.bias"), 0);
+    ck_assert_int_lt(fv_store_find(p[1].store, "opt.momentum.stem.bias"), 0); /* nobody asks for it */
+    ck_assert_int_eq(compared + 2, fv_store_count(p[0].store));               /* but for the two moments of the stem */
+    for (int rest = 0; rest < 2; rest++) fvt_destroy(&p[rest]);
+    fvt_close(&d);
+    fv_st_close(&v.file);
+}
+END_TEST
+
+/* The gradient is not made at all; where everything would rest, nothing does. */
+START_TEST(rest_costs_nothing) {
+    static const fv_param_group groups[2][2] = {{{"stem", -1, true}, {"norm", -1, true}},
+                                                {{"bias", -1, true}, {"matrix", -1, true}}};
+    fv_ctx ctx;
+    fv_ctx_init(&ctx);
+    for (int all = 0; all < 2; all++) {
+        fv_graph *g = small_graph(&ctx, BATCH);
+        fv_param_group own[3] = {groups[all][0], groups[all][1], {"norm", -1, true}};
+        const fv_optim_cfg cfg = {.momentum = 0.9, .groups = own, .n_groups = 2 + all};
+        ck_assert_msg(fv_optim_build(g, fv_find_output(g, "loss"), &cfg) == FV_OK, "%s", ctx.error.message);
+        ck_assert_int_eq(nodes_of(g, FV_OP_CONV2D_BWD_WEIGHT),
+                         all ? 2 : 1); /* of the stem and the body, or of the body alone */
+        ck_assert_int_eq(nodes_of(g, FV_OP_BATCH_NORM_BWD), all);
+        fv_graph_free(g);
+    }
+}
+END_TEST
+
 /* ---------------------------------------------------------------- lookahead */
 
 /* Copies follow running statistics, too, not counters; they are in the state; nothing moves where a step is not finite.
@@ -467,6 +534,8 @@ Suite *optim_recipe_suite(void) {
     tcase_add_test(steps, what_muon_takes);
     tcase_add_test(steps, first_group_counts);
     tcase_add_test(steps, refused_groups);
+    tcase_add_test(steps, rest_is_a_rate_of_nothing);
+    tcase_add_test(steps, rest_costs_nothing);
     tcase_add_test(steps, slow_copies);
     tcase_add_test(steps, micro_steps_of_a_sum);
     suite_add_tcase(suite, steps);

@@ -107,13 +107,28 @@ void fv_loop_end(fv_loop *loop) {
 
 /* ---------------------------------------------------------------- one step */
 
+/* The first step that a param group no longer takes part in. */
+static int64_t group_end(const fv_loop *loop, const fv_cli_group *group) {
+    int64_t until = group->until > 0 ? steps_of(loop, group->until) : INT64_MAX;
+    int64_t within = group->within > 0 ? steps_of(loop, group->within) : INT64_MAX;
+    return until < within ? until : within;
+}
+
 /* What the schedule gives for a param group, times its factor. */
 static double group_lr(const fv_loop *loop, const fv_cli_group *group) {
     int64_t step = loop->p.step;
     fv_sched_cfg sched = loop->sched;
-    if (group->until > 0 && step >= steps_of(loop, group->until)) return 0;
+    if (step >= group_end(loop, group)) return 0;
     if (group->within > 0) sched = fv_sched_within(&sched, steps_of(loop, group->within));
-    return step < sched.steps ? group->lr * fv_sched_lr(&sched, step) * loop->p.lr_factor : 0;
+    return group->lr * fv_sched_lr(&sched, step) * loop->p.lr_factor;
+}
+
+/* Groups at their end cost nothing any more: bits by number, as fv_session_rest takes them. */
+static uint32_t resting_groups(const fv_loop *loop) {
+    uint32_t resting = 0;
+    for (int i = 0; i < loop->s->net.optim.n_groups; i++)
+        resting |= (uint32_t)(loop->p.step >= group_end(loop, &loop->s->groups[i])) << i;
+    return resting;
 }
 
 /* lr: of the parameters that are in no param group. The numbers of groups: optim.h. */
@@ -208,6 +223,7 @@ fv_status fv_loop_step(fv_loop *loop, fv_step_result *out) {
     fv_step step = step_data(loop, lr);
     fv_batch batch = {0};
     *out = (fv_step_result){0};
+    FV_TRY(fv_session_rest(loop->s, resting_groups(loop)));
     FV_TRY(run_batches(loop, &step, &batch, out));
     if (!out->finite && may_roll_back(loop)) return FV_OK; /* fv_loop_run goes back */
     if (!out->finite && loop->on_nan == FV_ON_NAN_ROLLBACK) return fail_non_finite(loop, &batch, &step, out->loss);

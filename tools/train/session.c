@@ -16,10 +16,15 @@ void fv_session_init(fv_session *s, fv_tool *tool) {
     fv_arena_init(&s->arena, s->ctx);
 }
 
-void fv_session_close(fv_session *s) {
+static void destroy_programs(fv_session *s) {
     fv_program_destroy(s->ema_program); /* borrowers of memory before the lender */
     fv_program_destroy(s->eval_program);
     fv_program_destroy(s->train_program);
+    s->ema_program = s->eval_program = s->train_program = NULL;
+}
+
+void fv_session_close(fv_session *s) {
+    destroy_programs(s);
     fv_store_destroy(s->store);
     if (s->device) s->device->backend->close(s->device);
     if (s->test != s->train) fv_dataset_free(s->test);
@@ -348,14 +353,30 @@ fv_status fv_session_compile(fv_session *s, fv_graph *g, const fv_compile_opts *
     return fv_compile(s->ctx, g, s->store, s->device, opts, out);
 }
 
-fv_status fv_session_build_train(fv_session *s) {
+static fv_status compile_training(fv_session *s) {
     fv_graph *g = NULL;
     fv_compile_opts opts = {.accumulate = s->net.optim.accumulate > 1};
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, &s->size));
-    FV_TRY(fv_session_compile(s, g, &opts, &s->train_program));
+    return fv_session_compile(s, g, &opts, &s->train_program);
+}
+
+fv_status fv_session_build_train(fv_session *s) {
+    FV_TRY(compile_training(s));
     FV_TRY(s->weights[0] ? fv_session_load(s, s->weights) : fv_session_data_init(s));
     if (s->resuming) return FV_OK;
     return fv_store_reset_ema(s->store);
+}
+
+fv_status fv_session_rest(fv_session *s, uint32_t resting) {
+    bool same = true;
+    for (int i = 0; i < s->net.optim.n_groups; i++) {
+        bool rests = resting >> i & 1;
+        same = same && s->param_groups[i].rests == rests;
+        s->param_groups[i].rests = rests;
+    }
+    if (same) return FV_OK;
+    destroy_programs(s); /* evaluation shares the memory of training */
+    return compile_training(s);
 }
 
 static fv_status build_eval(fv_session *s, bool ema, fv_program **out) {

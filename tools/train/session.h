@@ -43,6 +43,8 @@ fv_status fv_session_configure(fv_session *s);
 fv_status fv_session_open_device(fv_session *s);
 /* Graph, store, initial or pretrained weights, program. */
 fv_status fv_session_build_train(fv_session *s);
+/* Once more over the same store, where other param groups rest than before: bit i of `resting` for group i. */
+fv_status fv_session_rest(fv_session *s, uint32_t resting);
 /* The same for evaluation; after build_train over the same store and memory. Made on first use. */
 fv_status fv_session_build_eval(fv_session *s);
 fv_status fv_session_build_ema(fv_session *s);
