@@ -245,7 +245,7 @@ static void show_bar(fv_loop *loop, double loss, double seconds) {
     char bar[32];
     const fv_progress *p = &loop->p;
     int64_t steps = fv_loop_epoch_steps(loop, p->epoch);
-    int filled = (int)(24 * p->steps_done / steps);
+    int filled = steps > 0 ? (int)(24 * p->steps_done / steps) : 24;
     for (int i = 0; i < 24; i++) bar[i] = (char)(i < filled ? '=' : i == filled ? '>' : ' ');
     bar[24] = '\0';
     fv_console_bar(loop->s->con, fv_tool_now(), "%3lld/%-3lld [%s] %lld/%lld  loss %.3f  %.0f img/s",
