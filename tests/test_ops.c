@@ -188,11 +188,6 @@ static op_case lower(op_case *c, op_row *low) {
     return lowered;
 }
 
-/* The kernels of CUDA compute in float32 only (docs/gpu.md). */
-static bool takes_bf16(const variant *v) {
-    return strcmp(v->backend, "cuda") != 0;
-}
-
 START_TEST(test_agreement_bf16) {
     op_case c, low;
     op_row row;
@@ -204,7 +199,7 @@ START_TEST(test_agreement_bf16) {
     run_magnitudes(&c, &magnitude);
     for (size_t v = 0; v < N_VARIANTS; v++) {
         fvt_device d;
-        if (!takes_bf16(&variants[v]) || !open_variant(&d, &variants[v], 2)) continue;
+        if (!open_variant(&d, &variants[v], 2)) continue;
         op_case_run(&d, &low, false, &got);
         for (int t = 0; v == 0 && t < want.n; t++) /* ref */
             for (int64_t i = 0; i < fv_count(want.type[t]); i++) {
@@ -252,7 +247,7 @@ static void check_same_bits(int index, bool bf16) {
         for (int threads = 1; threads <= 4; threads *= 2) {
             fvt_device d;
             fvt_program p;
-            if ((bf16 && !takes_bf16(&variants[v])) || !open_variant(&d, &variants[v], threads)) continue;
+            if (!open_variant(&d, &variants[v], threads)) continue;
             op_case_compile(&d, &c, false, &p);
             op_case_run_on(&p, &c, threads == 1 ? &first : &other);
             if (threads > 1) {

@@ -45,19 +45,22 @@ START_TEST(rounding) {
 }
 END_TEST
 
-/* The vector kernels round and widen as the scalar functions do: through a cast there and back. */
+/* Kernels round and widen as the scalar functions do: through a cast there and back. */
 START_TEST(rounding_of_devices) {
-    static const char *const isas[] = {"generic", "avx2", "wide", "avx512"};
+    static const struct {
+        const char *backend, *isa;
+    } devices[] = {{"ref", NULL},   {"cpu", "generic"}, {"cpu", "avx2"},
+                   {"cpu", "wide"}, {"cpu", "avx512"},  {"cuda", NULL}};
     enum { N = 65536 + 5 };
     double *x = fvt_doubles(N), *y = fvt_doubles(N);
     for (int i = 0; i < N; i++) {
         const uint32_t low = (uint32_t)i * 2654435761u;
         x[i] = i < 65536 ? (double)float_of((uint32_t)i << 16 | (i % 3 ? low & 0xffff : 0x8000)) : i;
     }
-    for (size_t k = 0; k <= sizeof isas / sizeof *isas; k++) {
+    for (size_t k = 0; k < sizeof devices / sizeof *devices; k++) {
         fvt_device d;
         fvt_program p;
-        if (!fvt_open(&d, k ? "cpu" : "ref", 2, k ? isas[k - 1] : NULL)) continue;
+        if (!fvt_open(&d, devices[k].backend, 2, devices[k].isa)) continue;
         fv_graph *g = fv_graph_new(&d.ctx, false);
         const fv_scope s = fv_root(g);
         const fv_value in = fv_input(s, "x", fv_shape(FV_F32, N));

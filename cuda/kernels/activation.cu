@@ -2,20 +2,24 @@
 #include "cuda/kernels/activation.cuh"
 
 template <typename E, int KIND> __global__ void activation_kernel(const E *x, E *y, int64_t count, float alpha) {
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) {
-        fv_four v = fv_get4(x, i, count);
-        for (int j = 0; j < 4; j++) v.v[j] = fv_act<KIND>(v.v[j], alpha);
-        fv_put4(y, i, count, v);
+    constexpr int V = FV_WIDE<E>;
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V)) {
+        fv_some<V> v = fv_load_of<V>(x, i, count);
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] = fv_act<KIND>(v.v[j], alpha);
+        fv_save_of<V>(y, i, count, v);
     }
 }
 
 template <typename E, int KIND>
 __global__ void activation_bwd_kernel(const E *dy, const E *saved, E *dx, int64_t count, float alpha) {
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) {
-        fv_four g = fv_get4(dy, i, count);
-        const fv_four s = fv_get4(saved, i, count);
-        for (int j = 0; j < 4; j++) g.v[j] *= fv_act_slope<KIND>(s.v[j], alpha);
-        fv_put4(dx, i, count, g);
+    constexpr int V = FV_WIDE<E>;
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V)) {
+        fv_some<V> g = fv_load_of<V>(dy, i, count);
+        const fv_some<V> s = fv_load_of<V>(saved, i, count);
+#pragma unroll
+        for (int j = 0; j < V; j++) g.v[j] *= fv_act_slope<KIND>(s.v[j], alpha);
+        fv_save_of<V>(dx, i, count, g);
     }
 }
 
@@ -36,25 +40,32 @@ __global__ void activation_bwd_kernel(const E *dy, const E *saved, E *dx, int64_
     case FV_ACT_COUNT: return cudaErrorInvalidValue; \
     }
 
-cudaError_t fv_cuda_activation(const fv_cuda_call *c) {
+template <typename E> static cudaError_t forward(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
-    const float *x = static_cast<const float *>(c->in[0].data), alpha = (float)c->attr->activation.alpha;
-    float *y = static_cast<float *>(c->out[0].data);
-#define FORWARD(kind) \
-    FV_LAUNCH((activation_kernel<float, kind>), fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream, x, y, \
-              count, alpha)
+    const unsigned blocks = fv_blocks(count, FV_WIDE<E> * FV_THREADS);
+    const E *x = fv_operand<E>(c, 0);
+    E *y = fv_result_of<E>(c, 0);
+    const float alpha = (float)c->attr->activation.alpha;
+#define FORWARD(kind) FV_LAUNCH((activation_kernel<E, kind>), blocks, FV_THREADS, 0, c->stream, x, y, count, alpha)
     BY_KIND(c->attr->activation.kind, FORWARD)
     return cudaGetLastError();
 }
 
-cudaError_t fv_cuda_activation_bwd(const fv_cuda_call *c) {
+template <typename E> static cudaError_t backward(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
-    const float *dy = static_cast<const float *>(c->in[0].data), *saved = static_cast<const float *>(c->in[1].data);
+    const unsigned blocks = fv_blocks(count, FV_WIDE<E> * FV_THREADS);
+    const E *dy = fv_operand<E>(c, 0), *saved = fv_operand<E>(c, 1);
+    E *dx = fv_result_of<E>(c, 0);
     const float alpha = (float)c->attr->activation.alpha;
-    float *dx = static_cast<float *>(c->out[0].data);
 #define BACKWARD(kind) \
-    FV_LAUNCH((activation_bwd_kernel<float, kind>), fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream, dy, \
-              saved, dx, count, alpha)
+    FV_LAUNCH((activation_bwd_kernel<E, kind>), blocks, FV_THREADS, 0, c->stream, dy, saved, dx, count, alpha)
     BY_KIND(c->attr->activation.kind, BACKWARD)
     return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_activation(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], forward, c);
+}
+cudaError_t fv_cuda_activation_bwd(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], backward, c);
 }

@@ -4,7 +4,7 @@
  *   forward    s = scale q k^T ─► p = softmax(s), lse ─► y = p v
  *   backward   p = exp(scale q k^T - lse), ds = p (dy v^T - delta) with delta = dy . y
  *              dq = scale ds k, dk = scale ds^T q, dv = p^T dy
- *   workspace  [n * heads * sq] delta, then [pairs] [sq] [sk] p, and ds   floats */
+ *   workspace  [n * heads * sq] delta, then [pairs] [sq] [sk] p, and ds   floats, also where q, k, v are bf16 */
 #include "cuda/kernels/gemm.cuh"
 #include "cuda/kernels/kernels.h"
 
@@ -57,15 +57,16 @@ size_t fv_cuda_attention_workspace(const fv_graph *g, const fv_node *node) {
 static fv_batching head_batching(const head_layout &h, int64_t positions, int64_t row) {
     return {(int)h.heads, positions * row, h.d};
 }
-static fv_matrix<float, true> positions_as_lines(const head_layout &h, const float *x, int64_t s, int64_t row,
-                                                 int64_t first) {
+template <typename E>
+static fv_matrix<E, true> positions_as_lines(const head_layout &h, const E *x, int64_t s, int64_t row, int64_t first) {
     return {x + first * s * row, row, 1, head_batching(h, s, row)};
 }
-static fv_matrix<float, false> positions_as_steps(const head_layout &h, const float *x, int64_t s, int64_t row,
-                                                  int64_t first) {
+template <typename E>
+static fv_matrix<E, false> positions_as_steps(const head_layout &h, const E *x, int64_t s, int64_t row, int64_t first) {
     return {x + first * s * row, 1, row, head_batching(h, s, row)};
 }
-static fv_matrix_out<float> head_out(const head_layout &h, float *y, int64_t s, int64_t row, int64_t first, float by) {
+template <typename E>
+static fv_matrix_out<E> head_out(const head_layout &h, E *y, int64_t s, int64_t row, int64_t first, float by) {
     return {y + first * s * row, NULL, row, 0, by, head_batching(h, s, row)};
 }
 /* Scores [pair][sq][sk]. */
@@ -100,12 +101,12 @@ static unsigned row_blocks(int64_t rows) {
     return (unsigned)fv_most(1, fv_up(rows, FV_THREADS / 32));
 }
 
-cudaError_t fv_cuda_attention(const fv_cuda_call *c) {
-    const float *q = static_cast<const float *>(c->in[0].data), *k = static_cast<const float *>(fv_operand(c, 1));
+template <typename E> static cudaError_t forward(const fv_cuda_call *c) {
+    const E *q = fv_operand<E>(c, 0), *k = fv_operand<E>(c, 1);
     const head_layout h = heads_of(&c->in[0].type, k ? &c->in[1].type : NULL, &c->attr->attention, false);
-    const float *v = h.packed ? q + 2 * h.width : static_cast<const float *>(c->in[2].data);
-    float *y = static_cast<float *>(fv_result_of(c, 0)), *lse = static_cast<float *>(fv_result_of(c, 1));
-    float *p = static_cast<float *>(c->workspace);
+    const E *v = h.packed ? q + 2 * h.width : fv_operand<E>(c, 2);
+    E *y = fv_result_of<E>(c, 0);
+    float *lse = fv_result_of(c, 1), *p = static_cast<float *>(c->workspace);
     if (h.packed) k = q + h.width;
     for (int64_t first = 0; first * h.heads < h.pairs; first += h.each / h.heads) {
         const int64_t pairs = fv_least(h.each, h.pairs - first * h.heads);
@@ -123,16 +124,20 @@ cudaError_t fv_cuda_attention(const fv_cuda_call *c) {
     return cudaGetLastError();
 }
 
+cudaError_t fv_cuda_attention(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], forward, c);
+}
+
 /* ---------------------------------------------------------------- backward */
 
 /* delta[pair][i] = dy_i . y_i. A warp has a row. */
-__global__ void attention_delta_kernel(const float *dy, const float *y, float *delta, head_layout h) {
+template <typename E> __global__ void attention_delta_kernel(const E *dy, const E *y, float *delta, head_layout h) {
     const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32, pair = row / h.sq;
     const int lane = threadIdx.x % 32;
     if (pair >= h.pairs) return;
     const int64_t at = ((pair / h.heads) * h.sq + row % h.sq) * h.width + pair % h.heads * h.d;
     float dot = 0;
-    for (int64_t e = lane; e < h.d; e += 32) dot += dy[at + e] * y[at + e];
+    for (int64_t e = lane; e < h.d; e += 32) dot += fv_get(dy + at + e) * fv_get(y + at + e);
     dot = fv_warp_sum(dot);
     if (lane == 0) delta[row] = dot;
 }
@@ -159,28 +164,30 @@ struct score_gradients_out {
     }
 };
 
-struct attention_pointers {
-    const float *dy, *y, *lse, *q, *k, *v;
-    float *dq, *dk, *dv; /* may be null */
+template <typename E> struct attention_pointers {
+    const E *dy, *y, *q, *k, *v;
+    const float *lse;
+    E *dq, *dk, *dv; /* may be null */
 };
 
-static attention_pointers pointers_of(const fv_cuda_call *c, const head_layout &h) {
-    attention_pointers a;
-    a.dy = static_cast<const float *>(c->in[0].data);
-    a.y = static_cast<const float *>(c->in[1].data);
-    a.lse = static_cast<const float *>(c->in[2].data);
-    a.q = static_cast<const float *>(c->in[3].data);
-    a.dq = static_cast<float *>(fv_result_of(c, 0));
-    a.k = h.packed ? a.q + h.width : static_cast<const float *>(c->in[4].data);
-    a.v = h.packed ? a.q + 2 * h.width : static_cast<const float *>(c->in[5].data);
-    a.dk = !h.packed ? static_cast<float *>(fv_result_of(c, 1)) : a.dq ? a.dq + h.width : NULL;
-    a.dv = !h.packed ? static_cast<float *>(fv_result_of(c, 2)) : a.dq ? a.dq + 2 * h.width : NULL;
+template <typename E> static attention_pointers<E> pointers_of(const fv_cuda_call *c, const head_layout &h) {
+    attention_pointers<E> a;
+    a.dy = fv_operand<E>(c, 0);
+    a.y = fv_operand<E>(c, 1);
+    a.lse = fv_operand(c, 2);
+    a.q = fv_operand<E>(c, 3);
+    a.dq = fv_result_of<E>(c, 0);
+    a.k = h.packed ? a.q + h.width : fv_operand<E>(c, 4);
+    a.v = h.packed ? a.q + 2 * h.width : fv_operand<E>(c, 5);
+    a.dk = !h.packed ? fv_result_of<E>(c, 1) : a.dq ? a.dq + h.width : NULL;
+    a.dv = !h.packed ? fv_result_of<E>(c, 2) : a.dq ? a.dq + 2 * h.width : NULL;
     return a;
 }
 
 /* `pairs` pairs from picture `first` on. */
-static cudaError_t some_pairs(const fv_cuda_call *c, const head_layout &h, const attention_pointers &a, int64_t first,
-                              int64_t pairs) {
+template <typename E>
+static cudaError_t some_pairs(const fv_cuda_call *c, const head_layout &h, const attention_pointers<E> &a,
+                              int64_t first, int64_t pairs) {
     float *delta = static_cast<float *>(c->workspace), *p = delta + delta_floats(h), *ds = p + h.each * h.sq * h.sk;
     const int64_t row = first * h.heads * h.sq;
     const probabilities_out to_p = {p, a.lse + row, h.sq, h.sk, h.scale};
@@ -202,15 +209,19 @@ static cudaError_t some_pairs(const fv_cuda_call *c, const head_layout &h, const
     return error;
 }
 
-cudaError_t fv_cuda_attention_bwd(const fv_cuda_call *c) {
-    const bool packed = !fv_operand(c, 4);
+template <typename E> static cudaError_t backward(const fv_cuda_call *c) {
+    const bool packed = !fv_operand<E>(c, 4);
     const head_layout h = heads_of(&c->in[3].type, packed ? NULL : &c->in[4].type, &c->attr->attention, true);
-    const attention_pointers a = pointers_of(c, h);
-    FV_LAUNCH(attention_delta_kernel, row_blocks(h.pairs * h.sq), FV_THREADS, 0, c->stream, a.dy, a.y,
+    const attention_pointers<E> a = pointers_of<E>(c, h);
+    FV_LAUNCH(attention_delta_kernel<E>, row_blocks(h.pairs * h.sq), FV_THREADS, 0, c->stream, a.dy, a.y,
               static_cast<float *>(c->workspace), h);
     for (int64_t first = 0; first * h.heads < h.pairs; first += h.each / h.heads) {
         const cudaError_t error = some_pairs(c, h, a, first, fv_least(h.each, h.pairs - first * h.heads));
         if (error != cudaSuccess) return error;
     }
     return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_attention_bwd(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], backward, c);
 }

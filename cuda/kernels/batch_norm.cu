@@ -2,10 +2,10 @@
  *
  *   forward    tile_moments ─► combine_moments ─► apply        backward   tile_sums ─► add_tiles ─► gradient
  *
- *   a thread has V channels side by side (4, or 1 when c is no multiple of 4); a tile: up to 32 V channels x tile_rows
- *   rows. Moments of a tile are its mean and its sum of squared distances from that mean, in two passes of which the
- *   second reads the cache; tiles are combined in double (Chan et al. 1983).
- *   workspace [2] [c]: mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
+ *   a thread has V channels side by side, as many as 16 bytes hold (8 of bf16, 4 floats), or 4 or 1 where c is no
+ *   multiple of that; a tile: up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
+ * squared distances from that mean, in two passes of which the second reads the cache; tiles are combined in double
+ * (Chan et al. 1983). workspace [2] [c]: mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/kernels.h"
 
@@ -23,7 +23,7 @@ static bn_cut cut_of(const fv_type *t, const fv_batch_norm_attr *a) {
     bn_cut d;
     d.c = t->dim[t->rank - 1];
     d.rows = fv_extent(t, 0, t->rank - 1);
-    d.vector = d.c % 4 == 0 ? 4 : 1;
+    d.vector = t->dtype == FV_BF16 && d.c % 8 == 0 ? 8 : d.c % 4 == 0 ? 4 : 1;
     d.lanes = 1;
     while (d.lanes < 32 && d.lanes * d.vector < d.c) d.lanes *= 2;
     d.down = FV_THREADS / d.lanes;
@@ -35,6 +35,12 @@ static bn_cut cut_of(const fv_type *t, const fv_batch_norm_attr *a) {
     d.eps = (float)a->eps;
     return d;
 }
+
+/* A launcher for the channels of a thread: FUNCTION<E, V>(arguments...). */
+#define BY_VECTOR(vector, FUNCTION, ...) \
+    ((vector) == FV_WIDE<E> ? FUNCTION<E, FV_WIDE<E>>(__VA_ARGS__) \
+     : (vector) == 4        ? FUNCTION<E, 4>(__VA_ARGS__) \
+                            : FUNCTION<E, 1>(__VA_ARGS__))
 
 size_t fv_cuda_batch_norm_workspace(const fv_graph *g, const fv_node *node) {
     const bool backward = node->op == FV_OP_BATCH_NORM_BWD || node->op == FV_OP_BATCH_NORM_INFER_BWD;
@@ -172,38 +178,44 @@ static dim3 even_strips_of(const bn_cut &d) {
 static dim3 block_of(const bn_cut &d) {
     return dim3((unsigned)d.lanes, (unsigned)d.down);
 }
-static const float *floats(const fv_cuda_call *c, int k) {
-    return static_cast<const float *>(fv_operand(c, k));
-}
 
-static cudaError_t apply(const fv_cuda_call *c, const bn_cut &d, const float *mean, const float *var, int first) {
-    const float *x = floats(c, 0), *gamma = floats(c, first), *beta = floats(c, first + 1);
-    const float *residual = floats(c, first + 2);
-    float *y = static_cast<float *>(c->out[0].data);
-    if (y && d.vector == 4)
-        FV_LAUNCH((apply_kernel<float, 4>), even_strips_of(d), block_of(d), 0, c->stream, x, mean, var, gamma, beta,
-                  residual, y, d);
-    else if (y)
-        FV_LAUNCH((apply_kernel<float, 1>), even_strips_of(d), block_of(d), 0, c->stream, x, mean, var, gamma, beta,
-                  residual, y, d);
+template <typename E, int V> static cudaError_t moments(const fv_cuda_call *c, const bn_cut &d, float *tiles) {
+    FV_LAUNCH((tile_moments_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, fv_operand<E>(c, 0), tiles, d);
     return cudaGetLastError();
 }
 
-cudaError_t fv_cuda_batch_norm(const fv_cuda_call *c) {
-    const bn_cut d = cut_of(&c->in[0].type, &c->attr->batch_norm);
-    float *scratch = static_cast<float *>(c->workspace), *tiles = scratch + 2 * d.c;
-    float *mean = static_cast<float *>(fv_result_of(c, 1)), *var = static_cast<float *>(fv_result_of(c, 2));
-    if (!mean) mean = scratch;
-    if (!var) var = scratch + d.c;
-    if (d.vector == 4)
-        FV_LAUNCH((tile_moments_kernel<float, 4>), strips_of(d), block_of(d), 0, c->stream, floats(c, 0), tiles, d);
-    else FV_LAUNCH((tile_moments_kernel<float, 1>), strips_of(d), block_of(d), 0, c->stream, floats(c, 0), tiles, d);
-    FV_LAUNCH(combine_moments_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, mean, var, d);
-    return apply(c, d, mean, var, 1);
+/* gamma is operand `first`, beta and the residual come after it. */
+template <typename E, int V>
+static cudaError_t apply(const fv_cuda_call *c, const bn_cut &d, const float *mean, const float *var, int first) {
+    E *y = fv_result_of<E>(c, 0);
+    if (y)
+        FV_LAUNCH((apply_kernel<E, V>), even_strips_of(d), block_of(d), 0, c->stream, fv_operand<E>(c, 0), mean, var,
+                  fv_operand(c, first), fv_operand(c, first + 1), fv_operand<E>(c, first + 2), y, d);
+    return cudaGetLastError();
 }
 
+template <typename E> static cudaError_t batch_norm(const fv_cuda_call *c) {
+    const bn_cut d = cut_of(&c->in[0].type, &c->attr->batch_norm);
+    float *scratch = static_cast<float *>(c->workspace), *tiles = scratch + 2 * d.c;
+    float *mean = fv_result_of(c, 1), *var = fv_result_of(c, 2);
+    if (!mean) mean = scratch;
+    if (!var) var = scratch + d.c;
+    const cudaError_t error = BY_VECTOR(d.vector, moments, c, d, tiles);
+    if (error != cudaSuccess) return error;
+    FV_LAUNCH(combine_moments_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, mean, var, d);
+    return BY_VECTOR(d.vector, apply, c, d, mean, var, 1);
+}
+
+template <typename E> static cudaError_t batch_norm_infer(const fv_cuda_call *c) {
+    const bn_cut d = cut_of(&c->in[0].type, &c->attr->batch_norm);
+    return BY_VECTOR(d.vector, apply, c, d, fv_operand(c, 1), fv_operand(c, 2), 3);
+}
+
+cudaError_t fv_cuda_batch_norm(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], batch_norm, c);
+}
 cudaError_t fv_cuda_batch_norm_infer(const fv_cuda_call *c) {
-    return apply(c, cut_of(&c->in[0].type, &c->attr->batch_norm), floats(c, 1), floats(c, 2), 3);
+    return FV_BY_TYPE(c->in[0], batch_norm_infer, c);
 }
 
 /* ---------------------------------------------------------------- backward */
@@ -293,45 +305,45 @@ template <typename E, int V> __global__ void bn_gradient_kernel(bn_gradient<E> b
     }
 }
 
-static bn_gradient<float> gradient_of(const fv_cuda_call *c) {
-    bn_gradient<float> b;
-    b.dy = floats(c, 0);
-    b.x = floats(c, 1);
-    b.y = floats(c, 2);
-    b.mean = floats(c, 3);
-    b.var = floats(c, 4);
-    b.gamma = floats(c, 5);
-    b.beta = floats(c, 6);
-    b.residual = floats(c, 7);
-    b.dx = static_cast<float *>(fv_result_of(c, 0));
-    b.dgamma = static_cast<float *>(fv_result_of(c, 1));
-    b.dbeta = static_cast<float *>(fv_result_of(c, 2));
-    b.dresidual = static_cast<float *>(fv_result_of(c, 3));
+template <typename E> static bn_gradient<E> gradient_of(const fv_cuda_call *c) {
+    bn_gradient<E> b;
+    b.dy = fv_operand<E>(c, 0);
+    b.x = fv_operand<E>(c, 1);
+    b.y = fv_operand<E>(c, 2);
+    b.mean = fv_operand(c, 3);
+    b.var = fv_operand(c, 4);
+    b.gamma = fv_operand(c, 5);
+    b.beta = fv_operand(c, 6);
+    b.residual = fv_operand<E>(c, 7);
+    b.dx = fv_result_of<E>(c, 0);
+    b.dgamma = fv_result_of(c, 1);
+    b.dbeta = fv_result_of(c, 2);
+    b.dresidual = fv_result_of<E>(c, 3);
     return b;
 }
 
-static cudaError_t batch_norm_backward(const fv_cuda_call *c, bool batch_statistics) {
-    const bn_cut d = cut_of(&c->in[1].type, &c->attr->batch_norm);
-    const bn_gradient<float> b = gradient_of(c);
+template <typename E, int V>
+static cudaError_t backward_of(const fv_cuda_call *c, const bn_cut &d, bool batch_statistics) {
+    const bn_gradient<E> b = gradient_of<E>(c);
     float *sums = static_cast<float *>(c->workspace), *tiles = sums + 2 * d.c;
     if (b.dgamma || b.dbeta || (b.dx && batch_statistics)) {
-        if (d.vector == 4)
-            FV_LAUNCH((tile_sums_kernel<float, 4>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
-        else FV_LAUNCH((tile_sums_kernel<float, 1>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
+        FV_LAUNCH((tile_sums_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
         FV_LAUNCH(add_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, sums, b.dgamma, b.dbeta,
                   d);
     }
     if (!batch_statistics) sums = NULL;
-    if ((b.dx || b.dresidual) && d.vector == 4)
-        FV_LAUNCH((bn_gradient_kernel<float, 4>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);
-    else if (b.dx || b.dresidual)
-        FV_LAUNCH((bn_gradient_kernel<float, 1>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);
+    if (b.dx || b.dresidual)
+        FV_LAUNCH((bn_gradient_kernel<E, V>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);
     return cudaGetLastError();
+}
+template <typename E> static cudaError_t backward(const fv_cuda_call *c, bool batch_statistics) {
+    const bn_cut d = cut_of(&c->in[1].type, &c->attr->batch_norm);
+    return BY_VECTOR(d.vector, backward_of, c, d, batch_statistics);
 }
 
 cudaError_t fv_cuda_batch_norm_bwd(const fv_cuda_call *c) {
-    return batch_norm_backward(c, true);
+    return FV_BY_TYPE(c->in[1], backward, c, true);
 }
 cudaError_t fv_cuda_batch_norm_infer_bwd(const fv_cuda_call *c) {
-    return batch_norm_backward(c, false);
+    return FV_BY_TYPE(c->in[1], backward, c, false);
 }

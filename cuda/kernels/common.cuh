@@ -1,12 +1,13 @@
-/* common.cuh: what the kernels share: index arithmetic, loads and stores of four elements, sums over a block, Philox.
+/* common.cuh: what the kernels share: index arithmetic, sums over a block, Philox; elements.cuh: loads and stores.
  *
- * Kernels are templates over E, the type of the elements in memory; arithmetic is float32, sums that are long or whose
- * terms differ much are kept in double. Index arithmetic is __host__ __device__: launchers and kernels cut work alike.
- * Sums are cut in tiles that depend on the shape only, and tiles are added in their order. */
+ * Kernels are templates over E, the type of the elements in memory, float or bf16; parameters and statistics are float.
+ * Arithmetic is float32, sums that are long or whose terms differ much are kept in double. Index arithmetic is __host__
+ * __device__: launchers and kernels cut work alike. Sums are cut in tiles that depend on the shape only, and tiles are
+ * added in their order. */
 #ifndef FV_CUDA_KERNELS_COMMON_CUH
 #define FV_CUDA_KERNELS_COMMON_CUH
 
-#include "cuda/cuda.h"
+#include "cuda/kernels/elements.cuh"
 
 #define FV_HD __host__ __device__ __forceinline__
 #define FV_THREADS 256
@@ -41,76 +42,18 @@ static inline int64_t fv_extent(const fv_type *t, int first, int last) {
     return n;
 }
 
-/* Operands and results by number; NULL when absent. */
-static inline const void *fv_operand(const fv_cuda_call *c, int k) {
-    return k < c->n_in ? c->in[k].data : NULL;
+/* Operands and results by number, with elements of type E; NULL when absent. */
+template <typename E = float> static inline const E *fv_operand(const fv_cuda_call *c, int k) {
+    return k < c->n_in ? static_cast<const E *>(c->in[k].data) : NULL;
 }
-static inline void *fv_result_of(const fv_cuda_call *c, int k) {
-    return k < c->n_out ? c->out[k].data : NULL;
+template <typename E = float> static inline E *fv_result_of(const fv_cuda_call *c, int k) {
+    return k < c->n_out ? static_cast<E *>(c->out[k].data) : NULL;
 }
 /* Of a node at compile, when there are no addresses yet; NULL when absent. */
 static inline const fv_type *fv_operand_type(const fv_graph *g, const fv_node *node, int k) {
     const fv_value v = k < node->operands ? g->operands[node->first_operand + k] : FV_NONE;
     return v.id ? &g->values[v.id].type : NULL;
 }
-
-/* ---------------------------------------------------------------- elements */
-
-FV_HD float fv_get(const float *p) {
-    return *p;
-}
-FV_HD void fv_put(float *p, float v) {
-    *p = v;
-}
-
-struct fv_four {
-    float v[4];
-};
-/* Elements i .. i + 3, as many as there are. i is a multiple of 4, and tensors are aligned. */
-__device__ __forceinline__ fv_four fv_get4(const float *p, int64_t i, int64_t count) {
-    fv_four r = {{0, 0, 0, 0}};
-    if (i + 4 <= count) {
-        const float4 q = *reinterpret_cast<const float4 *>(p + i);
-        r.v[0] = q.x, r.v[1] = q.y, r.v[2] = q.z, r.v[3] = q.w;
-    } else {
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (i + j < count) r.v[j] = p[i + j];
-    }
-    return r;
-}
-__device__ __forceinline__ void fv_put4(float *p, int64_t i, int64_t count, const fv_four &r) {
-    if (i + 4 <= count) *reinterpret_cast<float4 *>(p + i) = make_float4(r.v[0], r.v[1], r.v[2], r.v[3]);
-    else {
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (i + j < count) p[i + j] = r.v[j];
-    }
-}
-
-/* V elements from i on, all of which exist; i is a multiple of V. */
-template <int V> struct fv_some { float v[V]; };
-template <int V> __device__ __forceinline__ fv_some<V> fv_load(const float *p, int64_t i) {
-    fv_some<V> r;
-    if (V == 4) {
-        const float4 q = *reinterpret_cast<const float4 *>(p + i);
-        r.v[0] = q.x, r.v[V > 1] = q.y, r.v[V > 2 ? 2 : 0] = q.z, r.v[V > 3 ? 3 : 0] = q.w;
-    } else {
-        r.v[0] = p[i];
-    }
-    return r;
-}
-template <int V> __device__ __forceinline__ void fv_save(float *p, int64_t i, const fv_some<V> &r) {
-    if (V == 4)
-        *reinterpret_cast<float4 *>(p + i) = make_float4(r.v[0], r.v[V > 1], r.v[V > 2 ? 2 : 0], r.v[V > 3 ? 3 : 0]);
-    else p[i] = r.v[0];
-}
-
-/* for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4): four elements per thread. */
-#define FV_FIRST4 (4 * ((int64_t)blockIdx.x * blockDim.x + threadIdx.x))
-#define FV_STRIDE4 (4 * (int64_t)gridDim.x * blockDim.x)
-#define FV_FIRST ((int64_t)blockIdx.x * blockDim.x + threadIdx.x)
-#define FV_STRIDE ((int64_t)gridDim.x * blockDim.x)
 
 /* ---------------------------------------------------------------- sums and maxima over a warp or a block */
 

@@ -126,42 +126,46 @@ static fv_conv conv_of_call(const fv_cuda_call *c) {
     return fv_conv_of_types(c->node->op, c->attr, &c->in[0].type, &c->in[1].type, &c->out[0].type);
 }
 
-cudaError_t fv_cuda_conv2d(const fv_cuda_call *c) {
+template <typename E> static cudaError_t forward(const fv_cuda_call *c) {
     const fv_conv d = conv_of_call(c);
     if (fv_is_depthwise(d)) return fv_depthwise_forward(c, d);
     const int64_t window = (int64_t)d.r * d.s * d.cg;
-    const pixels_by_output<float> x = {static_cast<const float *>(c->in[0].data), d, indices_of(d.oh, d.ow, d.cg, d.s)};
-    const fv_matrix<float, true> w = {
-        static_cast<const float *>(c->in[1].data), window, 1, {d.groups, 0, d.kg * window}};
-    const fv_matrix_out<float> y = {static_cast<float *>(c->out[0].data),
-                                    static_cast<const float *>(fv_operand(c, 2)),
-                                    d.k,
-                                    d.kg,
-                                    1.0f,
-                                    {d.groups, 0, d.kg}};
+    const pixels_by_output<E> x = {fv_operand<E>(c, 0), d, indices_of(d.oh, d.ow, d.cg, d.s)};
+    const fv_matrix<E, true> w = {fv_operand<E>(c, 1), window, 1, {d.groups, 0, d.kg * window}};
+    const fv_matrix_out<E> y = {fv_result_of<E>(c, 0), fv_operand(c, 2), d.k, d.kg, 1.0f, {d.groups, 0, d.kg}};
     return fv_gemm(c->stream, x, w, y, (int64_t)d.n * d.oh * d.ow, d.kg, window, d.groups, c->workspace);
 }
 
-cudaError_t fv_cuda_conv2d_bwd_data(const fv_cuda_call *c) {
+template <typename E> static cudaError_t data(const fv_cuda_call *c) {
     const fv_conv d = conv_of_call(c);
     if (fv_is_depthwise(d)) return fv_depthwise_data(c, d);
-    const outputs_by_pixel<float> dy = {static_cast<const float *>(c->in[0].data), d, indices_of(d.h, d.w, d.kg, d.s),
-                                        fv_divisor_of(d.stride_h), fv_divisor_of(d.stride_w)};
-    const weights_by_tap<float> w = {static_cast<const float *>(c->in[1].data), d, fv_divisor_of(d.kg)};
-    const fv_matrix_out<float> dx = {static_cast<float *>(c->out[0].data), NULL, d.c, 0, 1.0f, {d.groups, 0, d.cg}};
+    const outputs_by_pixel<E> dy = {fv_operand<E>(c, 0), d, indices_of(d.h, d.w, d.kg, d.s), fv_divisor_of(d.stride_h),
+                                    fv_divisor_of(d.stride_w)};
+    const weights_by_tap<E> w = {fv_operand<E>(c, 1), d, fv_divisor_of(d.kg)};
+    const fv_matrix_out<E> dx = {fv_result_of<E>(c, 0), NULL, d.c, 0, 1.0f, {d.groups, 0, d.cg}};
     return fv_gemm(c->stream, dy, w, dx, (int64_t)d.n * d.h * d.w, d.cg, (int64_t)d.r * d.s * d.kg, d.groups,
                    c->workspace);
 }
 
-cudaError_t fv_cuda_conv2d_bwd_weight(const fv_cuda_call *c) {
+/* The gradient of weights is float32, whatever it is made of. */
+template <typename E> static cudaError_t weight(const fv_cuda_call *c) {
     const fv_conv d = conv_of_call(c);
     if (fv_is_depthwise(d)) return fv_depthwise_weight(c, d);
     const int64_t window = (int64_t)d.r * d.s * d.cg;
-    const fv_matrix<float, false> dy = {static_cast<const float *>(c->in[0].data), 1, d.k, {d.groups, 0, d.kg}};
-    const pixels_by_tap<float> x = {static_cast<const float *>(c->in[1].data), d, indices_of(d.oh, d.ow, d.cg, d.s)};
-    const fv_matrix_out<float> dw = {static_cast<float *>(c->out[0].data), NULL, window, 0, 1.0f,
-                                     {d.groups, 0, d.kg * window}};
+    const fv_matrix<E, false> dy = {fv_operand<E>(c, 0), 1, d.k, {d.groups, 0, d.kg}};
+    const pixels_by_tap<E> x = {fv_operand<E>(c, 1), d, indices_of(d.oh, d.ow, d.cg, d.s)};
+    const fv_matrix_out<float> dw = {fv_result_of(c, 0), NULL, window, 0, 1.0f, {d.groups, 0, d.kg * window}};
     return fv_gemm(c->stream, dy, x, dw, d.kg, window, (int64_t)d.n * d.oh * d.ow, d.groups, c->workspace);
+}
+
+cudaError_t fv_cuda_conv2d(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], forward, c);
+}
+cudaError_t fv_cuda_conv2d_bwd_data(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], data, c);
+}
+cudaError_t fv_cuda_conv2d_bwd_weight(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], weight, c);
 }
 
 /* ---------------------------------------------------------------- what a node needs */

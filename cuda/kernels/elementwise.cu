@@ -10,19 +10,23 @@ template <int KIND> FV_HD float combine(float a, float b) {
 /* ---------------------------------------------------------------- operands of the same shape */
 
 template <typename E, int KIND> __global__ void binary_kernel(const E *a, const E *b, E *y, int64_t count) {
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) {
-        fv_four l = fv_get4(a, i, count);
-        const fv_four r = fv_get4(b, i, count);
-        for (int j = 0; j < 4; j++) l.v[j] = combine<KIND>(l.v[j], r.v[j]);
-        fv_put4(y, i, count, l);
+    constexpr int V = FV_WIDE<E>;
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V)) {
+        fv_some<V> l = fv_load_of<V>(a, i, count);
+        const fv_some<V> r = fv_load_of<V>(b, i, count);
+#pragma unroll
+        for (int j = 0; j < V; j++) l.v[j] = combine<KIND>(l.v[j], r.v[j]);
+        fv_save_of<V>(y, i, count, l);
     }
 }
 
 template <typename E> __global__ void scale_kernel(const E *x, E *y, int64_t count, float mul, float add) {
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) {
-        fv_four v = fv_get4(x, i, count);
-        for (int j = 0; j < 4; j++) v.v[j] = fmaf(mul, v.v[j], add);
-        fv_put4(y, i, count, v);
+    constexpr int V = FV_WIDE<E>;
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V)) {
+        fv_some<V> v = fv_load_of<V>(x, i, count);
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] = fmaf(mul, v.v[j], add);
+        fv_save_of<V>(y, i, count, v);
     }
 }
 
@@ -92,55 +96,68 @@ template <typename E, typename I> __global__ void broadcast_kernel(const E *x, E
     }
 }
 
-template <int KIND> static cudaError_t binary(const fv_cuda_call *c) {
-    const float *a = static_cast<const float *>(c->in[0].data), *b = static_cast<const float *>(c->in[1].data);
-    float *y = static_cast<float *>(c->out[0].data);
+template <typename E, int KIND> static cudaError_t combined(const fv_cuda_call *c) {
+    const E *a = fv_operand<E>(c, 0), *b = fv_operand<E>(c, 1);
+    E *y = fv_result_of<E>(c, 0);
     const fv_type *t = &c->out[0].type;
     const int64_t count = fv_count(*t);
     if (fv_count(c->in[0].type) == count && fv_count(c->in[1].type) == count) {
-        FV_LAUNCH((binary_kernel<float, KIND>), fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream, a, b, y,
-                  count);
+        FV_LAUNCH((binary_kernel<E, KIND>), fv_blocks(count, FV_WIDE<E> * FV_THREADS), FV_THREADS, 0, c->stream, a, b,
+                  y, count);
         return cudaGetLastError();
     }
     const walk w = make_walk(t, &c->in[0].type, &c->in[1].type);
     const unsigned blocks = fv_blocks(count, FV_THREADS);
     if (count <= INT32_MAX)
-        FV_LAUNCH((broadcast_binary_kernel<float, uint32_t, KIND>), blocks, FV_THREADS, 0, c->stream, a, b, y, count,
-                  w);
-    else
-        FV_LAUNCH((broadcast_binary_kernel<float, int64_t, KIND>), blocks, FV_THREADS, 0, c->stream, a, b, y, count, w);
+        FV_LAUNCH((broadcast_binary_kernel<E, uint32_t, KIND>), blocks, FV_THREADS, 0, c->stream, a, b, y, count, w);
+    else FV_LAUNCH((broadcast_binary_kernel<E, int64_t, KIND>), blocks, FV_THREADS, 0, c->stream, a, b, y, count, w);
+    return cudaGetLastError();
+}
+
+template <typename E> static cudaError_t sum(const fv_cuda_call *c) {
+    return combined<E, BINARY_ADD>(c);
+}
+template <typename E> static cudaError_t difference(const fv_cuda_call *c) {
+    return combined<E, BINARY_SUB>(c);
+}
+template <typename E> static cudaError_t product(const fv_cuda_call *c) {
+    return combined<E, BINARY_MUL>(c);
+}
+
+template <typename E> static cudaError_t scaled(const fv_cuda_call *c) {
+    const int64_t count = fv_count(c->in[0].type);
+    FV_LAUNCH(scale_kernel<E>, fv_blocks(count, FV_WIDE<E> * FV_THREADS), FV_THREADS, 0, c->stream, fv_operand<E>(c, 0),
+              fv_result_of<E>(c, 0), count, (float)c->attr->scale.mul, (float)c->attr->scale.add);
+    return cudaGetLastError();
+}
+
+template <typename E> static cudaError_t repeated(const fv_cuda_call *c) {
+    const fv_type *t = &c->out[0].type;
+    const int64_t count = fv_count(*t);
+    const walk w = make_walk(t, &c->in[0].type, t);
+    const E *x = fv_operand<E>(c, 0);
+    E *y = fv_result_of<E>(c, 0);
+    const unsigned blocks = fv_blocks(count, FV_THREADS);
+    if (count <= INT32_MAX)
+        FV_LAUNCH((broadcast_kernel<E, uint32_t>), blocks, FV_THREADS, 0, c->stream, x, y, count, w);
+    else FV_LAUNCH((broadcast_kernel<E, int64_t>), blocks, FV_THREADS, 0, c->stream, x, y, count, w);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_add(const fv_cuda_call *c) {
-    return binary<BINARY_ADD>(c);
+    return FV_BY_TYPE(c->in[0], sum, c);
 }
 cudaError_t fv_cuda_sub(const fv_cuda_call *c) {
-    return binary<BINARY_SUB>(c);
+    return FV_BY_TYPE(c->in[0], difference, c);
 }
 cudaError_t fv_cuda_mul(const fv_cuda_call *c) {
-    return binary<BINARY_MUL>(c);
+    return FV_BY_TYPE(c->in[0], product, c);
 }
-
 cudaError_t fv_cuda_scale(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(scale_kernel<float>, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<float *>(c->out[0].data), count,
-              (float)c->attr->scale.mul, (float)c->attr->scale.add);
-    return cudaGetLastError();
+    return FV_BY_TYPE(c->in[0], scaled, c);
 }
-
 cudaError_t fv_cuda_broadcast(const fv_cuda_call *c) {
-    const fv_type *t = &c->out[0].type;
-    const int64_t count = fv_count(*t);
-    const walk w = make_walk(t, &c->in[0].type, t);
-    const float *x = static_cast<const float *>(c->in[0].data);
-    float *y = static_cast<float *>(c->out[0].data);
-    const unsigned blocks = fv_blocks(count, FV_THREADS);
-    if (count <= INT32_MAX)
-        FV_LAUNCH((broadcast_kernel<float, uint32_t>), blocks, FV_THREADS, 0, c->stream, x, y, count, w);
-    else FV_LAUNCH((broadcast_kernel<float, int64_t>), blocks, FV_THREADS, 0, c->stream, x, y, count, w);
-    return cudaGetLastError();
+    return FV_BY_TYPE(c->in[0], repeated, c);
 }
 
 /* ---------------------------------------------------------------- randomness: as core/ref/elementwise.inc has it */
@@ -166,37 +183,58 @@ template <typename E> __global__ void dropout_kernel(const E *x, const int64_t *
         const int64_t row = i / fours, e = i - row * fours;
         const fv_philox words = fv_draw(seed, (uint64_t)e, (uint64_t)row_key[row], step, d.stream);
         const int64_t at = row * d.width + 4 * e;
+        if (d.width % 4 == 0) {
+            fv_some<4> v = fv_load<4>(x, at);
+#pragma unroll
+            for (int j = 0; j < 4; j++) v.v[j] = fv_uniform(words.v[j]) >= d.p ? v.v[j] * d.factor : 0.0f;
+            fv_save<4>(y, at, v);
+            continue;
+        }
         for (int j = 0; j < 4 && 4 * e + j < d.width; j++)
             fv_put(y + at + j, fv_uniform(words.v[j]) >= d.p ? fv_get(x + at + j) * d.factor : 0.0f);
     }
 }
 
-#define PATH_TILE 1024
-/* A block has PATH_TILE elements of a row. */
+#define PATH_TILE 2048
+/* A block has PATH_TILE elements of a row; wide: rows begin where 16 bytes do. */
 template <typename E> __global__ void drop_path_kernel(const E *x, const int64_t *row_key, E *y, dropping d) {
+    constexpr int V = FV_WIDE<E>;
     const uint64_t seed = d.step->seed, step = (uint64_t)d.step->step;
     const int64_t tiles = fv_up(d.width, PATH_TILE);
+    const bool wide = d.width % V == 0;
     for (int64_t i = blockIdx.x; i < d.rows * tiles; i += gridDim.x) {
         const int64_t row = i / tiles, begin = (i - row * tiles) * PATH_TILE;
         const fv_philox words = fv_draw(seed, 0, (uint64_t)row_key[row], step, d.stream);
         const bool keep = fv_uniform(words.v[0]) >= d.p;
-        for (int64_t e = begin + threadIdx.x; e < fv_least(begin + PATH_TILE, d.width); e += blockDim.x)
+        const int64_t end = fv_least(begin + PATH_TILE, d.width);
+        for (int64_t e = begin + V * threadIdx.x; wide && e < end; e += V * blockDim.x) {
+            fv_some<V> v = fv_load<V>(x, row * d.width + e);
+#pragma unroll
+            for (int j = 0; j < V; j++) v.v[j] = keep ? v.v[j] * d.factor : 0.0f;
+            fv_save<V>(y, row * d.width + e, v);
+        }
+        for (int64_t e = begin + threadIdx.x; !wide && e < end; e += blockDim.x)
             fv_put(y + row * d.width + e, keep ? fv_get(x + row * d.width + e) * d.factor : 0.0f);
     }
 }
 
-cudaError_t fv_cuda_dropout(const fv_cuda_call *c) {
+template <typename E> static cudaError_t drop_elements(const fv_cuda_call *c) {
     const dropping d = dropping_of(c);
-    FV_LAUNCH(dropout_kernel<float>, fv_blocks(d.rows * fv_up(d.width, 4), FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<const int64_t *>(c->in[1].data),
-              static_cast<float *>(c->out[0].data), d);
+    FV_LAUNCH(dropout_kernel<E>, fv_blocks(d.rows * fv_up(d.width, 4), FV_THREADS), FV_THREADS, 0, c->stream,
+              fv_operand<E>(c, 0), fv_operand<int64_t>(c, 1), fv_result_of<E>(c, 0), d);
     return cudaGetLastError();
 }
 
-cudaError_t fv_cuda_drop_path(const fv_cuda_call *c) {
+template <typename E> static cudaError_t drop_rows(const fv_cuda_call *c) {
     const dropping d = dropping_of(c);
-    FV_LAUNCH(drop_path_kernel<float>, fv_blocks(d.rows * fv_up(d.width, PATH_TILE), 1), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<const int64_t *>(c->in[1].data),
-              static_cast<float *>(c->out[0].data), d);
+    FV_LAUNCH(drop_path_kernel<E>, fv_blocks(d.rows * fv_up(d.width, PATH_TILE), 1), FV_THREADS, 0, c->stream,
+              fv_operand<E>(c, 0), fv_operand<int64_t>(c, 1), fv_result_of<E>(c, 0), d);
     return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_dropout(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], drop_elements, c);
+}
+cudaError_t fv_cuda_drop_path(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], drop_rows, c);
 }

@@ -59,8 +59,8 @@ static entropy entropy_of(const fv_cuda_call *c, int first) {
     e.logits = static_cast<const float *>(c->in[first].data);
     e.soft = labels ? NULL : static_cast<const float *>(target->data);
     e.label = labels ? static_cast<const int32_t *>(target->data) : NULL;
-    e.row_weight = static_cast<const float *>(fv_operand(c, first + 2));
-    e.class_weight = static_cast<const float *>(fv_operand(c, first + 3));
+    e.row_weight = fv_operand(c, first + 2);
+    e.class_weight = fv_operand(c, first + 3);
     e.smoothing = (float)c->attr->loss.label_smoothing;
     e.uniform = (float)(c->attr->loss.label_smoothing / (double)e.k);
     e.sum = c->attr->loss.reduction == FV_REDUCE_SUM;
@@ -156,17 +156,16 @@ __global__ void entropy_bwd_kernel(entropy e, const float *dloss, const double *
 
 static cudaError_t total(const fv_cuda_call *c, const float *losses, const float *parts, int64_t n) {
     if (c->out[0].data)
-        FV_LAUNCH(total_kernel, 1, TOTAL_THREADS, 0, c->stream, losses, parts,
-                  static_cast<const float *>(fv_operand(c, 2)), static_cast<float *>(c->out[0].data), n,
-                  c->attr->loss.reduction == FV_REDUCE_SUM);
+        FV_LAUNCH(total_kernel, 1, TOTAL_THREADS, 0, c->stream, losses, parts, fv_operand(c, 2),
+                  static_cast<float *>(c->out[0].data), n, c->attr->loss.reduction == FV_REDUCE_SUM);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_softmax_cross_entropy(const fv_cuda_call *c) {
     const entropy e = entropy_of(c, 0);
     float *losses = static_cast<float *>(c->workspace), *parts = losses + e.n;
-    FV_LAUNCH(entropy_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts,
-              static_cast<float *>(fv_result_of(c, 1)), c->fault, c->node_index);
+    FV_LAUNCH(entropy_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts, fv_result_of(c, 1),
+              c->fault, c->node_index);
     return total(c, losses, parts, e.n);
 }
 
@@ -194,8 +193,8 @@ static binary_entropy binary_entropy_of(const fv_cuda_call *c, int first) {
     e.k = c->in[first].type.dim[1];
     e.logits = static_cast<const float *>(c->in[first].data);
     e.target = static_cast<const float *>(c->in[first + 1].data);
-    e.row_weight = static_cast<const float *>(fv_operand(c, first + 2));
-    e.pos_weight = static_cast<const float *>(fv_operand(c, first + 3));
+    e.row_weight = fv_operand(c, first + 2);
+    e.pos_weight = fv_operand(c, first + 3);
     e.smoothing = (float)c->attr->loss.label_smoothing;
     e.sum = c->attr->loss.reduction == FV_REDUCE_SUM;
     return e;
@@ -244,8 +243,7 @@ __global__ void binary_bwd_kernel(binary_entropy e, const float *dloss, const do
 cudaError_t fv_cuda_bce_with_logits(const fv_cuda_call *c) {
     const binary_entropy e = binary_entropy_of(c, 0);
     float *losses = static_cast<float *>(c->workspace), *parts = losses + e.n;
-    FV_LAUNCH(binary_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts,
-              static_cast<float *>(fv_result_of(c, 1)));
+    FV_LAUNCH(binary_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts, fv_result_of(c, 1));
     return total(c, losses, parts, e.n);
 }
 
@@ -292,8 +290,8 @@ cudaError_t fv_cuda_topk_correct(const fv_cuda_call *c) {
     const int64_t n = c->in[0].type.dim[0], classes = c->in[0].type.dim[1];
     float *correct = static_cast<float *>(c->workspace);
     FV_LAUNCH(topk_rows_kernel, row_blocks(n), FV_THREADS, 0, c->stream, static_cast<const float *>(c->in[0].data),
-              static_cast<const int32_t *>(c->in[1].data), static_cast<const float *>(fv_operand(c, 2)), correct, n,
-              classes, (int)c->attr->topk.k, c->fault, c->node_index);
+              static_cast<const int32_t *>(c->in[1].data), fv_operand(c, 2), correct, n, classes, (int)c->attr->topk.k,
+              c->fault, c->node_index);
     FV_LAUNCH(add_rows_kernel, 1, TOTAL_THREADS, 0, c->stream, correct, static_cast<float *>(c->out[0].data), n);
     return cudaGetLastError();
 }

@@ -36,8 +36,13 @@ static size_t most(size_t a, size_t b) {
 
 /* Bytes; places into *s when `base` is given. */
 static size_t muon_place(char *base, size_t full, size_t square, size_t slices, muon_space *s) {
-    const size_t bytes[] = {SUM_BLOCKS * sizeof(muon_sum), sizeof(muon_scales), full * sizeof(float),
-                            full * sizeof(float), square * sizeof(float), square * sizeof(float), slices};
+    const size_t bytes[] = {SUM_BLOCKS * sizeof(muon_sum),
+                            sizeof(muon_scales),
+                            full * sizeof(float),
+                            full * sizeof(float),
+                            square * sizeof(float),
+                            square * sizeof(float),
+                            slices};
     size_t at[8] = {0};
     for (int i = 0; i < 7; i++) at[i + 1] = at[i] + (bytes[i] + 255) / 256 * 256;
     if (base)
@@ -200,10 +205,8 @@ static cudaError_t muon_matrix(const fv_cuda_call *c, const muon_rule &r, muon_s
 
 cudaError_t fv_cuda_muon_update(const fv_cuda_call *c) {
     const fv_update_attr *a = &c->attr->update;
-    const muon_rule r = {c->step,           static_cast<const float *>(fv_operand(c, 0)),
-                         a->group,          (float)a->clip,
-                         (float)a->momentum, a->eps,
-                         a->nesterov,       a->renormalise};
+    const muon_rule r = {c->step, fv_operand(c, 0), a->group,      (float)a->clip, (float)a->momentum,
+                         a->eps,  a->nesterov,      a->renormalise};
     muon_need need = {};
     muon_space s = {};
     for (int t = 0; t < a->count; t++) muon_add_need(&need, muon_size_of(&c->in[1 + t].type));

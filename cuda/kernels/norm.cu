@@ -1,6 +1,7 @@
 /* norm.cu: layer and group norm in one: x seen as [n, space, groups, cg], statistics per (n, group) over space and cg.
  * Layer norm over the last dimension is n = rows, space = 1, groups = 1. A team has one group of one picture: a warp,
- * or a block where groups are large.
+ * or a block where groups are large. A thread reads V elements at once: what 16 bytes hold, or 1 where cg is no
+ * multiple of that.
  *
  *   gradients of gamma and beta: columns of [n * space] rows, cut in tiles, which are added in order
  *   workspace (backward)   [tiles] [2] [c] floats */
@@ -57,23 +58,41 @@ template <bool WARP> __device__ __forceinline__ float team_sum(float v) {
     return WARP ? fv_warp_sum(v) : fv_block_sum(v);
 }
 
-template <typename E, bool WARP>
+/* V parameters of a norm's channels; `none` without. */
+template <int V> __device__ __forceinline__ fv_some<V> parameters(const float *p, int64_t k, float none) {
+    if (p) return fv_load<V>(p, k);
+    fv_some<V> r;
+#pragma unroll
+    for (int j = 0; j < V; j++) r.v[j] = none;
+    return r;
+}
+
+template <typename E, int V, bool WARP>
 __global__ void norm_kernel(const E *x, const float *gamma, const float *beta, E *y, float *mean, float *rstd,
                             grouping d) {
     const team<WARP> t = team_of<WARP>();
     for (int64_t b = t.first; b < d.n * d.groups; b += t.step) {
         const int64_t n = b / d.groups, g = b - n * d.groups;
         float sum = 0, squares = 0;
-        for (int64_t m = t.lane; m < d.members; m += t.width) sum += fv_get(x + member(d, n, g, m));
+        for (int64_t m = V * t.lane; m < d.members; m += V * t.width) {
+            const fv_some<V> v = fv_load<V>(x, member(d, n, g, m));
+#pragma unroll
+            for (int j = 0; j < V; j++) sum += v.v[j];
+        }
         const float mu = team_sum<WARP>(sum) / (float)d.members;
-        for (int64_t m = t.lane; m < d.members; m += t.width) {
-            const float centred = fv_get(x + member(d, n, g, m)) - mu;
-            squares += centred * centred;
+        for (int64_t m = V * t.lane; m < d.members; m += V * t.width) {
+            const fv_some<V> v = fv_load<V>(x, member(d, n, g, m));
+#pragma unroll
+            for (int j = 0; j < V; j++) squares += (v.v[j] - mu) * (v.v[j] - mu);
         }
         const float rs = 1.0f / sqrtf(team_sum<WARP>(squares) / (float)d.members + d.eps);
-        for (int64_t m = t.lane; y && m < d.members; m += t.width) {
+        for (int64_t m = V * t.lane; y && m < d.members; m += V * t.width) {
             const int64_t i = member(d, n, g, m), k = channel(d, g, m);
-            fv_put(y + i, (fv_get(x + i) - mu) * rs * (gamma ? gamma[k] : 1.0f) + (beta ? beta[k] : 0.0f));
+            const fv_some<V> by = parameters<V>(gamma, k, 1), add = parameters<V>(beta, k, 0);
+            fv_some<V> v = fv_load<V>(x, i);
+#pragma unroll
+            for (int j = 0; j < V; j++) v.v[j] = (v.v[j] - mu) * rs * by.v[j] + add.v[j];
+            fv_save<V>(y, i, v);
         }
         if (t.lane == 0 && mean) mean[b] = mu;
         if (t.lane == 0 && rstd) rstd[b] = rs;
@@ -81,7 +100,7 @@ __global__ void norm_kernel(const E *x, const float *gamma, const float *beta, E
 }
 
 /* With g = dy * gamma: dx = rstd * (g - mean of g - xhat * mean of g * xhat). */
-template <typename E, bool WARP>
+template <typename E, int V, bool WARP>
 __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, const float *rstd, const float *gamma,
                                 E *dx, grouping d) {
     const team<WARP> t = team_of<WARP>();
@@ -89,17 +108,24 @@ __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, cons
         const int64_t n = b / d.groups, group = b - n * d.groups;
         const float mu = mean[b], rs = rstd[b];
         float sum = 0, dot = 0;
-        for (int64_t m = t.lane; m < d.members; m += t.width) {
+        for (int64_t m = V * t.lane; m < d.members; m += V * t.width) {
             const int64_t i = member(d, n, group, m);
-            const float g = fv_get(dy + i) * (gamma ? gamma[channel(d, group, m)] : 1.0f);
-            sum += g;
-            dot += g * ((fv_get(x + i) - mu) * rs);
+            const fv_some<V> g = fv_load<V>(dy, i), v = fv_load<V>(x, i);
+            const fv_some<V> by = parameters<V>(gamma, channel(d, group, m), 1);
+#pragma unroll
+            for (int j = 0; j < V; j++) {
+                sum += g.v[j] * by.v[j];
+                dot += g.v[j] * by.v[j] * ((v.v[j] - mu) * rs);
+            }
         }
         const float shift = team_sum<WARP>(sum) / (float)d.members, slope = team_sum<WARP>(dot) / (float)d.members;
-        for (int64_t m = t.lane; m < d.members; m += t.width) {
+        for (int64_t m = V * t.lane; m < d.members; m += V * t.width) {
             const int64_t i = member(d, n, group, m);
-            const float g = fv_get(dy + i) * (gamma ? gamma[channel(d, group, m)] : 1.0f);
-            fv_put(dx + i, rs * (g - shift - (fv_get(x + i) - mu) * rs * slope));
+            const fv_some<V> v = fv_load<V>(x, i), by = parameters<V>(gamma, channel(d, group, m), 1);
+            fv_some<V> g = fv_load<V>(dy, i);
+#pragma unroll
+            for (int j = 0; j < V; j++) g.v[j] = rs * (g.v[j] * by.v[j] - shift - (v.v[j] - mu) * rs * slope);
+            fv_save<V>(dx, i, g);
         }
     }
 }
@@ -142,54 +168,62 @@ __global__ void add_affine_tiles_kernel(const float *tiles, float *dgamma, float
     if (dgamma) dgamma[k] = (float)dot;
 }
 
-static cudaError_t forward(const fv_cuda_call *c, bool layer) {
-    const grouping d = grouping_of(&c->in[0].type, &c->attr->norm, layer);
-    const float *x = static_cast<const float *>(c->in[0].data), *gamma = static_cast<const float *>(fv_operand(c, 1));
-    const float *beta = static_cast<const float *>(fv_operand(c, 2));
-    float *y = static_cast<float *>(fv_result_of(c, 0)), *mean = static_cast<float *>(fv_result_of(c, 1));
-    float *rstd = static_cast<float *>(fv_result_of(c, 2));
+template <typename E, int V> static cudaError_t normalize(const fv_cuda_call *c, const grouping &d) {
+    const E *x = fv_operand<E>(c, 0);
+    const float *gamma = fv_operand(c, 1), *beta = fv_operand(c, 2);
+    E *y = fv_result_of<E>(c, 0);
+    float *mean = fv_result_of(c, 1), *rstd = fv_result_of(c, 2);
     if (d.members <= LARGE_GROUP)
-        FV_LAUNCH((norm_kernel<float, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream, x,
+        FV_LAUNCH((norm_kernel<E, V, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream, x,
                   gamma, beta, y, mean, rstd, d);
     else
-        FV_LAUNCH((norm_kernel<float, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, x, gamma, beta, y, mean,
+        FV_LAUNCH((norm_kernel<E, V, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, x, gamma, beta, y, mean,
                   rstd, d);
     return cudaGetLastError();
 }
 
-static cudaError_t backward(const fv_cuda_call *c, bool layer) {
-    const grouping d = grouping_of(&c->in[1].type, &c->attr->norm, layer);
-    const float *dy = static_cast<const float *>(c->in[0].data), *x = static_cast<const float *>(c->in[1].data);
-    const float *mean = static_cast<const float *>(c->in[2].data), *rstd = static_cast<const float *>(c->in[3].data);
-    float *dx = static_cast<float *>(fv_result_of(c, 0)), *dgamma = static_cast<float *>(fv_result_of(c, 1));
-    float *dbeta = static_cast<float *>(fv_result_of(c, 2)), *tiles = static_cast<float *>(c->workspace);
-    if (dgamma || dbeta) {
-        FV_LAUNCH(affine_tiles_kernel<float>, dim3((unsigned)fv_up(d.c, 32), (unsigned)d.tiles), dim3(32, 8), 0,
-                  c->stream, dy, x, mean, rstd, tiles, d);
-        FV_LAUNCH(add_affine_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, dgamma, dbeta,
-                  d.c, d.tiles);
-    }
-    const float *gamma = static_cast<const float *>(fv_operand(c, 4));
-    if (dx && d.members <= LARGE_GROUP)
-        FV_LAUNCH((norm_bwd_kernel<float, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream,
+template <typename E, int V> static cudaError_t gradient_of_x(const fv_cuda_call *c, const grouping &d) {
+    const E *dy = fv_operand<E>(c, 0), *x = fv_operand<E>(c, 1);
+    const float *mean = fv_operand(c, 2), *rstd = fv_operand(c, 3), *gamma = fv_operand(c, 4);
+    E *dx = fv_result_of<E>(c, 0);
+    if (d.members <= LARGE_GROUP)
+        FV_LAUNCH((norm_bwd_kernel<E, V, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream,
                   dy, x, mean, rstd, gamma, dx, d);
-    else if (dx)
-        FV_LAUNCH((norm_bwd_kernel<float, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, dy, x, mean, rstd,
+    else
+        FV_LAUNCH((norm_bwd_kernel<E, V, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, dy, x, mean, rstd,
                   gamma, dx, d);
     return cudaGetLastError();
 }
 
+template <typename E> static cudaError_t forward(const fv_cuda_call *c, bool layer) {
+    const grouping d = grouping_of(&c->in[0].type, &c->attr->norm, layer);
+    return d.cg % FV_WIDE<E> == 0 ? normalize<E, FV_WIDE<E>>(c, d) : normalize<E, 1>(c, d);
+}
+
+template <typename E> static cudaError_t backward(const fv_cuda_call *c, bool layer) {
+    const grouping d = grouping_of(&c->in[1].type, &c->attr->norm, layer);
+    float *dgamma = fv_result_of(c, 1), *dbeta = fv_result_of(c, 2), *tiles = static_cast<float *>(c->workspace);
+    if (dgamma || dbeta) {
+        FV_LAUNCH(affine_tiles_kernel<E>, dim3((unsigned)fv_up(d.c, 32), (unsigned)d.tiles), dim3(32, 8), 0, c->stream,
+                  fv_operand<E>(c, 0), fv_operand<E>(c, 1), fv_operand(c, 2), fv_operand(c, 3), tiles, d);
+        FV_LAUNCH(add_affine_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, dgamma, dbeta,
+                  d.c, d.tiles);
+    }
+    if (!fv_result_of<E>(c, 0)) return cudaGetLastError();
+    return d.cg % FV_WIDE<E> == 0 ? gradient_of_x<E, FV_WIDE<E>>(c, d) : gradient_of_x<E, 1>(c, d);
+}
+
 cudaError_t fv_cuda_layer_norm(const fv_cuda_call *c) {
-    return forward(c, true);
+    return FV_BY_TYPE(c->in[0], forward, c, true);
 }
 cudaError_t fv_cuda_layer_norm_bwd(const fv_cuda_call *c) {
-    return backward(c, true);
+    return FV_BY_TYPE(c->in[1], backward, c, true);
 }
 cudaError_t fv_cuda_group_norm(const fv_cuda_call *c) {
-    return forward(c, false);
+    return FV_BY_TYPE(c->in[0], forward, c, false);
 }
 cudaError_t fv_cuda_group_norm_bwd(const fv_cuda_call *c) {
-    return backward(c, false);
+    return FV_BY_TYPE(c->in[1], backward, c, false);
 }
 
 size_t fv_cuda_norm_workspace(const fv_graph *g, const fv_node *node) {

@@ -80,13 +80,13 @@ __device__ double sum_along(const E *x, const reduction &r, int64_t begin, int64
 }
 
 /* One partial sum or one result to its place. */
-template <typename E>
-__device__ void leave(E *y, double *partial, const reduction &r, int64_t o, double sum, double by) {
+__device__ __forceinline__ void leave(float *y, double *partial, const reduction &r, int64_t o, double sum, double by) {
     if (r.slices > 1) partial[blockIdx.y * r.results + o] = sum;
-    else fv_put(y + o, (float)(sum * by));
+    else y[o] = (float)(sum * by);
 }
 
-template <typename E> __global__ void reduce_rows_kernel(const E *x, E *y, double *partial, reduction r, double by) {
+template <typename E>
+__global__ void reduce_rows_kernel(const E *x, float *y, double *partial, reduction r, double by) {
     const int64_t begin = blockIdx.y * r.slice, end = fv_least(begin + r.slice, r.terms);
     for (int64_t o = blockIdx.x; o < r.results; o += gridDim.x) {
         const E *own = x + offset_in(r.kept_rank, r.kept, r.kept_stride, o);
@@ -95,7 +95,8 @@ template <typename E> __global__ void reduce_rows_kernel(const E *x, E *y, doubl
     }
 }
 
-template <typename E> __global__ void reduce_columns_kernel(const E *x, E *y, double *partial, reduction r, double by) {
+template <typename E>
+__global__ void reduce_columns_kernel(const E *x, float *y, double *partial, reduction r, double by) {
     __shared__ double part[DOWN][ACROSS];
     const int64_t begin = blockIdx.y * r.slice, end = fv_least(begin + r.slice, r.terms);
     for (int64_t o0 = (int64_t)blockIdx.x * ACROSS; o0 < r.results; o0 += (int64_t)gridDim.x * ACROSS) {
@@ -112,39 +113,39 @@ template <typename E> __global__ void reduce_columns_kernel(const E *x, E *y, do
     }
 }
 
-template <typename E>
-__global__ void add_slices_kernel(const double *partial, E *y, int64_t results, int slices, double by) {
+__global__ void add_slices_kernel(const double *partial, float *y, int64_t results, int slices, double by) {
     for (int64_t o = FV_FIRST; o < results; o += FV_STRIDE) {
         double sum = 0;
 #pragma unroll 8
         for (int s = 0; s < slices; s++) sum += partial[s * results + o];
-        fv_put(y + o, (float)(sum * by));
+        y[o] = (float)(sum * by);
     }
 }
 
-static cudaError_t reduce(const fv_cuda_call *c, bool mean) {
+/* The result is float32, whatever is added up. */
+template <typename E> static cudaError_t reduce(const fv_cuda_call *c, bool mean) {
     const reduction r = reduction_of(&c->in[0].type, c->attr->reduce.axes);
-    const float *x = static_cast<const float *>(c->in[0].data);
-    float *y = static_cast<float *>(c->out[0].data);
+    const E *x = fv_operand<E>(c, 0);
+    float *y = fv_result_of(c, 0);
     double *partial = static_cast<double *>(c->workspace);
     const double by = mean ? 1.0 / (double)r.terms : 1.0;
     if (r.last_kept)
-        FV_LAUNCH(reduce_columns_kernel<float>, dim3(fv_blocks(r.results, ACROSS), (unsigned)r.slices),
-                  dim3(ACROSS, DOWN), 0, c->stream, x, y, partial, r, by);
+        FV_LAUNCH(reduce_columns_kernel<E>, dim3(fv_blocks(r.results, ACROSS), (unsigned)r.slices), dim3(ACROSS, DOWN),
+                  0, c->stream, x, y, partial, r, by);
     else
-        FV_LAUNCH(reduce_rows_kernel<float>, dim3(fv_blocks(r.results, 1), (unsigned)r.slices), FV_THREADS, 0,
-                  c->stream, x, y, partial, r, by);
+        FV_LAUNCH(reduce_rows_kernel<E>, dim3(fv_blocks(r.results, 1), (unsigned)r.slices), FV_THREADS, 0, c->stream, x,
+                  y, partial, r, by);
     if (r.slices > 1)
-        FV_LAUNCH(add_slices_kernel<float>, fv_blocks(r.results, FV_THREADS), FV_THREADS, 0, c->stream, partial, y,
-                  r.results, r.slices, by);
+        FV_LAUNCH(add_slices_kernel, fv_blocks(r.results, FV_THREADS), FV_THREADS, 0, c->stream, partial, y, r.results,
+                  r.slices, by);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_sum(const fv_cuda_call *c) {
-    return reduce(c, false);
+    return FV_BY_TYPE(c->in[0], reduce, c, false);
 }
 cudaError_t fv_cuda_mean(const fv_cuda_call *c) {
-    return reduce(c, true);
+    return FV_BY_TYPE(c->in[0], reduce, c, true);
 }
 
 size_t fv_cuda_reduce_workspace(const fv_graph *g, const fv_node *node) {

@@ -1,4 +1,5 @@
-/* shape.cu: operations that only move elements: transpose, concat, slice and its gradient, pad. */
+/* shape.cu: operations that only move elements: transpose, concat, slice and its gradient, pad. Rows of whole 16 bytes
+ * are moved as such. */
 #include "cuda/kernels/common.cuh"
 
 /* A flat index of one tensor to that of another: index k goes through `stride[k]`, plus `base`. */
@@ -69,23 +70,27 @@ static bool is_matrix(const fv_type *x, const int32_t *perm, int64_t *matrices, 
     return true;
 }
 
-cudaError_t fv_cuda_transpose(const fv_cuda_call *c) {
+template <typename E> static cudaError_t transpose(const fv_cuda_call *c) {
     const fv_type *t = &c->in[0].type;
     const int32_t *perm = c->attr->transpose.perm;
     const int64_t count = fv_count(*t);
-    const float *x = static_cast<const float *>(c->in[0].data);
-    float *y = static_cast<float *>(c->out[0].data);
+    const E *x = fv_operand<E>(c, 0);
+    E *y = fv_result_of<E>(c, 0);
     int64_t matrices, rows, columns;
     if (is_matrix(t, perm, &matrices, &rows, &columns) && rows >= 8 && columns >= 8) {
         const int64_t blocks = matrices * fv_up(rows, SQUARE) * fv_up(columns, SQUARE);
         if (blocks > INT32_MAX) return cudaErrorInvalidValue;
-        FV_LAUNCH(transpose_matrix_kernel<float>, (unsigned)blocks, dim3(SQUARE, 8), 0, c->stream, x, y, matrices, rows,
+        FV_LAUNCH(transpose_matrix_kernel<E>, (unsigned)blocks, dim3(SQUARE, 8), 0, c->stream, x, y, matrices, rows,
                   columns);
         return cudaGetLastError();
     }
-    FV_LAUNCH(gather_kernel<float>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, x, y, count,
+    FV_LAUNCH(gather_kernel<E>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, x, y, count,
               route_of(&c->out[0].type, t, perm));
     return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_transpose(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], transpose, c);
 }
 
 /* ---------------------------------------------------------------- concat */
@@ -99,19 +104,31 @@ __global__ void concat_kernel(const E *x, E *y, int64_t outer, int64_t part, int
     }
 }
 
-cudaError_t fv_cuda_concat(const fv_cuda_call *c) {
+/* E: what is moved; an element of the tensors, or `each` of them. */
+template <typename E> static cudaError_t concat_by(const fv_cuda_call *c, int64_t each) {
     const fv_type *t = &c->out[0].type;
     const int axis = c->attr->concat.axis;
     const int64_t outer = fv_extent(t, 0, axis), inner = fv_extent(t, axis + 1, t->rank);
     int64_t at = 0;
     for (int k = 0; k < c->n_in; k++) {
-        const int64_t part = c->in[k].type.dim[axis] * inner;
-        FV_LAUNCH(concat_kernel<float>, fv_blocks(outer * part, FV_THREADS), FV_THREADS, 0, c->stream,
-                  static_cast<const float *>(c->in[k].data), static_cast<float *>(c->out[0].data), outer, part,
-                  t->dim[axis] * inner, at);
+        const int64_t part = c->in[k].type.dim[axis] * inner / each;
+        FV_LAUNCH(concat_kernel<E>, fv_blocks(outer * part, FV_THREADS), FV_THREADS, 0, c->stream, fv_operand<E>(c, k),
+                  fv_result_of<E>(c, 0), outer, part, t->dim[axis] * inner / each, at);
         at += part;
     }
     return cudaGetLastError();
+}
+
+template <typename E> static cudaError_t concat(const fv_cuda_call *c) {
+    const int axis = c->attr->concat.axis;
+    const int64_t inner = fv_extent(&c->out[0].type, axis + 1, c->out[0].type.rank);
+    for (int k = 0; k < c->n_in; k++)
+        if (c->in[k].type.dim[axis] * inner % FV_WIDE<E> != 0) return concat_by<E>(c, 1);
+    return concat_by<uint4>(c, FV_WIDE<E>);
+}
+
+cudaError_t fv_cuda_concat(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->out[0], concat, c);
 }
 
 /* ---------------------------------------------------------------- slice, its gradient, pad */
@@ -126,12 +143,33 @@ static route route_of_slice(const fv_type *slice, const fv_type *whole, const fv
     return r;
 }
 
-cudaError_t fv_cuda_slice(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->out[0].type);
-    FV_LAUNCH(gather_kernel<float>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<float *>(c->out[0].data), count,
-              route_of_slice(&c->out[0].type, &c->in[0].type, &c->attr->slice));
+/* The same for vectors of `each` elements, if it can be followed by vectors. */
+static bool widen(route *r, const fv_type *slice, const fv_type *whole, const fv_slice_attr *a, int each) {
+    const int last = r->rank - 1;
+    if (last < 0 || a->step[last] > 1 || a->start[last] % each || slice->dim[last] % each || whole->dim[last] % each)
+        return false;
+    r->dim[last] /= each; /* whose stride stays 1: one vector */
+    for (int d = 0; d < last; d++) r->stride[d] /= each;
+    r->base /= each;
+    return true;
+}
+
+template <typename E> static cudaError_t slice(const fv_cuda_call *c) {
+    const fv_type *part = &c->out[0].type, *whole = &c->in[0].type;
+    route r = route_of_slice(part, whole, &c->attr->slice);
+    int64_t count = fv_count(*part);
+    if (widen(&r, part, whole, &c->attr->slice, FV_WIDE<E>)) {
+        count /= FV_WIDE<E>;
+        FV_LAUNCH(gather_kernel<uint4>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, fv_operand<uint4>(c, 0),
+                  fv_result_of<uint4>(c, 0), count, r);
+    } else
+        FV_LAUNCH(gather_kernel<E>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, fv_operand<E>(c, 0),
+                  fv_result_of<E>(c, 0), count, r);
     return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_slice(const fv_cuda_call *c) {
+    return FV_BY_TYPE(c->in[0], slice, c);
 }
 
 /* An element of y that lies on the grid start + step * index within the part takes part's element, others `value`. */
@@ -159,6 +197,7 @@ template <typename E> __global__ void inlay_kernel(const E *part, E *y, int64_t 
     }
 }
 
+template <typename E>
 static cudaError_t lay_in(const fv_cuda_call *c, const int64_t *start, const int64_t *step, double value) {
     const fv_type *part = &c->in[0].type, *whole = &c->out[0].type;
     const int64_t count = fv_count(*whole);
@@ -170,14 +209,14 @@ static cudaError_t lay_in(const fv_cuda_call *c, const int64_t *start, const int
         w.start[d] = start[d];
         w.step[d] = step ? fv_most(step[d], 1) : 1;
     }
-    FV_LAUNCH(inlay_kernel<float>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<const float *>(c->in[0].data), static_cast<float *>(c->out[0].data), count, w, (float)value);
+    FV_LAUNCH(inlay_kernel<E>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, fv_operand<E>(c, 0),
+              fv_result_of<E>(c, 0), count, w, (float)value);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_slice_bwd(const fv_cuda_call *c) {
-    return lay_in(c, c->attr->slice.start, c->attr->slice.step, 0);
+    return FV_BY_TYPE(c->in[0], lay_in, c, c->attr->slice.start, c->attr->slice.step, 0);
 }
 cudaError_t fv_cuda_pad(const fv_cuda_call *c) {
-    return lay_in(c, c->attr->pad_nd.before, NULL, c->attr->pad_nd.value);
+    return FV_BY_TYPE(c->in[0], lay_in, c, c->attr->pad_nd.before, NULL, c->attr->pad_nd.value);
 }

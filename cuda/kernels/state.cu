@@ -7,9 +7,23 @@ cudaError_t fv_cuda_reshape(const fv_cuda_call *c) {
                            c->stream);
 }
 
-/* Floats to floats: fv_cuda_kernel_supports lets nothing else pass. */
+/* float to bf16 or back. */
+template <typename From, typename To> __global__ void cast_kernel(const From *x, To *y, int64_t count) {
+    constexpr int V = 8;
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V))
+        fv_save_of<V>(y, i, count, fv_load_of<V>(x, i, count));
+}
+
+template <typename From, typename To> static cudaError_t cast(const fv_cuda_call *c) {
+    const int64_t count = fv_count(c->in[0].type);
+    FV_LAUNCH((cast_kernel<From, To>), fv_blocks(count, 8 * FV_THREADS), FV_THREADS, 0, c->stream,
+              fv_operand<From>(c, 0), fv_result_of<To>(c, 0), count);
+    return cudaGetLastError();
+}
+
 cudaError_t fv_cuda_cast(const fv_cuda_call *c) {
-    return fv_cuda_reshape(c);
+    if (c->in[0].type.dtype == c->out[0].type.dtype) return fv_cuda_reshape(c);
+    return c->in[0].type.dtype == FV_BF16 ? cast<fv_bf16, float>(c) : cast<float, fv_bf16>(c);
 }
 
 cudaError_t fv_cuda_assign(const fv_cuda_call *c) {
@@ -17,29 +31,26 @@ cudaError_t fv_cuda_assign(const fv_cuda_call *c) {
     return cudaMemcpyAsync(c->in[0].data, c->in[1].data, fv_bytes(c->in[0].type), cudaMemcpyDeviceToDevice, c->stream);
 }
 
-template <typename E> __global__ void accumulate_kernel(E *state, const E *value, int64_t count) {
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) {
-        fv_four s = fv_get4(state, i, count);
-        const fv_four v = fv_get4(value, i, count);
+__global__ void accumulate_kernel(float *state, const float *value, int64_t count) {
+    for (int64_t i = FV_FIRST_OF(4); i < count; i += FV_STRIDE_OF(4)) {
+        fv_some<4> s = fv_load_of<4>(state, i, count);
+        const fv_some<4> v = fv_load_of<4>(value, i, count);
         for (int j = 0; j < 4; j++) s.v[j] += v.v[j];
-        fv_put4(state, i, count, s);
+        fv_save_of<4>(state, i, count, s);
     }
 }
 
 /* stats [norm, finite] may be null. */
-template <typename E>
-__global__ void lerp_assign_kernel(E *state, const E *value, const float *stats, int64_t count, float weight,
+__global__ void lerp_assign_kernel(float *state, const float *value, const float *stats, int64_t count, float weight,
                                    float scale) {
     if (stats && stats[1] == 0) return;
-    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) {
-        const float s = fv_get(state + i);
-        fv_put(state + i, fmaf(weight, fmaf(scale, fv_get(value + i), -s), s));
-    }
+    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE)
+        state[i] = fmaf(weight, fmaf(scale, value[i], -state[i]), state[i]);
 }
 
-template <typename E> __global__ void fill_kernel(E *state, int64_t count, float value) {
-    const fv_four v = {{value, value, value, value}};
-    for (int64_t i = FV_FIRST4; i < count; i += FV_STRIDE4) fv_put4(state, i, count, v);
+__global__ void fill_kernel(float *state, int64_t count, float value) {
+    const fv_some<4> v = {{value, value, value, value}};
+    for (int64_t i = FV_FIRST_OF(4); i < count; i += FV_STRIDE_OF(4)) fv_save_of<4>(state, i, count, v);
 }
 
 __global__ void increment_kernel(int64_t *state, const float *stats, int64_t count) {
@@ -49,23 +60,22 @@ __global__ void increment_kernel(int64_t *state, const float *stats, int64_t cou
 
 cudaError_t fv_cuda_accumulate(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(accumulate_kernel<float>, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
+    FV_LAUNCH(accumulate_kernel, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
               static_cast<float *>(c->in[0].data), static_cast<const float *>(c->in[1].data), count);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_lerp_assign(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(lerp_assign_kernel<float>, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<float *>(c->in[0].data), static_cast<const float *>(c->in[1].data),
-              static_cast<const float *>(fv_operand(c, 2)), count, (float)c->attr->lerp.weight,
-              (float)c->attr->lerp.scale);
+    FV_LAUNCH(lerp_assign_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
+              static_cast<float *>(c->in[0].data), static_cast<const float *>(c->in[1].data), fv_operand(c, 2), count,
+              (float)c->attr->lerp.weight, (float)c->attr->lerp.scale);
     return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_fill(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(fill_kernel<float>, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
+    FV_LAUNCH(fill_kernel, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
               static_cast<float *>(c->in[0].data), count, (float)c->attr->scale.add);
     return cudaGetLastError();
 }
@@ -73,6 +83,6 @@ cudaError_t fv_cuda_fill(const fv_cuda_call *c) {
 cudaError_t fv_cuda_increment(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
     FV_LAUNCH(increment_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<int64_t *>(c->in[0].data), static_cast<const float *>(fv_operand(c, 1)), count);
+              static_cast<int64_t *>(c->in[0].data), fv_operand(c, 1), count);
     return cudaGetLastError();
 }

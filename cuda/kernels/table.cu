@@ -10,13 +10,14 @@ extern "C" const fv_cuda_kernel fv_cuda_kernels[FV_OP_COUNT] = {
 
 /* ---------------------------------------------------------------- which nodes */
 
-/* The first float of the node that is not float32; FV_DTYPE_COUNT if all are. */
+/* The first float of the node that its kernel does not take; FV_DTYPE_COUNT if it takes all. */
 static fv_dtype other_float(const fv_graph *g, const fv_node *node) {
+    const bool low = fv_op_precision(node->op) != FV_PRECISION_FULL;
     for (int i = 0; i < node->operands + node->results; i++) {
         const int32_t id =
             i < node->operands ? g->operands[node->first_operand + i].id : node->first_result + i - node->operands;
         const fv_dtype d = id ? g->values[id].type.dtype : FV_F32;
-        if (d == FV_F64 || d == FV_BF16 || d == FV_F16) return d;
+        if (d == FV_F64 || d == FV_F16 || (d == FV_BF16 && !low)) return d;
     }
     return FV_DTYPE_COUNT;
 }
@@ -42,7 +43,7 @@ bool fv_cuda_kernel_supports(const fv_cuda_device *dev, const fv_graph *g, const
     (void)dev;
     const fv_dtype other = other_float(g, node);
     if (other != FV_DTYPE_COUNT) {
-        snprintf(why, size, "its CUDA kernel computes in float32, not %s", fv_dtype_name(other));
+        snprintf(why, size, "its CUDA kernel does not take %s", fv_dtype_name(other));
         return false;
     }
     if (!sizes_fit(g, node)) {

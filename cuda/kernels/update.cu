@@ -129,7 +129,7 @@ static rule rule_of(const fv_cuda_call *c) {
     const fv_update_attr *a = &c->attr->update;
     rule r = {};
     r.step = c->step;
-    r.stats = static_cast<const float *>(fv_operand(c, 0));
+    r.stats = fv_operand(c, 0);
     r.group = a->group;
     r.clip = (float)a->clip;
     r.momentum = (float)a->momentum;
