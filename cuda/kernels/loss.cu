@@ -45,8 +45,8 @@ size_t fv_cuda_loss_workspace(const fv_graph *g, const fv_node *node) {
 struct entropy {
     int64_t n, k;
     const float *logits, *soft, *row_weight, *class_weight;
-    const int32_t *label;     /* or soft */
-    float smoothing, uniform; /* uniform = smoothing / k */
+    const int32_t *label;      /* or soft */
+    double smoothing, uniform; /* uniform = smoothing / k */
     bool sum;
 };
 
@@ -61,8 +61,8 @@ static entropy entropy_of(const fv_cuda_call *c, int first) {
     e.label = labels ? static_cast<const int32_t *>(target->data) : NULL;
     e.row_weight = fv_operand(c, first + 2);
     e.class_weight = fv_operand(c, first + 3);
-    e.smoothing = (float)c->attr->loss.label_smoothing;
-    e.uniform = (float)(c->attr->loss.label_smoothing / (double)e.k);
+    e.smoothing = c->attr->loss.label_smoothing;
+    e.uniform = c->attr->loss.label_smoothing / (double)e.k;
     e.sum = c->attr->loss.reduction == FV_REDUCE_SUM;
     return e;
 }
@@ -70,10 +70,10 @@ static entropy entropy_of(const fv_cuda_call *c, int first) {
 __device__ __forceinline__ bool has_target(const entropy &e, int64_t i) {
     return !e.label || (e.label[i] >= 0 && e.label[i] < e.k);
 }
-__device__ __forceinline__ float coefficient(const entropy &e, int64_t i, int64_t c) {
-    const float w = e.class_weight ? e.class_weight[c] : 1.0f;
+__device__ __forceinline__ double coefficient(const entropy &e, int64_t i, int64_t c) {
+    const double w = e.class_weight ? e.class_weight[c] : 1;
     if (e.soft) return w * ((1 - e.smoothing) * e.soft[i * e.k + c] + e.uniform);
-    return w * ((e.label[i] == c ? 1 - e.smoothing : 0.0f) + e.uniform);
+    return w * ((e.label[i] == c ? 1 - e.smoothing : 0) + e.uniform);
 }
 /* What row i adds to the divisor of the mean. */
 __device__ __forceinline__ float divisor_part(const entropy &e, int64_t i) {
@@ -84,7 +84,7 @@ __device__ __forceinline__ float divisor_part(const entropy &e, int64_t i) {
 
 /* log of the sum of exp = top + rest: the largest, and log1p of the others relative to it. */
 struct log_sum {
-    float top, rest;
+    float top, others, rest;
 };
 __device__ __forceinline__ log_sum log_sum_exp(const float *x, int64_t k, int lane) {
     float top = -INFINITY, others = 0;
@@ -100,7 +100,8 @@ __device__ __forceinline__ log_sum log_sum_exp(const float *x, int64_t k, int la
         if (c != at) others += expf(x[c] - top);
     log_sum s;
     s.top = top;
-    s.rest = log1pf(fv_warp_sum(others));
+    s.others = fv_warp_sum(others);
+    s.rest = log1pf(s.others);
     return s;
 }
 
@@ -114,7 +115,7 @@ __global__ void entropy_rows_kernel(entropy e, float *losses, float *parts, floa
     if (has_target(e, i)) {
         const log_sum s = log_sum_exp(x, e.k, lane);
         for (int64_t c = lane; c < e.k; c += 32) {
-            const float t = coefficient(e, i, c);
+            const float t = (float)coefficient(e, i, c);
             if (t != 0) l += t * (s.top - x[c] + s.rest);
         }
         l = fv_warp_sum(l);
@@ -147,11 +148,16 @@ __global__ void entropy_bwd_kernel(entropy e, const float *dloss, const double *
         return;
     }
     const log_sum s = log_sum_exp(x, e.k, lane);
-    float sum = 0;
+    double sum = 0;
     for (int64_t c = lane; c < e.k; c += 32) sum += coefficient(e, i, c);
     sum = fv_warp_sum(sum);
     const float by = *dloss * factor;
-    for (int64_t c = lane; c < e.k; c += 32) dx[c] = by * (expf(x[c] - s.top - s.rest) * sum - coefficient(e, i, c));
+    for (int64_t c = lane; c < e.k; c += 32) {
+        const double t = coefficient(e, i, c);
+        if (e.label && e.label[i] == c) /* here softmax - 1 would cancel in float */
+            dx[c] = (float)(by * (exp((double)x[c] - s.top) / (1.0 + s.others) * sum - t));
+        else dx[c] = by * (expf(x[c] - s.top - s.rest) * (float)sum - (float)t);
+    }
 }
 
 static cudaError_t total(const fv_cuda_call *c, const float *losses, const float *parts, int64_t n) {
