@@ -275,8 +275,8 @@ static bool try_config(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_c
     return true;
 }
 
-bool fv_cudnn_plan_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
-                        fv_cudnn_plan *out, char *why, size_t size) {
+static bool make_plan(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, fv_cudnn_plan *out,
+                      char *why, size_t size) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     builder b = {.lib = lib};
     descriptor graph = graph_of(&b, p), chosen = NULL;
@@ -304,6 +304,16 @@ bool fv_cudnn_plan_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_
                  no.rounding, no.order, no.workspace, no.unplanned);
     destroy_all(lib, b.made, b.n);
     return false;
+}
+
+bool fv_cudnn_plan_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                        fv_cudnn_plan *out, char *why, size_t size) {
+    if (make_plan(lib, p, limits, out, why, size)) return true;
+    if (p->task != FV_CUDA_CONV_WEIGHT || p->dtype[0] == p->dtype[1]) return false;
+    fv_cuda_problem rounded = *p;
+    rounded.dtype[1] = p->dtype[0];
+    out->rounded = make_plan(lib, &rounded, limits, out, why, size);
+    return out->rounded;
 }
 
 void fv_cudnn_plan_free(const fv_cudnn *lib, fv_cudnn_plan *plan) {

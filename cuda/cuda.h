@@ -107,8 +107,11 @@ const double *fv_cuda_node_seconds(fv_exec *exec);
 
 /* Whether this build has kernels for the GPU in use. */
 cudaError_t fv_cuda_probe(void);
-/* y[r,c] += bias[c]; float32. */
-cudaError_t fv_cuda_add_bias(float *y, const float *bias, int64_t rows, int64_t columns, cudaStream_t stream);
+/* y [...,c] += bias [c]; y float32 or bf16. */
+cudaError_t fv_cuda_add_bias(const fv_tensor *y, const float *bias, cudaStream_t stream);
+/* bf16 to float32 and back, rounded to nearest. */
+cudaError_t fv_cuda_widen(const void *bf16, float *y, int64_t count, cudaStream_t stream);
+cudaError_t fv_cuda_narrow(const float *x, void *bf16, int64_t count, cudaStream_t stream);
 
 /* ---------------------------------------------------------------- what kernels/ provides */
 

@@ -1,7 +1,5 @@
 /* launch.cu: small kernels beside those of operations: a probe, and what the libraries lack. */
-#include "cuda/cuda.h"
-
-#define THREADS 256
+#include "cuda/kernels/common.cuh"
 
 __global__ static void probe_kernel(int nothing) {
     (void)nothing;
@@ -13,15 +11,49 @@ cudaError_t fv_cuda_probe(void) {
     return error == cudaSuccess ? cudaDeviceSynchronize() : error;
 }
 
-__global__ static void add_bias_kernel(float *y, const float *bias, int64_t count, int columns) {
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x)
-        y[i] += bias[i % columns];
+/* y [rows, columns], V elements to a thread. */
+template <typename E, int V> __global__ void add_bias_kernel(E *y, const float *bias, int64_t count, int columns) {
+    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V)) {
+        const fv_some<V> b = fv_load<V>(bias, i % columns);
+        fv_some<V> v = fv_load<V>(y, i);
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] += b.v[j];
+        fv_save<V>(y, i, v);
+    }
 }
 
-cudaError_t fv_cuda_add_bias(float *y, const float *bias, int64_t rows, int64_t columns, cudaStream_t stream) {
-    const int64_t count = rows * columns, blocks = (count + THREADS - 1) / THREADS;
-    if (count == 0) return cudaSuccess;
-    FV_LAUNCH(add_bias_kernel, (unsigned)(blocks < 65536 ? blocks : 65536), THREADS, 0, stream, y, bias, count,
-              (int)columns);
+template <typename E, int V>
+static cudaError_t add_bias_by(void *y, const float *bias, int64_t count, int64_t columns, cudaStream_t stream) {
+    FV_LAUNCH((add_bias_kernel<E, V>), fv_blocks(count, V * FV_THREADS), FV_THREADS, 0, stream, static_cast<E *>(y),
+              bias, count, (int)columns);
     return cudaGetLastError();
+}
+template <typename E>
+static cudaError_t add_bias(void *y, const float *bias, int64_t count, int64_t columns, cudaStream_t stream) {
+    return columns % FV_WIDE<E> == 0 ? add_bias_by<E, FV_WIDE<E>>(y, bias, count, columns, stream)
+                                     : add_bias_by<E, 1>(y, bias, count, columns, stream);
+}
+
+cudaError_t fv_cuda_add_bias(const fv_tensor *y, const float *bias, cudaStream_t stream) {
+    const int64_t count = fv_count(y->type), columns = y->type.dim[y->type.rank - 1];
+    return count == 0 ? cudaSuccess : FV_BY_TYPE(*y, add_bias, y->data, bias, count, columns, stream);
+}
+
+template <typename From, typename To> __global__ void convert_kernel(const From *x, To *y, int64_t count) {
+    for (int64_t i = FV_FIRST_OF(8); i < count; i += FV_STRIDE_OF(8))
+        fv_save_of<8>(y, i, count, fv_load_of<8>(x, i, count));
+}
+
+template <typename From, typename To>
+static cudaError_t convert(const void *x, void *y, int64_t count, cudaStream_t stream) {
+    FV_LAUNCH((convert_kernel<From, To>), fv_blocks(count, 8 * FV_THREADS), FV_THREADS, 0, stream,
+              static_cast<const From *>(x), static_cast<To *>(y), count);
+    return cudaGetLastError();
+}
+
+cudaError_t fv_cuda_widen(const void *bf16, float *y, int64_t count, cudaStream_t stream) {
+    return convert<fv_bf16, float>(bf16, y, count, stream);
+}
+cudaError_t fv_cuda_narrow(const float *x, void *bf16, int64_t count, cudaStream_t stream) {
+    return convert<float, fv_bf16>(x, bf16, count, stream);
 }

@@ -150,8 +150,8 @@ static bool make_plan(fv_cuda_libraries *l, fv_cuda_library_plan *plan, char *wh
     const fv_cudnn_limits limits = {(int64_t)FV_CUDA_WORKSPACE, l->fast};
     if (p->task == FV_CUDA_GEMM)
         return l->has_lt && fv_lt_plan_make(&l->lt, p, FV_CUDA_WORKSPACE, l->fast, &plan->gemm, why, size);
-    if (p->bias_dtype && (p->bias_dtype - 1 != FV_F32 || p->dtype[2] != FV_F32)) {
-        snprintf(why, size, "a bias is added in float32 only");
+    if (p->bias_dtype && p->bias_dtype - 1 != FV_F32) {
+        snprintf(why, size, "its bias is not float32");
         return false;
     }
     return l->has_cudnn && fv_cudnn_plan_make(&l->cudnn, p, &limits, &plan->conv, why, size);
@@ -184,34 +184,55 @@ const fv_cuda_library_plan *fv_cuda_library_find(const fv_cuda_device *dev, cons
     return plan->there ? plan : NULL;
 }
 
-size_t fv_cuda_library_workspace(const fv_cuda_library_plan *plan) {
-    return plan->problem.task == FV_CUDA_GEMM ? plan->gemm.workspace : (size_t)plan->conv.workspace;
+/* ---------------------------------------------------------------- run
+ *
+ * workspace   [ the library's | what is rounded to bf16: the bias of a product, the gradient of weights ] */
+
+static size_t own_bytes(const fv_cuda_library_plan *plan) {
+    const size_t bytes = plan->problem.task == FV_CUDA_GEMM ? plan->gemm.workspace : (size_t)plan->conv.workspace;
+    return (bytes + 255) & ~(size_t)255;
 }
 
-/* ---------------------------------------------------------------- run */
+/* Elements that are rounded. */
+static int64_t rounded_count(const fv_cuda_library_plan *plan) {
+    const fv_cuda_conv *c = &plan->problem.of.conv;
+    if (plan->problem.task == FV_CUDA_GEMM) return plan->gemm.rounded ? plan->problem.of.gemm.m : 0;
+    return plan->conv.rounded ? c->k * c->r * c->s * (c->c / c->groups) : 0;
+}
+
+size_t fv_cuda_library_workspace(const fv_cuda_library_plan *plan) {
+    return own_bytes(plan) + sizeof(uint16_t) * (size_t)rounded_count(plan);
+}
 
 static cudaError_t run_gemm(const fv_cuda_libraries *l, const fv_cuda_library_plan *plan, const fv_cuda_call *c) {
     const fv_cuda_gemm *g = &plan->problem.of.gemm;
+    const void *bias = g->bias ? c->in[2].data : NULL;
+    if (plan->gemm.rounded) {
+        void *rounded = (char *)c->workspace + own_bytes(plan);
+        cudaError_t error = fv_cuda_narrow(bias, rounded, rounded_count(plan), c->stream);
+        if (error != cudaSuccess) return error;
+        bias = rounded;
+    }
     cublasStatus_t status = fv_lt_run(&l->lt, &plan->gemm, c->in[g->a_is].data, c->in[g->b_is].data, c->out[0].data,
-                                      g->bias ? c->in[2].data : NULL, c->workspace, plan->gemm.workspace, c->stream);
+                                      bias, c->workspace, plan->gemm.workspace, c->stream);
     if (status == CUBLAS_STATUS_SUCCESS) return cudaSuccess;
     fv_log(l->ctx, FV_LOG_WARN, "cuBLASLt: status %d in '%s'", (int)status, c->scope);
     return cudaErrorUnknown;
 }
 
 static cudaError_t run_conv(const fv_cuda_libraries *l, const fv_cuda_library_plan *plan, const fv_cuda_call *c) {
-    const fv_cuda_conv *p = &plan->problem.of.conv;
     void *in0 = c->in[0].data, *in1 = c->in[1].data, *out = c->out[0].data;
-    void *xwy[3] = {in0, in1, out};                                                          /* x, w -> y */
-    if (plan->problem.task == FV_CUDA_CONV_DATA) xwy[0] = out, xwy[1] = in1, xwy[2] = in0;   /* dy, w -> dx */
-    if (plan->problem.task == FV_CUDA_CONV_WEIGHT) xwy[0] = in1, xwy[1] = out, xwy[2] = in0; /* dy, x -> dw */
+    void *result = plan->conv.rounded ? (char *)c->workspace + own_bytes(plan) : out;
+    void *xwy[3] = {in0, in1, out};                                                             /* x, w -> y */
+    if (plan->problem.task == FV_CUDA_CONV_DATA) xwy[0] = out, xwy[1] = in1, xwy[2] = in0;      /* dy, w -> dx */
+    if (plan->problem.task == FV_CUDA_CONV_WEIGHT) xwy[0] = in1, xwy[1] = result, xwy[2] = in0; /* dy, x -> dw */
     cudnnStatus_t status = fv_cudnn_run(&l->cudnn, &plan->conv, xwy, c->workspace);
     if (status != CUDNN_STATUS_SUCCESS) {
         fv_log(l->ctx, FV_LOG_WARN, "cuDNN: %s in '%s'", l->cudnn.cudnnGetErrorString(status), c->scope);
         return cudaErrorUnknown;
     }
-    if (!plan->problem.bias_dtype) return cudaSuccess;
-    return fv_cuda_add_bias(out, c->in[2].data, p->n * p->oh * p->ow, p->k, c->stream);
+    if (plan->conv.rounded) return fv_cuda_widen(result, out, rounded_count(plan), c->stream);
+    return plan->problem.bias_dtype ? fv_cuda_add_bias(&c->out[0], c->in[2].data, c->stream) : cudaSuccess;
 }
 
 cudaError_t fv_cuda_library_run(const fv_cuda_library_plan *plan, const fv_cuda_call *c) {

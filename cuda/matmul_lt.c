@@ -27,7 +27,7 @@ static bool describe_product(const fv_lt *lt, const fv_cuda_problem *p, bool fas
     const cublasOperation_t a = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                             b = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    const int32_t bias_type = type_of(p->bias_dtype - 1);
+    const int32_t bias_type = type_of(p->dtype[2]);
     bool good = lt->cublasLtMatmulDescCreate(&out->product, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
     struct {
         cublasLtMatmulDescAttributes_t name;
@@ -61,7 +61,7 @@ static bool describe_matrix(const fv_lt *lt, int64_t dtype, int64_t rows, int64_
 
 bool fv_lt_describe(const fv_lt *lt, const fv_cuda_problem *p, bool fast, fv_lt_plan *out) {
     const fv_cuda_gemm *g = &p->of.gemm;
-    *out = (fv_lt_plan){0};
+    *out = (fv_lt_plan){.rounded = g->bias && p->bias_dtype - 1 != p->dtype[2]};
     return describe_product(lt, p, fast, out) &&
            describe_matrix(lt, p->dtype[0], g->transpose_a ? g->k : g->m, g->transpose_a ? g->m : g->k, g->batch,
                            &out->a) &&
@@ -71,19 +71,28 @@ bool fv_lt_describe(const fv_lt *lt, const fv_cuda_problem *p, bool fast, fv_lt_
 }
 
 /* Sums of parts in an order of their own (atomics) would not give the same bits in every run: only those are allowed
- * that add the parts in order, in float32. */
+ * that add the parts in order, in float32. Tensors are aligned to 64 bytes (core/plan.c), not to 256, the default. */
 static bool choose(const fv_lt *lt, size_t workspace, fv_lt_plan *out) {
-    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = 64;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        const void *value;
+        size_t bytes;
+    } set[] = {{CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+               {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes},
+               {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment},
+               {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment},
+               {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment},
+               {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment}};
     cublasLtMatmulPreference_t wish = NULL;
     cublasLtMatmulHeuristicResult_t best;
     int n = 0;
-    bool good = lt->cublasLtMatmulPreferenceCreate(&wish) == CUBLAS_STATUS_SUCCESS &&
-                lt->cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-                                                         sizeof workspace) == CUBLAS_STATUS_SUCCESS &&
-                lt->cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
-                                                         sizeof schemes) == CUBLAS_STATUS_SUCCESS &&
-                lt->cublasLtMatmulAlgoGetHeuristic(lt->handle, out->product, out->a, out->b, out->c, out->c, wish, 1,
-                                                   &best, &n) == CUBLAS_STATUS_SUCCESS;
+    bool good = lt->cublasLtMatmulPreferenceCreate(&wish) == CUBLAS_STATUS_SUCCESS;
+    for (size_t i = 0; i < sizeof set / sizeof *set && good; i++)
+        good = lt->cublasLtMatmulPreferenceSetAttribute(wish, set[i].name, set[i].value, set[i].bytes) ==
+               CUBLAS_STATUS_SUCCESS;
+    good = good && lt->cublasLtMatmulAlgoGetHeuristic(lt->handle, out->product, out->a, out->b, out->c, out->c, wish, 1,
+                                                      &best, &n) == CUBLAS_STATUS_SUCCESS;
     if (wish) lt->cublasLtMatmulPreferenceDestroy(wish);
     if (!good || n < 1 || best.state != CUBLAS_STATUS_SUCCESS) return false;
     out->algorithm = best.algo;
@@ -93,11 +102,6 @@ static bool choose(const fv_lt *lt, size_t workspace, fv_lt_plan *out) {
 
 bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, fv_lt_plan *out, char *why,
                      size_t size) {
-    const fv_cuda_gemm *g = &p->of.gemm;
-    if (g->bias && p->bias_dtype - 1 != p->dtype[2]) {
-        snprintf(why, size, "the bias is of another type");
-        return false;
-    }
     bool described = fv_lt_describe(lt, p, fast, out);
     if (described && choose(lt, workspace, out)) return true;
     snprintf(why, size, "%s", described ? "no algorithm" : "it cannot be described");

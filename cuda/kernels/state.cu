@@ -7,28 +7,11 @@ cudaError_t fv_cuda_reshape(const fv_cuda_call *c) {
                            c->stream);
 }
 
-/* float to bf16 or back. */
-template <typename From, typename To> __global__ void cast_kernel(const From *x, To *y, int64_t count) {
-    constexpr int V = 8;
-    for (int64_t i = FV_FIRST_OF(V); i < count; i += FV_STRIDE_OF(V))
-        fv_save_of<V>(y, i, count, fv_load_of<V>(x, i, count));
-}
-
-template <typename From, typename To> static cudaError_t cast(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH((cast_kernel<From, To>), fv_blocks(count, 8 * FV_THREADS), FV_THREADS, 0, c->stream,
-              fv_operand<From>(c, 0), fv_result_of<To>(c, 0), count);
-    return cudaGetLastError();
-}
-
 cudaError_t fv_cuda_cast(const fv_cuda_call *c) {
+    const int64_t count = fv_count(c->in[0].type);
     if (c->in[0].type.dtype == c->out[0].type.dtype) return fv_cuda_reshape(c);
-    return c->in[0].type.dtype == FV_BF16 ? cast<fv_bf16, float>(c) : cast<float, fv_bf16>(c);
-}
-
-cudaError_t fv_cuda_assign(const fv_cuda_call *c) {
-    if (c->in[0].data == c->in[1].data) return cudaSuccess;
-    return cudaMemcpyAsync(c->in[0].data, c->in[1].data, fv_bytes(c->in[0].type), cudaMemcpyDeviceToDevice, c->stream);
+    if (c->in[0].type.dtype == FV_BF16) return fv_cuda_widen(c->in[0].data, fv_result_of(c, 0), count, c->stream);
+    return fv_cuda_narrow(fv_operand(c, 0), c->out[0].data, count, c->stream);
 }
 
 __global__ void accumulate_kernel(float *state, const float *value, int64_t count) {
