@@ -119,3 +119,37 @@ void op_case_make(const op_row *row, op_case *c) {
 void op_case_free(op_case *c) {
     for (int k = 0; k < c->n; k++) fvt_free(c->in[k]);
 }
+
+/* ---------------------------------------------------------------- bf16 */
+
+/* Operand k is float32 beside bf16 data. */
+static bool is_parameter(fv_op op, int k) {
+    switch (op) {
+    case FV_OP_CONV2D:
+    case FV_OP_LINEAR:
+    case FV_OP_ATTENTION_BWD: return k == 2;
+    case FV_OP_BATCH_NORM:
+    case FV_OP_LAYER_NORM:
+    case FV_OP_GROUP_NORM: return k == 1 || k == 2;
+    case FV_OP_BATCH_NORM_INFER: return k >= 1 && k <= 4;
+    case FV_OP_BATCH_NORM_BWD:
+    case FV_OP_BATCH_NORM_INFER_BWD: return k >= 3 && k <= 6;
+    case FV_OP_LAYER_NORM_BWD:
+    case FV_OP_GROUP_NORM_BWD: return k >= 2;
+    default: return false;
+    }
+}
+
+op_case op_case_lower(op_case *c, op_row *low) {
+    *low = *c->row;
+    for (int k = 0; k < c->n; k++) {
+        if (!c->in[k] || low->in[k].type.dtype != FV_F32 || is_parameter(low->op, k)) continue;
+        low->in[k].type.dtype = FV_BF16;
+        for (int64_t i = 0; i < fv_count(low->in[k].type); i++)
+            c->in[k][i] = (double)fv_bf16_value(fv_bf16_round_double(c->in[k][i]));
+    }
+    op_case lowered = *c;
+    lowered.row = low;
+    if (low->op == FV_OP_CAST) lowered.attr.cast.to = FV_F32;
+    return lowered;
+}

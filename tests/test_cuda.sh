@@ -88,6 +88,10 @@ check "env.json names the GPU" grep -q '"device": *"cuda:0 Emulated GPU"' cuda/e
 check "env.json names driver and libraries" grep -q '"libraries": *"driver 13.0' cuda/env.json
 expect 0 "" "${run[@]}" --epochs 2 --device cuda --name plain --no-cuda-graphs
 check "the same weights without CUDA graphs" cmp cuda/weights/last/model.safetensors plain/weights/last/model.safetensors
+expect 0 "" "${run[@]}" --epochs 2 --device cuda --precision bf16 --name low
+expect 0 "" "${run[@]}" --epochs 2 --device cpu --precision bf16 --name low_cpu
+check "in bf16, losses on cuda ($(loss low)) and cpu ($(loss low_cpu)) agree, and are not those of float32" \
+    awk -v a="$(loss low)" -v b="$(loss low_cpu)" -v c="$(loss cuda)" 'BEGIN { d = a - b; exit !(a > 0 && d * d < 1e-6 && a != c) }'
 expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
 expect 0 "" train --resume resumed --epochs 2 --quiet
 check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors

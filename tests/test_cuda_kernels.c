@@ -94,22 +94,27 @@ static double mean_size(const double *x, int64_t n) {
     return sum;
 }
 
-/* Against ref in float64, within 64 roundings of the values and their mean: sums here have up to 75000 terms. */
+/* Against ref in float64, within 64 roundings of the values and their mean: sums here have up to 75000 terms. In bf16
+ * (odd _i) results are rounded once more. */
 START_TEST(test_large_sizes) {
-    op_case c;
+    op_case c, run;
+    op_row row;
     op_results want, got;
     fvt_device d;
     if (!fvt_open(&d, "cuda", 0, NULL)) return;
-    op_case_make(&large_rows[_i], &c);
+    op_case_make(&large_rows[_i / 2], &c);
+    run = _i % 2 ? op_case_lower(&c, &row) : c;
     op_case_reference(&c, &want);
-    op_case_run(&d, &c, false, &got);
+    op_case_run(&d, &run, false, &got);
     for (int t = 0; t < want.n; t++) {
         const int64_t n = fv_count(want.type[t]);
-        const double mean = mean_size(want.data[t], n);
-        for (int64_t i = 0; i < n; i++)
-            ck_assert_msg(fabs(got.data[t][i] - want.data[t][i]) <= 64 * FVT_U * (fabs(want.data[t][i]) + mean),
-                          "%s '%s': element %lld of result %d is %g, not %g", fv_op_get(c.row->op)->name, c.row->note,
-                          (long long)i, t, got.data[t][i], want.data[t][i]);
+        const double mean = mean_size(want.data[t], n), last = got.type[t].dtype == FV_BF16 ? ldexp(1, -8) : 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double g = got.data[t][i], w = want.data[t][i];
+            ck_assert_msg(fabs(g - w) <= 64 * FVT_U * (fabs(w) + mean) + last * fabs(w),
+                          "%s '%s' (%s): element %lld of result %d is %g, not %g", fv_op_get(c.row->op)->name,
+                          c.row->note, _i % 2 ? "bf16" : "float32", (long long)i, t, g, w);
+        }
     }
     op_results_free(&want);
     op_results_free(&got);
@@ -142,7 +147,7 @@ static fv_value tiny_logits(fv_scope s, fv_value x, bool attention) {
     return fv_linear_layer(fv_in(s, "head"), x, CLASSES, true, fv_init_normal(0.3));
 }
 
-static void open_training(fvt_device *d, const char *model, fv_store **store, fv_program **p) {
+static void open_training(fvt_device *d, const char *model, fv_dtype precision, fv_store **store, fv_program **p) {
     fv_graph *g = fv_graph_new(&d->ctx, true);
     const fv_scope s = fv_root(g);
     const bool attention = !strcmp(model, "attention"), tiny = attention || !strcmp(model, "convolution");
@@ -162,6 +167,7 @@ static void open_training(fvt_device *d, const char *model, fv_store **store, fv
                                 .clip_grad = 1,
                                 .ema = true};
     ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
+    if (precision == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
     ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
 }
 
@@ -188,14 +194,14 @@ static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) 
 }
 
 /* The losses, and the hash of all that is kept. */
-static uint64_t train(const char *backend, const char *model, int steps, double lr, double *losses) {
+static uint64_t train(const char *backend, const char *model, fv_dtype precision, double *losses) {
     fvt_device d;
     fv_store *store;
     fv_program *p;
     uint64_t hash;
     ck_assert(fvt_open(&d, backend, 2, NULL));
-    open_training(&d, model, &store, &p);
-    for (int i = 0; i < steps; i++) losses[i] = train_step(&d, p, i, lr);
+    open_training(&d, model, precision, &store, &p);
+    for (int i = 0; i < TINY_STEPS; i++) losses[i] = train_step(&d, p, i, !strcmp(model, "attention") ? 0.003 : 0.05);
     ck_assert_int_eq(fv_store_hash(store, &hash), FV_OK);
     fv_program_destroy(p);
     fv_store_destroy(store);
@@ -210,17 +216,20 @@ static bool have_cuda(void) {
     return true;
 }
 
+/* In bf16 a sum in another order may round to a neighbour, 2^16 times as far as in float32. */
 START_TEST(test_training_follows_the_cpu) {
-    const char *model = _i ? "attention" : "convolution";
-    double want[TINY_STEPS], got[TINY_STEPS], again[TINY_STEPS];
+    const char *model = _i % 2 ? "attention" : "convolution";
+    const fv_dtype precision = _i / 2 ? FV_BF16 : FV_F32;
+    const double near = precision == FV_BF16 ? 5e-3 : 1e-3;
+    double want[TINY_STEPS], got[TINY_STEPS], again[TINY_STEPS], worst = 0;
     if (!have_cuda()) return;
-    train("cpu", model, TINY_STEPS, _i ? 0.003 : 0.05, want);
-    const uint64_t first = train("cuda", model, TINY_STEPS, _i ? 0.003 : 0.05, got);
-    const uint64_t second = train("cuda", model, TINY_STEPS, _i ? 0.003 : 0.05, again);
+    train("cpu", model, precision, want);
+    const uint64_t first = train("cuda", model, precision, got);
+    const uint64_t second = train("cuda", model, precision, again);
     ck_assert_msg(first == second && !memcmp(got, again, sizeof got), "%s: a second run gives other bits", model);
-    for (int i = 0; i < TINY_STEPS; i++)
-        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-3 * want[0], "%s: loss %g, not %g, at step %d", model, got[i],
-                      want[i], i);
+    for (int i = 0; i < TINY_STEPS; i++) worst = fmax(worst, fabs(got[i] - want[i]) / want[0]);
+    printf("%s %s: %.2g of the first loss apart\n", model, fv_dtype_name(precision), worst);
+    ck_assert_msg(worst <= near, "%s: losses are %g of the first apart", model, worst);
     ck_assert_double_lt(got[TINY_STEPS - 1], 0.8 * got[0]); /* it learns */
 }
 END_TEST
@@ -234,14 +243,14 @@ START_TEST(test_launches_of_a_residual_net) {
     void (*reset)(void);
     if (!have_cuda() || !find("fv_emulated_count", &count) || !find("fv_emulated_reset", &reset)) return;
     ck_assert(fvt_open(&d, "cuda", 0, NULL));
-    open_training(&d, "resnet20", &store, &p);
+    open_training(&d, "resnet20", _i ? FV_BF16 : FV_F32, &store, &p);
     for (int i = 0; i < RESNET_STEPS; i++) {
         if (i == 2) reset();
         ck_assert(isfinite(train_step(&d, p, i, 0.01)));
     }
     const fv_emulated_counts counts = count();
     const int64_t per_step = counts.launches / (RESNET_STEPS - 2);
-    printf("resnet20: %lld kernels per step\n", (long long)per_step);
+    printf("resnet20%s: %lld kernels per step\n", _i ? " in bf16" : "", (long long)per_step);
     ck_assert_int_eq(counts.allocations, 0);
     ck_assert_int_eq(counts.enqueued, 0);
     ck_assert_int_eq(counts.graphs, RESNET_STEPS - 2);
@@ -258,9 +267,9 @@ Suite *cuda_kernels_suite(void) {
     TCase *emulation = tcase_create("emulation"), *kernels = tcase_create("kernels");
     tcase_add_test(emulation, test_the_emulation_notices_mistakes);
     tcase_add_test(emulation, test_quotients);
-    tcase_add_loop_test(kernels, test_large_sizes, 0, sizeof large_rows / sizeof *large_rows);
-    tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 2);
-    tcase_add_test(kernels, test_launches_of_a_residual_net);
+    tcase_add_loop_test(kernels, test_large_sizes, 0, 2 * sizeof large_rows / sizeof *large_rows);
+    tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 4);
+    tcase_add_loop_test(kernels, test_launches_of_a_residual_net, 0, 2);
     tcase_set_timeout(emulation, 240);
     tcase_set_timeout(kernels, 240);
     suite_add_tcase(suite, emulation);

@@ -258,13 +258,17 @@ START_TEST(models_learn) {
 }
 END_TEST
 
-/* The cpu's first step in bf16 is ref's, within what the order of sums changes in roundings to bf16. */
+/* A device's first step in bf16 is ref's, within what the order of sums changes in roundings to bf16. */
 START_TEST(devices_agree) {
-    trained ref = train("lenet5", "ref", FV_BF16, 1), cpu = train("lenet5", "cpu", FV_BF16, 1);
-    ck_assert_double_le(fabs(ref.first - cpu.first), 1e-3 * ref.first);
-    ck_assert_msg(cosine(&ref, &cpu) >= 0.9999, "cosine %.7f", cosine(&ref, &cpu));
+    const char *backend = _i ? "cuda" : "cpu";
+    fvt_device d;
+    if (!fvt_open(&d, backend, 2, NULL)) return;
+    fvt_close(&d);
+    trained ref = train("lenet5", "ref", FV_BF16, 1), other = train("lenet5", backend, FV_BF16, 1);
+    ck_assert_double_le(fabs(ref.first - other.first), 1e-3 * ref.first);
+    ck_assert_msg(cosine(&ref, &other) >= 0.9999, "%s: cosine %.7f", backend, cosine(&ref, &other));
     fvt_free(ref.moved);
-    fvt_free(cpu.moved);
+    fvt_free(other.moved);
 }
 END_TEST
 
@@ -276,7 +280,7 @@ Suite *precision_suite(void) {
     tcase_add_test(t, rounding_of_devices);
     tcase_add_loop_test(t, pass_over_models, 0, fv_model_count());
     tcase_add_loop_test(t, models_learn, 0, (int)(sizeof learners / sizeof *learners));
-    tcase_add_test(t, devices_agree);
+    tcase_add_loop_test(t, devices_agree, 0, 2);
     suite_add_tcase(suite, t);
     return suite;
 }

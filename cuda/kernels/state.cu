@@ -14,6 +14,11 @@ cudaError_t fv_cuda_cast(const fv_cuda_call *c) {
     return fv_cuda_narrow(fv_operand(c, 0), c->out[0].data, count, c->stream);
 }
 
+cudaError_t fv_cuda_assign(const fv_cuda_call *c) {
+    if (c->in[0].data == c->in[1].data) return cudaSuccess;
+    return cudaMemcpyAsync(c->in[0].data, c->in[1].data, fv_bytes(c->in[0].type), cudaMemcpyDeviceToDevice, c->stream);
+}
+
 __global__ void accumulate_kernel(float *state, const float *value, int64_t count) {
     for (int64_t i = FV_FIRST_OF(4); i < count; i += FV_STRIDE_OF(4)) {
         fv_some<4> s = fv_load_of<4>(state, i, count);
