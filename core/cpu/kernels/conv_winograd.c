@@ -1,8 +1,9 @@
 /* conv_winograd.c: 3x3 convolutions of stride 1 and the gradients of their data by Winograd's minimal filtering,
- * F(4x4, 3x3) of Lavin and Gray (2016): 36 products for 16 results of 9 taps each.
+ * F(4x4, 3x3) of Lavin and Gray (2016), 36 products for 16 results of 9 taps each, and F(3x3, 3x3) and mixtures of
+ * both where they fit better (conv_winograd.h).
  *
  *   weights  U[f] = G g G^T             36 matrices [depth, columns], in panels
- *   source   V[f] = B^T d B             of 6x6 pixels around each tile of 4x4 results: 36 matrices [tiles, depth]
+ *   source   V[f] = B^T d B             of the pixels around each tile: 36 matrices [tiles, depth]
  *            M[f] = V[f] U[f]           row_gemm
  *   result   y    = A^T M A + bias
  *
@@ -21,8 +22,11 @@ enum {
     MIN_UNIT = 24,
     MIN_TILES = 3, /* with fewer, transforming the weights costs more than is saved */
     MIN_ITEMS = 16,
-    PACK_CHANNELS = 32, /* of weights that are transformed at a time */
+    MIN_CHANNELS = FV_VL == 16 ? 32 : 24, /* below, transforms cost what is saved; they have whole vectors */
+    CHUNK = 12,                           /* tiles of a work item that only transforms */
+    PACK_CHANNELS = 32,                   /* of weights that are transformed at a time */
 };
+#define MIN_SAVING 2.25 /* products saved: 3x3 results in one tile of 4x4; small pictures waste the rest */
 
 typedef struct plan {
     const fv_conv_shape *shape;
@@ -58,7 +62,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
         p.result[a] = forward ? y : x;
         p.pad[a] = forward ? s->pad[a] : 2 - s->pad[a];
     }
-    p.patches = fv_patches_of(s->n, p.source, p.result, p.pad, p.depth);
+    p.patches = CPU(winograd_patches)(s->n, p.source, p.result, p.pad, p.depth);
     p.panels = fv_ceil_div(p.columns, FV_NR);
     cut_tiles(&p);
     p.fresh = p.shared && p.panels >= MIN_ITEMS;
@@ -83,12 +87,9 @@ bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev) {
     if (((const fv_cpu_device *)dev)->direct) return false;
     const bool plain = s->r == 3 && s->s == 3 && s->groups == 1 && s->stride[0] == 1 && s->stride[1] == 1 &&
                        s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
-    /* Part of the tiles that lies in the result: small pictures waste the rest. */
-    const double used =
-        (double)(s->oh * s->ow) /
-        (double)(fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE) * FV_WINO_TILE * FV_WINO_TILE);
     const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);
-    return plain && s->c >= 32 && s->k >= 32 && used > 0.55 && tiles >= MIN_TILES;
+    return plain && s->c >= MIN_CHANNELS && s->k >= MIN_CHANNELS && tiles >= MIN_TILES &&
+           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING;
 }
 
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
@@ -165,66 +166,114 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
 
 /* ---------------------------------------------------------------- source and result */
 
-FV_INLINE void result_points(const vf m[FV_WINO_PATCH], vf out[FV_WINO_TILE]) {
-    const vf s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
-    out[0] = m[0] + s + s2;
-    out[1] = vf_fma(vf_set1(2.0f), d2, d);
-    out[2] = vf_fma(vf_set1(4.0f), s2, s);
-    out[3] = vf_fma(vf_set1(8.0f), d2, d) + m[5];
+/* A^T of one row or column of points. */
+FV_INLINE void result_points(const vf *m, vf *out, const int size) {
+    const vf two = vf_set1(2.0f), four = vf_set1(4.0f), s = m[1] + m[2], d = m[1] - m[2];
+    if (size == FV_WINO_TILE) {
+        const vf s2 = m[3] + m[4], d2 = m[3] - m[4];
+        out[0] = m[0] + s + s2;
+        out[1] = vf_fma(two, d2, d);
+        out[2] = vf_fma(four, s2, s);
+        out[3] = vf_fma(vf_set1(8.0f), d2, d) + m[5];
+        return;
+    }
+    out[0] = m[0] + s + m[3];
+    out[1] = vf_fma(two, m[3], d);
+    out[2] = vf_fma(four, m[3], s) + m[5];
 }
 
-/* One vector of columns of one tile: m [36] vectors, `step` floats apart -> y */
-FV_INLINE void transform_result(const float *m, int64_t step, vf bias, vf out[FV_WINO_TILE][FV_WINO_TILE]) {
-    vf half[FV_WINO_TILE][FV_WINO_PATCH], in[FV_WINO_PATCH], r[FV_WINO_TILE];
+typedef struct tile_result {       /* a vector of columns of one tile */
+    const float *m[FV_WINO_KINDS]; /* its row of M, by kind of point */
+    int64_t step;                  /* from point to point */
+    float *y;
+    int64_t row, pixel; /* steps of y */
+    int64_t rows, cols; /* of the tile that lie in the result */
+    vf bias;
+    int n; /* lanes */
+} tile_result;
+
+FV_INLINE void transform_result(const tile_result *t, const bool whole, const int h, const int w) {
+    vf half[FV_WINO_TILE][FV_WINO_PATCH], in[FV_WINO_PATCH], out[FV_WINO_TILE];
     FV_UNROLL_ALL for (int x = 0; x < FV_WINO_PATCH; x++) {
-        FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) in[y] = vf_load(m + (y * FV_WINO_PATCH + x) * step);
-        result_points(in, r);
-        FV_UNROLL_ALL for (int y = 0; y < FV_WINO_TILE; y++) half[y][x] = r[y];
+        if (w < FV_WINO_TILE && x == FV_WINO_LACK) continue;
+        FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) {
+            if (h == FV_WINO_TILE || y != FV_WINO_LACK)
+                in[y] = vf_load(t->m[fv_point_kind(y, x)] + (y * FV_WINO_PATCH + x) * t->step);
+        }
+        result_points(in, out, h);
+        FV_UNROLL_ALL for (int y = 0; y < h; y++) half[y][x] = out[y];
     }
-    FV_UNROLL_ALL for (int y = 0; y < FV_WINO_TILE; y++) {
-        result_points(half[y], out[y]);
-        FV_UNROLL_ALL for (int x = 0; x < FV_WINO_TILE; x++) out[y][x] += bias;
+    FV_UNROLL_ALL for (int y = 0; y < h; y++) {
+        float *to = t->y + y * t->row;
+        result_points(half[y], out, w);
+        FV_UNROLL_ALL for (int x = 0; x < w; x++) {
+            if (whole) vf_store(to + x * t->pixel, out[x] + t->bias);
+            else if (y < t->rows && x < t->cols) vf_store_n(to + x * t->pixel, out[x] + t->bias, t->n);
+        }
     }
 }
+
+#define TRANSFORM(h, w) \
+    static __attribute__((noinline)) void transform_##h##x##w(const tile_result *t) { \
+        transform_result(t, true, h, w); \
+    } \
+    static __attribute__((noinline)) void transform_part_##h##x##w(const tile_result *t) { \
+        transform_result(t, false, h, w); \
+    }
+TRANSFORM(3, 3)
+TRANSFORM(3, 4)
+TRANSFORM(4, 3)
+TRANSFORM(4, 4)
 
 /* M of tiles first .. first + count and `panels` panels into the result. */
 static void write_results(const job *j, int64_t first, int64_t count, int64_t panel, int64_t panels, const float *m) {
+    typedef void (*transform_fn)(const tile_result *);
+    static const transform_fn whole[2][2] = {{transform_3x3, transform_3x4}, {transform_4x3, transform_4x4}},
+                              part[2][2] = {{transform_part_3x3, transform_part_3x4},
+                                            {transform_part_4x3, transform_part_4x4}};
     const plan *p = &j->p;
-    const fv_patches *q = &p->patches;
     const int64_t end = fv_min64(p->columns, (panel + panels) * FV_NR);
-    for (int64_t t = 0; t < count; t++) {
-        const int64_t tile = first + t, image = tile / q->image_tiles, in_image = tile % q->image_tiles;
-        const int64_t row = in_image / q->tiles_w * FV_WINO_TILE, col = in_image % q->tiles_w * FV_WINO_TILE;
-        const int64_t rows = fv_min64(FV_WINO_TILE, p->result[0] - row),
-                      cols = fv_min64(FV_WINO_TILE, p->result[1] - col);
-        float *tile_y = j->result + ((image * p->result[0] + row) * p->result[1] + col) * p->columns;
-        for (int64_t at = panel * FV_NR; at < end; at += FV_VL) {
-            const int n = (int)fv_min64(FV_VL, end - at);
-            const int64_t own = at / FV_NR, width = fv_panel_width(columns_of(p, own));
-            const float *from = m + (own - panel) * FV_WINO_POINTS * p->m_step + t * width + at % FV_NR;
-            float *y = tile_y + at;
-            vf out[FV_WINO_TILE][FV_WINO_TILE];
-            transform_result(from, p->m_step, j->bias ? vf_load_n(j->bias + at, n) : vf_zero(), out);
-            for (int64_t a = 0; a < rows; a++, y += p->result[1] * p->columns)
-                for (int64_t b = 0; b < cols; b++) vf_store_n(y + b * p->columns, out[a][b], n);
+    tile_result r = {.step = p->m_step, .row = p->result[1] * p->columns, .pixel = p->columns};
+    int64_t origin[FV_WINO_KINDS], own[FV_WINO_KINDS];
+    CPU(winograd_rows)(&p->patches, first, origin);
+    for (int64_t t = first; t < first + count; t++) {
+        const fv_wino_place at = CPU(winograd_place)(&p->patches, t);
+        const int h = at.size[0] - FV_WINO_TILE + 1, w = at.size[1] - FV_WINO_TILE + 1;
+        float *tile_y = j->result + ((at.image * p->result[0] + at.row) * p->result[1] + at.col) * p->columns;
+        CPU(winograd_rows)(&p->patches, t, own);
+        r.rows = fv_min64(at.size[0], p->result[0] - at.row);
+        r.cols = fv_min64(at.size[1], p->result[1] - at.col);
+        const bool inside = r.rows == at.size[0] && r.cols == at.size[1];
+        for (int64_t k = panel * FV_NR; k < end; k += FV_VL) {
+            const int64_t mine = k / FV_NR, width = fv_panel_width(columns_of(p, mine));
+            r.n = (int)fv_min64(FV_VL, end - k);
+            r.y = tile_y + k;
+            r.bias = j->bias ? vf_load_n(j->bias + k, r.n) : vf_zero();
+            for (int kind = 0; kind < FV_WINO_KINDS; kind++)
+                r.m[kind] =
+                    m + (mine - panel) * FV_WINO_POINTS * p->m_step + (own[kind] - origin[kind]) * width + k % FV_NR;
+            (inside && r.n == FV_VL ? whole : part)[h][w](&r);
         }
     }
 }
 
 /* ---------------------------------------------------------------- units */
 
-/* A unit of tiles, whose V is at v, and `panels` panels, whose U is at u. */
-static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels, const float *v, const float *u,
-                     float *m) {
+/* Tiles first .. first + unit, whose V is at v + row[kind] rows, and `panels` panels, whose U is at u. */
+static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels, const float *v,
+                     const int64_t row[FV_WINO_KINDS], const float *u, float *m) {
     const plan *p = &j->p;
     static const ptrdiff_t tap[1] = {0};
-    fv_row_gemm g = {.x_off = j->v_off,
-                     .rows = fv_min64(p->unit, p->patches.tiles - first),
-                     .tap = tap,
-                     .taps = 1,
-                     .depth = p->depth};
-    for (int64_t f = 0; f < FV_WINO_POINTS; f++) {
-        g.x = v + f * p->layout.point;
+    const int64_t count = fv_min64(p->unit, p->patches.tiles - first);
+    int64_t begin[FV_WINO_KINDS], end[FV_WINO_KINDS];
+    CPU(winograd_rows)(&p->patches, first, begin);
+    CPU(winograd_rows)(&p->patches, first + count, end);
+    fv_row_gemm g = {.x_off = j->v_off, .tap = tap, .taps = 1, .depth = p->depth};
+    for (int f = 0; f < FV_WINO_POINTS; f++) {
+        const int kind = fv_point_kind(f / FV_WINO_PATCH, f % FV_WINO_PATCH);
+        g.rows = end[kind] - begin[kind];
+        if (g.rows == 0) continue;
+        g.x = v + f * p->layout.point + row[kind] * p->depth;
         for (int64_t i = 0; i < panels; i++) {
             const int width = fv_panel_width(columns_of(p, panel + i));
             g.columns = width;
@@ -234,35 +283,37 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
             CPU(row_gemm)(&g);
         }
     }
-    write_results(j, first, g.rows, panel, panels, m);
+    write_results(j, first, count, panel, panels, m);
 }
 
 static void unit_tile(void *arg, int64_t unit, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t first = unit * p->unit, count = fv_min64(p->unit, p->patches.tiles - first);
+    const int64_t first = unit * p->unit, row[FV_WINO_KINDS] = {0};
     float *v = j->v + (size_t)thread * p->v_floats, *m = j->m + (size_t)thread * p->m_floats;
-    for (int64_t t = 0; t < count; t += FV_WINO_CHUNK)
-        fv_make_patches(&p->patches, j->source, j->zero, first + t, fv_min64(FV_WINO_CHUNK, count - t), t, &p->layout,
-                        v);
+    fv_patch_layout layout = p->layout;
+    layout.origin = first;
+    CPU(winograd_source)
+    (&p->patches, j->source, j->zero, first, fv_min64(p->unit, p->patches.tiles - first), &layout, v);
     for (int64_t panel = 0; panel < p->panels; panel += p->group)
-        multiply(j, first, panel, fv_min64(p->group, p->panels - panel), v, j->u + panel * p->panel_floats, m);
+        multiply(j, first, panel, fv_min64(p->group, p->panels - panel), v, row, j->u + panel * p->panel_floats, m);
 }
 
 static void patch_tile(void *arg, int64_t chunk, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t first = chunk * FV_WINO_CHUNK, count = fv_min64(FV_WINO_CHUNK, p->patches.tiles - first);
-    fv_make_patches(&p->patches, j->source, j->zero, first, count, first, &p->layout, j->v);
+    const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, p->patches.tiles - first);
+    CPU(winograd_source)(&p->patches, j->source, j->zero, first, count, &p->layout, j->v);
 }
 
 static void panel_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t first = tile % p->units * p->unit, panel = tile / p->units;
-    multiply(j, first, panel, 1, j->v + first * p->depth, j->u + panel * p->panel_floats,
-             j->m + (size_t)thread * p->m_floats);
+    int64_t row[FV_WINO_KINDS];
+    CPU(winograd_rows)(&p->patches, first, row);
+    multiply(j, first, panel, 1, j->v, row, j->u + panel * p->panel_floats, j->m + (size_t)thread * p->m_floats);
 }
 
 /* All units of a panel, with weights transformed for it alone. */
@@ -271,8 +322,11 @@ static void fresh_panel_tile(void *arg, int64_t panel, int thread) {
     const plan *p = &j->p;
     float *u = j->u + thread * p->panel_floats, *m = j->m + (size_t)thread * p->m_floats;
     for (int64_t c = 0; c < p->depth; c += PACK_CHANNELS) pack_channels(j, panel, c, u);
-    for (int64_t first = 0; first < p->patches.tiles; first += p->unit)
-        multiply(j, first, panel, 1, j->v + first * p->depth, u, m);
+    for (int64_t first = 0; first < p->patches.tiles; first += p->unit) {
+        int64_t row[FV_WINO_KINDS];
+        CPU(winograd_rows)(&p->patches, first, row);
+        multiply(j, first, panel, 1, j->v, row, u, m);
+    }
 }
 
 void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
@@ -302,7 +356,7 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
         fv_pool_run(c->pool, p->units, unit_tile, &j);
         return;
     }
-    fv_pool_run(c->pool, fv_ceil_div(p->patches.tiles, FV_WINO_CHUNK), patch_tile, &j);
+    fv_pool_run(c->pool, fv_ceil_div(p->patches.tiles, CHUNK), patch_tile, &j);
     if (p->fresh) fv_pool_run(c->pool, p->panels, fresh_panel_tile, &j);
     else fv_pool_run(c->pool, p->panels * p->units, panel_tile, &j);
 }

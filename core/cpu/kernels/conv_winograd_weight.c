@@ -1,8 +1,8 @@
 /* conv_winograd_weight.c: the gradient of the weights of a 3x3 convolution of stride 1, by the transpose of Winograd's
- * F(4x4, 3x3):
+ * F(4x4, 3x3) and F(3x3, 3x3) (conv_winograd.h):
  *
- *   D[f] = A dy A^T   of tiles of 4x4 gradients: 36 matrices [tiles, k]
- *   V[f] = B^T x B    of the 6x6 pixels around them: 36 matrices [tiles, c]
+ *   D[f] = A dy A^T   of tiles of gradients: 36 matrices [tiles, k]
+ *   V[f] = B^T x B    of the pixels around them: 36 matrices [tiles, c]
  *   P[f] = D[f]^T V[f], summed over groups of tiles in order
  *   dw   = G^T P G
  *
@@ -31,7 +31,7 @@ typedef struct plan {
 
 static plan make_plan(const fv_conv_shape *s) {
     plan p = {.shape = s};
-    p.patches = fv_patches_of(s->n, (int64_t[]){s->h, s->w}, (int64_t[]){s->oh, s->ow}, s->pad, s->c);
+    p.patches = CPU(winograd_patches)(s->n, (int64_t[]){s->h, s->w}, (int64_t[]){s->oh, s->ow}, s->pad, s->c);
     p.kp = fv_ceil_div(s->k, FV_VL) * FV_VL;
     p.cp = fv_ceil_div(s->c, FV_VL) * FV_VL;
     const int64_t strips = fv_ceil_div(p.cp, FV_OUTER_COLUMNS);
@@ -57,58 +57,101 @@ typedef struct job {
     const float *dy, *x;
     float *dw;
     float *zero, *v, *d, *sums;
-    int64_t first, count;   /* the group's tiles */
-    fv_patch_layout layout; /* of its V */
-    int64_t d_step;         /* from point to point of its D */
+    int64_t first, count;                               /* the group's tiles */
+    int64_t before[FV_WINO_KINDS], rows[FV_WINO_KINDS]; /* rows of V and D before them and of them, by kind of point */
+    fv_patch_layout layout;                             /* of its V */
+    int64_t d_step;                                     /* from point to point of its D */
 } job;
 
 /* ---------------------------------------------------------------- gradients of tiles */
 
-FV_INLINE void tile_points(const vf y[FV_WINO_TILE], vf out[FV_WINO_PATCH]) {
+FV_INLINE void tile_points(const vf *y, vf *out, const int size) {
     const vf two = vf_set1(2.0f), four = vf_set1(4.0f);
-    const vf even = y[0] + y[2], odd = y[1] + y[3];
-    const vf even2 = vf_fma(four, y[2], y[0]), odd2 = vf_fma(four, y[3], y[1]) * two;
+    const vf even = y[0] + y[2], even2 = vf_fma(four, y[2], y[0]);
+    const vf odd = size == FV_WINO_TILE ? y[1] + y[3] : y[1];
+    const vf odd2 = size == FV_WINO_TILE ? vf_fma(four, y[3], y[1]) * two : y[1] * two;
     out[0] = y[0];
     out[1] = even + odd;
     out[2] = even - odd;
     out[3] = even2 + odd2;
     out[4] = even2 - odd2;
-    out[5] = y[3];
+    out[5] = y[size - 1];
 }
 
-/* D of one tile and vector of channels; zeros outside the result and past the channels. */
-FV_INLINE void transform_tile(const job *j, const float *dy, int64_t rows, int64_t cols, int n, float *d) {
-    const fv_conv_shape *s = j->p.shape;
+typedef struct gradient { /* a vector of channels of one tile */
+    const float *dy;
+    int64_t row, pixel; /* steps of dy */
+    int64_t rows, cols; /* of the tile that lie in the result */
+    int n;              /* lanes */
+    float *d[FV_WINO_KINDS];
+    int64_t step; /* from point to point of D */
+} gradient;
+
+/* D; zeros outside the result and past the channels. */
+FV_INLINE void transform_tile(const gradient *g, const bool whole, const int h, const int w) {
     vf half[FV_WINO_PATCH][FV_WINO_TILE], in[FV_WINO_TILE], out[FV_WINO_PATCH];
-    FV_UNROLL_ALL for (int b = 0; b < FV_WINO_TILE; b++) {
-        FV_UNROLL_ALL for (int a = 0; a < FV_WINO_TILE; a++) {
-            in[a] = a < rows && b < cols ? vf_load_n(dy + (a * s->ow + b) * s->k, n) : vf_zero();
+    FV_UNROLL_ALL for (int b = 0; b < w; b++) {
+        FV_UNROLL_ALL for (int a = 0; a < h; a++) {
+            const float *at = g->dy + a * g->row + b * g->pixel;
+            if (whole) in[a] = vf_load(at);
+            else in[a] = a < g->rows && b < g->cols ? vf_load_n(at, g->n) : vf_zero();
         }
-        tile_points(in, out);
+        tile_points(in, out, h);
         FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) half[i][b] = out[i];
     }
     FV_UNROLL_ALL for (int i = 0; i < FV_WINO_PATCH; i++) {
-        tile_points(half[i], out);
-        FV_UNROLL_ALL for (int m = 0; m < FV_WINO_PATCH; m++) vf_store(d + (i * FV_WINO_PATCH + m) * j->d_step, out[m]);
+        if (h < FV_WINO_TILE && i == FV_WINO_LACK) continue;
+        tile_points(half[i], out, w);
+        FV_UNROLL_ALL for (int m = 0; m < FV_WINO_PATCH; m++) {
+            if (w == FV_WINO_TILE || m != FV_WINO_LACK)
+                vf_store(g->d[fv_point_kind(i, m)] + (i * FV_WINO_PATCH + m) * g->step, out[m]);
+        }
     }
 }
 
-/* D: 36 x [vector of k][tile][FV_VL] */
+#define TRANSFORM(h, w) \
+    static __attribute__((noinline)) void transform_##h##x##w(const gradient *g) { \
+        transform_tile(g, true, h, w); \
+    } \
+    static __attribute__((noinline)) void transform_part_##h##x##w(const gradient *g) { \
+        transform_tile(g, false, h, w); \
+    }
+TRANSFORM(3, 3)
+TRANSFORM(3, 4)
+TRANSFORM(4, 3)
+TRANSFORM(4, 4)
+
+typedef struct tile_rows { /* of gradients, where it lies and its rows of D */
+    fv_wino_place at;
+    int64_t row[FV_WINO_KINDS];
+} tile_rows;
+
+/* D: 36 x [vector of k][tile][FV_VL], tiles first .. first + count of the group */
 static void make_gradients(const job *j, int64_t first, int64_t count) {
+    typedef void (*transform_fn)(const gradient *);
+    static const transform_fn whole[2][2] = {{transform_3x3, transform_3x4}, {transform_4x3, transform_4x4}},
+                              part[2][2] = {{transform_part_3x3, transform_part_3x4},
+                                            {transform_part_4x3, transform_part_4x4}};
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const fv_patches *q = &p->patches;
+    gradient g = {.row = s->ow * s->k, .pixel = s->k, .step = j->d_step};
+    tile_rows tiles[CHUNK];
+    for (int64_t t = 0; t < count; t++) {
+        tiles[t].at = CPU(winograd_place)(&p->patches, j->first + first + t);
+        CPU(winograd_rows)(&p->patches, j->first + first + t, tiles[t].row);
+    }
     for (int64_t k = 0; k < p->kp; k += FV_VL) {
-        const int n = (int)fv_min64(FV_VL, s->k - k);
-        for (int64_t t = first; t < first + count; t++) {
-            const int64_t tile = j->first + t, image = tile / q->image_tiles;
-            const int64_t row = tile % q->image_tiles / q->tiles_w * FV_WINO_TILE;
-            const int64_t col = tile % q->image_tiles % q->tiles_w * FV_WINO_TILE;
-            const float *dy = j->dy + ((image * s->oh + row) * s->ow + col) * s->k + k;
-            float *d = j->d + k * j->count + t * FV_VL;
-            if (n == FV_VL && row + FV_WINO_TILE <= s->oh && col + FV_WINO_TILE <= s->ow)
-                transform_tile(j, dy, FV_WINO_TILE, FV_WINO_TILE, FV_VL, d);
-            else transform_tile(j, dy, fv_min64(FV_WINO_TILE, s->oh - row), fv_min64(FV_WINO_TILE, s->ow - col), n, d);
+        g.n = (int)fv_min64(FV_VL, s->k - k);
+        for (int64_t t = 0; t < count; t++) {
+            const fv_wino_place *at = &tiles[t].at;
+            const int h = at->size[0] - FV_WINO_TILE + 1, w = at->size[1] - FV_WINO_TILE + 1;
+            g.dy = j->dy + ((at->image * s->oh + at->row) * s->ow + at->col) * s->k + k;
+            for (int kind = 0; kind < FV_WINO_KINDS; kind++)
+                g.d[kind] = j->d + k * j->count + (tiles[t].row[kind] - j->before[kind]) * FV_VL;
+            g.rows = fv_min64(at->size[0], s->oh - at->row);
+            g.cols = fv_min64(at->size[1], s->ow - at->col);
+            const bool inside = g.n == FV_VL && g.rows == at->size[0] && g.cols == at->size[1];
+            (inside ? whole : part)[h][w](&g);
         }
     }
 }
@@ -120,7 +163,7 @@ static void transform_chunk(void *arg, int64_t chunk, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, j->count - first);
-    fv_make_patches(&p->patches, j->x, j->zero, j->first + first, count, first, &j->layout, j->v);
+    CPU(winograd_source)(&p->patches, j->x, j->zero, j->first + first, count, &j->layout, j->v);
     make_gradients(j, first, count);
 }
 
@@ -131,9 +174,10 @@ static void product_tile(void *arg, int64_t tile, int thread) {
     const plan *p = &j->p;
     const int64_t f = tile / p->blocks, first = tile % p->blocks * ROWS, end = fv_min64(p->kp, first + ROWS);
     const float *d = j->d + f * j->d_step, *v = j->v + f * j->layout.point;
+    const int64_t rows = j->rows[fv_point_kind((int)f / FV_WINO_PATCH, (int)f % FV_WINO_PATCH)];
     fv_outer_gemm g = {.lda = FV_VL, .ld = p->cp};
-    for (int64_t t = 0; t < j->count; t += SUM_TILES) {
-        g.count = fv_min64(SUM_TILES, j->count - t);
+    for (int64_t t = 0; t == 0 || t < rows; t += SUM_TILES) { /* without tiles the sums become zeros */
+        g.count = fv_min64(SUM_TILES, rows - t);
         g.accumulate = j->first > 0 || t > 0;
         for (int64_t c = 0; c < p->cp; c += p->strip) {
             g.ldb = fv_min64(p->strip, p->cp - c);
@@ -191,9 +235,15 @@ void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float 
     memset(j.zero, 0, (size_t)s->c * sizeof *j.zero);
     for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
         j.count = fv_min64(p->group, p->patches.tiles - j.first);
-        j.layout = (fv_patch_layout){
-            .point = fv_point_step(j.count * p->cp), .rows = j.count, .width = p->strip, .whole = true};
+        j.layout = (fv_patch_layout){.point = fv_point_step(j.count * p->cp),
+                                     .rows = j.count,
+                                     .width = p->strip,
+                                     .origin = j.first,
+                                     .whole = true};
         j.d_step = fv_point_step(j.count * p->kp);
+        CPU(winograd_rows)(&p->patches, j.first, j.before);
+        CPU(winograd_rows)(&p->patches, j.first + j.count, j.rows);
+        for (int kind = 0; kind < FV_WINO_KINDS; kind++) j.rows[kind] -= j.before[kind];
         fv_pool_run(c->pool, fv_ceil_div(j.count, CHUNK), transform_chunk, &j);
         fv_pool_run(c->pool, FV_WINO_POINTS * p->blocks, product_tile, &j);
     }
