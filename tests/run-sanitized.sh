@@ -10,6 +10,8 @@ trap 'rm -rf "$temp"' EXIT
 # Under ThreadSanitizer only what has threads: the pool, kernels on it, the loader.
 suites=()
 [ "$kind" = tsan ] && suites=(core graph data_loader)
+# One process for all tests under AddressSanitizer: looking for leaks at the end of each of thousands took longer than the tests.
+[ "$kind" = asan ] && export CK_FORK=no
 "$BUILD_DIR/unit-tests" "${suites[@]}"
 # The fuzz corpus, each small file also cut and flipped everywhere.
 [ "$kind" = asan ] && env -u FOVEA_TESTS_SHORT "$BUILD_DIR/fuzz-replay"
