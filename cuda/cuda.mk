@@ -72,6 +72,11 @@ $(O)/tests/cuda/%.c.o: tests/cuda/%.c
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -isystem $(CUDA_HOME)/include -c $< -o $@
 
+# What a GPU can do at most; part of gpu-check.
+$(B)/gpu-ceilings: $(O)/tests/cuda/ceilings.c.o $(O)/cuda/matmul_lt.c.o $(O)/cuda/launch.cu.o $(B)/libfovea.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS_ALL) -Wl,-rpath,$(CUDA_HOME)/lib64 -o $@ $^ $(CUDA_HOME)/lib64/libcudart_static.a -lstdc++ -lrt $(LIBS)
+
 gpu-check: ## on a machine with a GPU: what cannot be tested without one (docs/gpu.md)
 	BUILD_DIR=$(B) tools/gpu-check.sh
 cuda-spills: ## compile the CUDA kernels and fail if one keeps registers in memory
