@@ -50,6 +50,7 @@ __device__ __forceinline__ float pixel_at(const E *x, const fv_conv &d, const pi
 /* Forward's a: line = an output, step = a tap of the window. */
 template <typename E> struct pixels_by_output {
     static constexpr bool K_FAST = true;
+    typedef E Element;
     typedef pixel Line;
     typedef tap_of_window Step;
     const E *x;
@@ -63,6 +64,7 @@ template <typename E> struct pixels_by_output {
 /* Weight's b: line = a tap of the window, step = an output. */
 template <typename E> struct pixels_by_tap {
     static constexpr bool K_FAST = false;
+    typedef E Element;
     typedef tap_of_window Line;
     typedef pixel Step;
     const E *x;
@@ -76,6 +78,7 @@ template <typename E> struct pixels_by_tap {
 /* Data's a: line = a pixel of x, step = a tap of the window and an output channel. */
 template <typename E> struct outputs_by_pixel {
     static constexpr bool K_FAST = true;
+    typedef E Element;
     typedef pixel Line;
     typedef tap_of_window Step;
     const E *dy;
@@ -105,6 +108,7 @@ template <typename E> struct outputs_by_pixel {
 /* Data's b: w seen from k = (r, s, output channel): line = an input channel. */
 template <typename E> struct weights_by_tap {
     static constexpr bool K_FAST = false;
+    typedef E Element;
     typedef int Line;
     typedef int64_t Step;
     const E *w;

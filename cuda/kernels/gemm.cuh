@@ -7,7 +7,10 @@
  *   few results and a long k: k is cut in slices; each leaves its sums in the workspace, added in order afterwards
  *   workspace   [slices] [batch] [m] [n] floats
  *
+ * Where an operand is bf16, tensor cores multiply (gemm_mma.cuh), on GPUs that have those for bf16.
+ *
  * An operand A is a struct of
+ *   Element                   float or fv_bf16: what at() gives holds no more than that
  *   K_FAST                    neighbours along k are neighbours in memory (else those along m or n are)
  *   Line line(batch, i)       what is known from the row m or the column n; only called for i in range
  *   Step step(batch, k)       what is known from k; only called for k in range
@@ -65,6 +68,7 @@ FV_HD int64_t fv_batch_offset(const fv_batching &b, int batch) {
 /* A matrix in memory: element (i, k) at i * line_stride + k * step_stride; one of the strides is 1. */
 template <typename E, bool FAST> struct fv_matrix {
     static constexpr bool K_FAST = FAST;
+    typedef E Element;
     typedef int64_t Line;
     typedef int64_t Step;
     const E *data;
@@ -120,9 +124,9 @@ template <int T, class A> struct fv_loader<T, A, true> {
         for (int j = 0; j < COUNT; j++)
             if (inside >> j & 1) v[j] = a.at(lines[j], s);
     }
-    __device__ __forceinline__ void store(float (*to)[T + 4]) const {
-        for (int j = 0; j < COUNT; j++) to[threadIdx.x % 16][threadIdx.x / 16 + 16 * j] = v[j];
-    }
+    /* Place of v[j] in the step. */
+    __device__ __forceinline__ int k(int) const { return (int)threadIdx.x % 16; }
+    __device__ __forceinline__ int line(int j) const { return (int)threadIdx.x / 16 + 16 * j; }
 };
 
 template <int T, class A> struct fv_loader<T, A, false> {
@@ -142,10 +146,14 @@ template <int T, class A> struct fv_loader<T, A, false> {
             v[j] = inside && k < k_end ? a.at(own, a.step(batch, k)) : 0.0f;
         }
     }
-    __device__ __forceinline__ void store(float (*to)[T + 4]) const {
-        for (int j = 0; j < COUNT; j++) to[threadIdx.x / T + APART * j][threadIdx.x % T] = v[j];
-    }
+    __device__ __forceinline__ int k(int j) const { return (int)threadIdx.x / T + APART * j; }
+    __device__ __forceinline__ int line(int) const { return (int)threadIdx.x % T; }
 };
+
+template <int T, class Loader> __device__ __forceinline__ void fv_gemm_store(const Loader &from, float (*to)[T + 4]) {
+#pragma unroll
+    for (int j = 0; j < Loader::COUNT; j++) to[from.k(j)][from.line(j)] = from.v[j];
+}
 
 /* A thread's results lie in groups of four, 64 apart. */
 template <int T> __device__ __forceinline__ int fv_gemm_place(int thread, int r) {
@@ -171,8 +179,18 @@ __device__ __forceinline__ void fv_gemm_multiply(const float (*a)[T + 4], const 
     }
 }
 
+/* One result to its place, or to the sums of its slice. */
+template <class C>
+__device__ __forceinline__ void fv_gemm_leave(const C &c, const fv_gemm_size &s, float *partial, int batch, int m,
+                                              int n, float v) {
+    if (m >= s.m || n >= s.n) return;
+    if (s.slices == 1) c.put(batch, m, n, v);
+    else partial[(((int64_t)blockIdx.y * s.batch + batch) * s.m + m) * s.n + n] = v;
+}
+
 template <int T, class A, class B, class C>
-__global__ void __launch_bounds__(256) gemm_kernel(A a, B b, C c, fv_gemm_size s, float *partial) {
+__device__ __forceinline__ void fv_gemm_tile(const A &a, const B &b, const C &c, const fv_gemm_size &s,
+                                             float *partial) {
     __shared__ __align__(16) float as[GEMM_STEP][T + 4];
     __shared__ __align__(16) float bs[GEMM_STEP][T + 4];
     const int across = (s.n + T - 1) / T, batch = (int)blockIdx.z;
@@ -190,8 +208,8 @@ __global__ void __launch_bounds__(256) gemm_kernel(A a, B b, C c, fv_gemm_size s
     from_a.load(a, batch, k_begin, k_end);
     from_b.load(b, batch, k_begin, k_end);
     for (int k0 = k_begin; k0 < k_end; k0 += GEMM_STEP) {
-        from_a.store(as);
-        from_b.store(bs);
+        fv_gemm_store<T>(from_a, as);
+        fv_gemm_store<T>(from_b, bs);
         __syncthreads();
         if (k0 + GEMM_STEP < k_end) {
             from_a.load(a, batch, k0 + GEMM_STEP, k_end);
@@ -203,13 +221,14 @@ __global__ void __launch_bounds__(256) gemm_kernel(A a, B b, C c, fv_gemm_size s
 #pragma unroll
     for (int i = 0; i < T / 16; i++)
 #pragma unroll
-        for (int j = 0; j < T / 16; j++) {
-            const int m = m0 + fv_gemm_place<T>((int)threadIdx.x / 16, i);
-            const int n = n0 + fv_gemm_place<T>((int)threadIdx.x % 16, j);
-            if (m >= s.m || n >= s.n) continue;
-            if (s.slices == 1) c.put(batch, m, n, sum[i][j]);
-            else partial[(((int64_t)blockIdx.y * s.batch + batch) * s.m + m) * s.n + n] = sum[i][j];
-        }
+        for (int j = 0; j < T / 16; j++)
+            fv_gemm_leave(c, s, partial, batch, m0 + fv_gemm_place<T>((int)threadIdx.x / 16, i),
+                          n0 + fv_gemm_place<T>((int)threadIdx.x % 16, j), sum[i][j]);
+}
+
+template <int T, class A, class B, class C>
+__global__ void __launch_bounds__(256) gemm_kernel(A a, B b, C c, fv_gemm_size s, float *partial) {
+    fv_gemm_tile<T>(a, b, c, s, partial);
 }
 
 template <class C> __global__ void gemm_add_slices_kernel(C c, fv_gemm_size s, const float *partial) {
@@ -224,6 +243,8 @@ template <class C> __global__ void gemm_add_slices_kernel(C c, fv_gemm_size s, c
     }
 }
 
+#include "cuda/kernels/gemm_mma.cuh"
+
 /* Without a workspace k is not cut. */
 template <class A, class B, class C>
 static cudaError_t fv_gemm(cudaStream_t stream, const A &a, const B &b, const C &c, int64_t m, int64_t n, int64_t k,
@@ -233,8 +254,13 @@ static cudaError_t fv_gemm(cudaStream_t stream, const A &a, const B &b, const C 
     if (m == 0 || n == 0 || batch == 0) return cudaSuccess;
     if (!fv_gemm_cut(m, n, k, batch, workspace != NULL, &s)) return cudaErrorInvalidValue;
     const dim3 grid((unsigned)(fv_up(m, s.tile) * fv_up(n, s.tile)), (unsigned)s.slices, (unsigned)batch);
-    if (s.tile == 128) FV_LAUNCH((gemm_kernel<128, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
-    else FV_LAUNCH((gemm_kernel<64, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
+    if constexpr (FV_IS_BF16<A> || FV_IS_BF16<B>) {
+        if (s.tile == 128) FV_LAUNCH((gemm_mma_kernel<128, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
+        else FV_LAUNCH((gemm_mma_kernel<64, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
+    } else {
+        if (s.tile == 128) FV_LAUNCH((gemm_kernel<128, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
+        else FV_LAUNCH((gemm_kernel<64, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
+    }
     if (s.slices > 1)
         FV_LAUNCH((gemm_add_slices_kernel<C>), fv_blocks(m * n * batch, FV_THREADS), FV_THREADS, 0, stream, c, s,
                   partial);
