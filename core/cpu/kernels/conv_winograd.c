@@ -24,7 +24,9 @@ enum {
     MIN_ITEMS = 16,
     MIN_CHANNELS = FV_VL == 16 ? 32 : 24, /* below, transforms cost what is saved; they have whole vectors */
     CHUNK = 12,                           /* tiles of a work item that only transforms */
-    PACK_CHANNELS = 32,                   /* of weights that are transformed at a time */
+    SOURCE_LINES = 12 << 10, /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
+    RESULT_LINES = 6 << 10,  /* of this one: 384 KB, which should stay until they are written */
+    PACK_CHANNELS = 32,      /* of weights that are transformed at a time */
 };
 #define MIN_SAVING 2.25 /* products saved: 3x3 results in one tile of 4x4; small pictures waste the rest */
 
@@ -102,6 +104,7 @@ typedef struct job {
     float *result;
     ptrdiff_t *v_off, *m_off, *narrow_off; /* [unit]: rows of V, and of M for panels of FV_NR and FV_VL columns */
     float *zero, *u, *v, *m;
+    int threads;
 } job;
 
 /* ---------------------------------------------------------------- weights */
@@ -261,14 +264,14 @@ static void write_results(const job *j, int64_t first, int64_t count, int64_t pa
 
 /* Tiles first .. first + unit, whose V is at v + row[kind] rows, and `panels` panels, whose U is at u. */
 static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels, const float *v,
-                     const int64_t row[FV_WINO_KINDS], const float *u, float *m) {
+                     const int64_t row[FV_WINO_KINDS], const float *u, float *m, fv_ahead *ahead) {
     const plan *p = &j->p;
     static const ptrdiff_t tap[1] = {0};
     const int64_t count = fv_min64(p->unit, p->patches.tiles - first);
     int64_t begin[FV_WINO_KINDS], end[FV_WINO_KINDS];
     CPU(winograd_rows)(&p->patches, first, begin);
     CPU(winograd_rows)(&p->patches, first + count, end);
-    fv_row_gemm g = {.x_off = j->v_off, .tap = tap, .taps = 1, .depth = p->depth};
+    fv_row_gemm g = {.x_off = j->v_off, .tap = tap, .taps = 1, .depth = p->depth, .ahead = ahead};
     for (int f = 0; f < FV_WINO_POINTS; f++) {
         const int kind = fv_point_kind(f / FV_WINO_PATCH, f % FV_WINO_PATCH);
         g.rows = end[kind] - begin[kind];
@@ -286,17 +289,32 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
     write_results(j, first, count, panel, panels, m);
 }
 
+/* While the first panels are multiplied: the results that will be written. While all are: the source that this thread
+ * will probably read next. */
+static fv_ahead look_ahead(const job *j, int64_t unit) {
+    const plan *p = &j->p;
+    const int64_t calls = FV_WINO_POINTS * p->unit / FV_MR, next = (unit + j->threads) * p->unit;
+    fv_ahead ahead = {0};
+    fv_ahead_rows(&ahead, 0, j->source, CPU(winograd_source_rows)(&p->patches, next, p->unit), p->source[1] * p->depth,
+                  SOURCE_LINES, calls * p->panels);
+    fv_ahead_rows(&ahead, 1, j->result, CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit),
+                  p->result[1] * p->columns, RESULT_LINES, calls * p->group);
+    return ahead;
+}
+
 static void unit_tile(void *arg, int64_t unit, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t first = unit * p->unit, row[FV_WINO_KINDS] = {0};
     float *v = j->v + (size_t)thread * p->v_floats, *m = j->m + (size_t)thread * p->m_floats;
     fv_patch_layout layout = p->layout;
+    fv_ahead ahead = look_ahead(j, unit);
     layout.origin = first;
     CPU(winograd_source)
     (&p->patches, j->source, j->zero, first, fv_min64(p->unit, p->patches.tiles - first), &layout, v);
     for (int64_t panel = 0; panel < p->panels; panel += p->group)
-        multiply(j, first, panel, fv_min64(p->group, p->panels - panel), v, row, j->u + panel * p->panel_floats, m);
+        multiply(j, first, panel, fv_min64(p->group, p->panels - panel), v, row, j->u + panel * p->panel_floats, m,
+                 &ahead);
 }
 
 static void patch_tile(void *arg, int64_t chunk, int thread) {
@@ -313,7 +331,7 @@ static void panel_tile(void *arg, int64_t tile, int thread) {
     const int64_t first = tile % p->units * p->unit, panel = tile / p->units;
     int64_t row[FV_WINO_KINDS];
     CPU(winograd_rows)(&p->patches, first, row);
-    multiply(j, first, panel, 1, j->v, row, j->u + panel * p->panel_floats, j->m + (size_t)thread * p->m_floats);
+    multiply(j, first, panel, 1, j->v, row, j->u + panel * p->panel_floats, j->m + (size_t)thread * p->m_floats, NULL);
 }
 
 /* All units of a panel, with weights transformed for it alone. */
@@ -325,7 +343,7 @@ static void fresh_panel_tile(void *arg, int64_t panel, int thread) {
     for (int64_t first = 0; first < p->patches.tiles; first += p->unit) {
         int64_t row[FV_WINO_KINDS];
         CPU(winograd_rows)(&p->patches, first, row);
-        multiply(j, first, panel, 1, j->v, row, u, m);
+        multiply(j, first, panel, 1, j->v, row, u, m, NULL);
     }
 }
 
@@ -335,7 +353,8 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
              .source = source,
              .weight = weight,
              .bias = bias,
-             .result = result};
+             .result = result,
+             .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
     char *work = c->workspace;
     j.v_off = (ptrdiff_t *)(work + p->offset_at);

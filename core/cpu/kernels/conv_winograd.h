@@ -20,7 +20,7 @@ enum {
 };
 
 typedef struct fv_patches {
-    int64_t source[2], pad[2], depth;
+    int64_t source[2], result[2], pad[2], depth;
     int64_t across[2], large[2]; /* tiles of an axis (h, w), and how many of them are not small */
     int64_t image_tiles, tiles;  /* per picture, in all */
 } fv_patches;
@@ -43,6 +43,11 @@ FV_INLINE int fv_point_kind(int row, int col) {
 }
 /* Of tiles 0 .. tile, without the last, how many have points of each kind. */
 void CPU(winograd_rows)(const fv_patches *p, int64_t tile, int64_t rows[FV_WINO_KINDS]);
+
+/* Rows of the source that tiles first .. first + count read, and of the result that they write, counted through all
+ * pictures. Empty past the last tile. */
+fv_range CPU(winograd_source_rows)(const fv_patches *p, int64_t first, int64_t count);
+fv_range CPU(winograd_result_rows)(const fv_patches *p, int64_t first, int64_t count);
 
 /* Points lie an odd number of cache lines apart: else the 36 stores of a transform fall into a few sets of the cache.
  */

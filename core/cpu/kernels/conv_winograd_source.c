@@ -13,7 +13,8 @@ static int64_t cut_axis(int64_t results, int64_t *large) {
 
 fv_patches CPU(winograd_patches)(int64_t n, const int64_t source[2], const int64_t result[2], const int64_t pad[2],
                                  int64_t depth) {
-    fv_patches p = {.source = {source[0], source[1]}, .pad = {pad[0], pad[1]}, .depth = depth};
+    fv_patches p = {
+        .source = {source[0], source[1]}, .result = {result[0], result[1]}, .pad = {pad[0], pad[1]}, .depth = depth};
     for (int a = 0; a < 2; a++) p.across[a] = cut_axis(result[a], &p.large[a]);
     p.image_tiles = p.across[0] * p.across[1];
     p.tiles = n * p.image_tiles;
@@ -48,6 +49,24 @@ void CPU(winograd_rows)(const fv_patches *p, int64_t tile, int64_t rows[FV_WINO_
         const int64_t h = kind & 1 ? p->large[0] : p->across[0], w = kind & 2 ? p->large[1] : p->across[1];
         rows[kind] = (image * h + fv_min64(row, h)) * w + (row < h ? fv_min64(col, w) : 0);
     }
+}
+
+/* Rows of pictures of `height` rows from the first tile to the last, with rows before and after it. */
+static fv_range rows_of(const fv_patches *p, int64_t first, int64_t count, int64_t height, int64_t before,
+                        int64_t after) {
+    if (first >= p->tiles) return (fv_range){0, 0};
+    const fv_wino_place a = CPU(winograd_place)(p, first),
+                        b = CPU(winograd_place)(p, fv_min64(p->tiles, first + count) - 1);
+    return (fv_range){a.image * height + fv_max64(0, a.row - before),
+                      b.image * height + fv_min64(height, b.row + b.size[0] + after)};
+}
+
+fv_range CPU(winograd_source_rows)(const fv_patches *p, int64_t first, int64_t count) {
+    return rows_of(p, first, count, p->source[0], p->pad[0], 2 - p->pad[0]);
+}
+
+fv_range CPU(winograd_result_rows)(const fv_patches *p, int64_t first, int64_t count) {
+    return rows_of(p, first, count, p->result[0], 0, 0);
 }
 
 /* B^T of one row or column of size + 2 pixels. */

@@ -14,9 +14,10 @@
 enum {
     GROUP_FLOATS = 1 << 20, /* of V and D in a group: 4 MB */
     MIN_GROUP = 128,
-    CHUNK = 6,       /* tiles transformed at a time */
-    ROWS = 128,      /* of k in a block */
-    SUM_TILES = 128, /* summed in registers; sums of sums lose less to rounding than one long sum */
+    CHUNK = 6,             /* tiles transformed at a time */
+    AHEAD_LINES = 6 << 10, /* 384 KB */
+    ROWS = 128,            /* of k in a block */
+    SUM_TILES = 128,       /* summed in registers; sums of sums lose less to rounding than one long sum */
 };
 
 typedef struct plan {
@@ -57,6 +58,7 @@ typedef struct job {
     const float *dy, *x;
     float *dw;
     float *zero, *v, *d, *sums;
+    int threads;
     int64_t first, count;                               /* the group's tiles */
     int64_t before[FV_WINO_KINDS], rows[FV_WINO_KINDS]; /* rows of V and D before them and of them, by kind of point */
     fv_patch_layout layout;                             /* of its V */
@@ -127,7 +129,7 @@ typedef struct tile_rows { /* of gradients, where it lies and its rows of D */
 } tile_rows;
 
 /* D: 36 x [vector of k][tile][FV_VL], tiles first .. first + count of the group */
-static void make_gradients(const job *j, int64_t first, int64_t count) {
+static void make_gradients(const job *j, int64_t first, int64_t count, fv_ahead *ahead) {
     typedef void (*transform_fn)(const gradient *);
     static const transform_fn whole[2][2] = {{transform_3x3, transform_3x4}, {transform_4x3, transform_4x4}},
                               part[2][2] = {{transform_part_3x3, transform_part_3x4},
@@ -151,6 +153,7 @@ static void make_gradients(const job *j, int64_t first, int64_t count) {
             g.rows = fv_min64(at->size[0], s->oh - at->row);
             g.cols = fv_min64(at->size[1], s->ow - at->col);
             const bool inside = g.n == FV_VL && g.rows == at->size[0] && g.cols == at->size[1];
+            fv_read_ahead(ahead);
             (inside ? whole : part)[h][w](&g);
         }
     }
@@ -158,13 +161,28 @@ static void make_gradients(const job *j, int64_t first, int64_t count) {
 
 /* ---------------------------------------------------------------- the steps of a group */
 
+/* What the chunk that this thread will probably transform next reads of x and dy. */
+static fv_ahead look_ahead(const job *j, int64_t chunk) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    const int64_t next = (chunk + j->threads) * CHUNK, calls = CHUNK * p->kp / FV_VL;
+    fv_ahead ahead = {0};
+    if (next >= j->count) return ahead;
+    fv_ahead_rows(&ahead, 0, j->x, CPU(winograd_source_rows)(&p->patches, j->first + next, CHUNK), s->w * s->c,
+                  AHEAD_LINES, calls);
+    fv_ahead_rows(&ahead, 1, j->dy, CPU(winograd_result_rows)(&p->patches, j->first + next, CHUNK), s->ow * s->k,
+                  AHEAD_LINES, calls);
+    return ahead;
+}
+
 static void transform_chunk(void *arg, int64_t chunk, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t first = chunk * CHUNK, count = fv_min64(CHUNK, j->count - first);
+    fv_ahead ahead = look_ahead(j, chunk);
     CPU(winograd_source)(&p->patches, j->x, j->zero, j->first + first, count, &j->layout, j->v);
-    make_gradients(j, first, count);
+    make_gradients(j, first, count, &ahead);
 }
 
 /* One point, a block of k, all of c. */
@@ -225,7 +243,7 @@ static void filter_tile(void *arg, int64_t k, int thread) {
 }
 
 void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
-    job j = {.p = make_plan(s), .dy = dy, .x = x, .dw = dw};
+    job j = {.p = make_plan(s), .dy = dy, .x = x, .dw = dw, .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
     char *work = c->workspace;
     j.zero = (float *)(work + p->zero_at);

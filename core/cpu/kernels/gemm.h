@@ -60,6 +60,17 @@ FV_INLINE void fv_read_ahead(fv_ahead *ahead) {
     }
 }
 
+/* Let a run be rows of x [..,floats], for `calls` calls of fv_read_ahead; more than `limit` lines are left alone. */
+FV_INLINE void fv_ahead_rows(fv_ahead *ahead, int run, const float *x, fv_range rows, int64_t floats, int64_t limit,
+                             int64_t calls) {
+    const int64_t lines = (rows.end - rows.begin) * floats * (int64_t)sizeof *x / 64;
+    if (lines > limit) return;
+    ahead->run[run].at = (const char *)(x + rows.begin * floats);
+    ahead->run[run].step = 64;
+    ahead->run[run].lines = lines;
+    ahead->run[run].per_tile = fv_ceil_div(lines, fv_max64(1, calls));
+}
+
 typedef struct fv_row_gemm {
     const float *x;
     const ptrdiff_t *x_off; /* [rows] in floats */
