@@ -86,11 +86,12 @@ unit_tests() { # unit_tests CASE SUITE...: those that open the device, on the re
     return "$known"
 }
 
-sanitizer() { # sanitizer TOOL
+# In bf16, where kernels have most to go wrong: sanitizer TOOL MODEL SIZE
+sanitizer() {
     local tool
     tool=$(command -v compute-sanitizer || command -v /usr/local/cuda/bin/compute-sanitizer) || { echo "no compute-sanitizer"; return 77; }
-    "$tool" --tool "$1" --error-exitcode 9 "$build/fovea" bench --model resnet20 --device cuda --mode train -b 4 --img-size 16 --seconds 0.1 \
-        --no-cuda-graphs 2>&1 | tail -n 5
+    "$tool" --tool "$1" --error-exitcode 9 "$build/fovea" bench --model "$2" --device cuda --precision bf16 --mode train -b 4 --img-size "$3" \
+        --seconds 0.1 --no-cuda-graphs 2>&1 | tail -n 5
     return "${PIPESTATUS[0]}"
 }
 
@@ -205,10 +206,10 @@ shown() { # shown FUNCTION: what it says comes below the table, too
 
 export -f shown build_all versions ceilings unit_tests sanitizer same_bits loss_curve speed throughput speed_run profile peer
 export build temp results gpu capability models
-item "build" 150 bash -c build_all
+item "build" 130 bash -c build_all
 item "device and versions" 15 bash -c versions
 item "ceilings" 15 bash -c ceilings
-item "operations" 60 bash -c 'unit_tests agreement ops'
+item "operations" 80 bash -c 'unit_tests agreement ops'
 item "device" 15 bash -c 'unit_tests cuda cuda'
 item "throughput" 95 bash -c 'shown throughput'
 item "time by operation" 10 bash -c profile
@@ -216,8 +217,8 @@ item "speed run" 45 bash -c 'speed_run 40'
 item "PyTorch" 100 bash -c 'shown peer'
 item "the same bits" 30 bash -c same_bits
 item "losses beside the processor" 25 bash -c loss_curve
-item "memcheck" 20 bash -c 'sanitizer memcheck'
-item "racecheck" 20 bash -c 'sanitizer racecheck'
+item "memcheck" 20 bash -c 'sanitizer memcheck resnet20 16'
+item "racecheck" 20 bash -c 'sanitizer racecheck vit_tiny_patch4_32_d6 32'
 
 echo
 echo "$gpu"

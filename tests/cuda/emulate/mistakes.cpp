@@ -2,6 +2,8 @@
  * (tests/test_cuda_kernels.c); and a check of index arithmetic that needs the headers of the kernels. */
 #include "cuda/kernels/divide.cuh"
 
+#include <mma.h>
+
 extern "C" int64_t fv_emulated_wrong_quotient(void);
 extern "C" int fv_emulated_do_wrong(int which);
 
@@ -20,6 +22,13 @@ __global__ void no_barrier_kernel(float *y) {
 
 __global__ void past_the_end_kernel(float *y, int64_t far) {
     y[far] = 1;
+}
+
+/* Fragments lie where 32 bytes begin. */
+__global__ void between_fragments_kernel(float *y) {
+    nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> sum;
+    nvcuda::wmma::fill_fragment(sum, 1.0f);
+    nvcuda::wmma::store_matrix_sync(y + 4, sum, 16, nvcuda::wmma::mem_row_major);
 }
 
 __global__ void fine_kernel(float *y) {
@@ -80,6 +89,10 @@ int fv_emulated_do_wrong(int which) {
         cudaFreeHost(pinned);
         break;
     }
+    case 10: /* ends the process */
+        FV_LAUNCH(between_fragments_kernel, 1, 32, 0, 0, y);
+        cudaDeviceSynchronize();
+        break;
     default: noticed = -1;
     }
     cudaFree(memory);
