@@ -99,7 +99,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "bench: peers are optional: tests/peers/requirements.txt, and FOVEA_PEER_PYTHON names the python that has them" >&2
 fi
 load=$(cut -d' ' -f1 /proc/loadavg)
-[ "$(awk -v l="$load" 'BEGIN { print l > 0.5 }')" = 0 ] || echo "bench: the load is $load: other programs are running, and the figures will show it" >&2
+[ "$(awk -v l="$load" 'BEGIN { print (l > 0.5) }')" = 0 ] || echo "bench: the load is $load: other programs are running, and the figures will show it" >&2
 
 # ---------------------------------------------------------------- one row
 open_torch() { # the best mode into $how, and a server as file descriptors TORCH[0], TORCH[1]; how= when it fails
