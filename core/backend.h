@@ -54,7 +54,14 @@ typedef struct fv_backend {
     bool (*supports)(const fv_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
     fv_status (*rewrite)(fv_device *dev, fv_graph *g); /* the backend's own fusions; may be NULL */
     size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+    /* Bytes that a node keeps from run to run for what it makes of operands that do not change then (packed weights);
+     * 0: nothing. Bit k of `constant`: operand k. *workspace is what workspace() says, and becomes what is needed
+     * beside them. NULL: no node keeps anything. */
+    size_t (*prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                       size_t *workspace);
     fv_status (*compile)(fv_device *dev, const fv_plan *plan, fv_exec **out); /* the plan outlives the exec */
+    /* Fill what nodes keep: before the first run, and whenever the store has changed. */
+    fv_status (*prepare)(fv_exec *exec);
     /* Run the segments in the mask (1 << FV_SEG_...), in order. Allocates nothing after the second time with a mask,
      * waits for nothing. */
     fv_status (*enqueue)(fv_exec *exec, uint32_t segments);

@@ -171,7 +171,7 @@ static void put_node(text *t, int32_t k) {
 
 const char *fv_graph_dump(fv_graph *g) {
     static const char *const segments[FV_SEG_COUNT] = {"forward-backward", "reduce", "check", "update"};
-    static const char *const roles[FV_ROLE_COUNT] = {"weight", "buffer", "grad", "moment", "ema", "slow", "derived"};
+    static const char *const roles[FV_ROLE_COUNT] = {"weight", "buffer", "grad", "moment", "ema", "slow"};
     text t = {.g = g, .size = 4096};
     t.data = fv_arena_alloc(&g->arena, t.size, 1);
     if (!t.data) return NULL;

@@ -206,7 +206,6 @@ typedef enum fv_role {
     FV_ROLE_MOMENT,
     FV_ROLE_EMA,
     FV_ROLE_SLOW, /* lookahead's slow copy */
-    FV_ROLE_DERIVED,
     FV_ROLE_COUNT
 } fv_role;
 

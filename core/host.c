@@ -89,6 +89,11 @@ fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node) {
     return type;
 }
 
+static void *prepared_of(const fv_plan *plan, int32_t node) {
+    const size_t at = plan->prepared_at[node];
+    return at == FV_KEEPS_NOTHING ? NULL : (char *)plan->prepared + at;
+}
+
 static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32_t node,
                            const fv_kernel (*kernels)[FV_KERNEL_TYPES], host_call *out) {
     const fv_graph *g = plan->graph;
@@ -118,6 +123,7 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
                           .step = &e->step,
                           .workspace = plan->workspace,
                           .workspace_bytes = plan->workspace_bytes,
+                          .prepared = prepared_of(plan, node),
                           .pool = pool,
                           .device = e->dev,
                           .fault = &e->fault};
@@ -197,6 +203,16 @@ static void run_segment(fv_exec *e, int segment) {
         if (e->profile) e->seconds[c->node] += now() - start;
         poison(e, i, false);
     }
+}
+
+fv_status fv_host_prepare(fv_exec *e) {
+    for (int32_t i = 0; i < e->first[FV_SEG_COUNT]; i++) {
+        const host_call *c = &e->calls[i];
+        fv_call call = c->call;
+        call.preparing = true;
+        if (call.prepared) c->kernel(&call);
+    }
+    return FV_OK;
 }
 
 fv_status fv_host_enqueue(fv_exec *e, uint32_t segments) {

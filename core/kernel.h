@@ -28,7 +28,9 @@ typedef struct fv_call {
     const fv_step *step;
     void *workspace; /* 64-byte aligned, `workspace_bytes` as the backend asked for; contents undefined */
     size_t workspace_bytes;
-    fv_pool *pool; /* ref: NULL */
+    void *prepared; /* 64-byte aligned: what the node keeps of operands that do not change; NULL: nothing */
+    bool preparing; /* fill `prepared` from these operands and do no more; else it is filled */
+    fv_pool *pool;  /* ref: NULL */
     fv_device *device;
     fv_fault *fault;
 } fv_call;
@@ -49,6 +51,7 @@ fv_status fv_host_enqueue(fv_exec *exec, uint32_t segments);
 fv_status fv_host_set_step(fv_exec *exec, const fv_step *step);
 fv_status fv_host_fault(fv_exec *exec);
 void fv_host_destroy(fv_exec *exec);
+fv_status fv_host_prepare(fv_exec *exec);
 fv_status fv_host_alloc(fv_device *dev, size_t bytes, void **out); /* zeroed; huge pages when large */
 void fv_host_free(fv_device *dev, void *ptr, size_t bytes);
 fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);

@@ -252,6 +252,44 @@ static fv_status find_slots(planner *p, bool use_ema) {
     return FV_OK;
 }
 
+/* ---------------------------------------------------------------- workspace, and what nodes keep */
+
+static bool changes_state(const planner *p) {
+    const fv_graph *g = p->g;
+    for (int32_t i = 0; i < p->n; i++)
+        if (fv_op_get(g->nodes[p->plan->order[i]].op)->mutates) return true;
+    return false;
+}
+
+/* Operands that are the same in every run until the store changes. */
+static uint32_t constant_operands(const fv_graph *g, const fv_node *n) {
+    uint32_t constant = 0;
+    for (int j = 0; j < n->operands && j < 32; j++) {
+        const fv_val *v = &g->values[g->operands[n->first_operand + j].id];
+        if (v->kind == FV_VAL_PARAM || v->kind == FV_VAL_STATE || v->kind == FV_VAL_CONST) constant |= 1u << j;
+    }
+    return constant;
+}
+
+static fv_status measure_nodes(planner *p, const fv_device *dev) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    const fv_backend *b = dev->backend;
+    plan->prepared_at = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->prepared_at);
+    if (!plan->prepared_at) return g->ctx->error.code;
+    memset(plan->prepared_at, 0xff, (size_t)g->n_nodes * sizeof *plan->prepared_at); /* FV_KEEPS_NOTHING */
+    for (int32_t i = 0; i < p->n; i++) {
+        const fv_node *n = &g->nodes[plan->order[i]];
+        size_t workspace = b->workspace(dev, g, n), kept = 0;
+        if (b->prepared && !plan->mutates) kept = b->prepared(dev, g, n, constant_operands(g, n), &workspace);
+        if (workspace > plan->workspace_bytes) plan->workspace_bytes = workspace;
+        if (!kept) continue;
+        plan->prepared_at[plan->order[i]] = plan->prepared_bytes;
+        plan->prepared_bytes += (kept + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    }
+    return FV_OK;
+}
+
 fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out) {
     *out = (fv_plan){.graph = g, .store = store, .use_ema = opts && opts->use_ema};
     planner p = {.g = g, .plan = out};
@@ -264,9 +302,6 @@ fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const
     find_aliases(&p);
     FV_TRY(assign_offsets(&p));
     FV_TRY(find_slots(&p, out->use_ema));
-    for (int32_t i = 0; dev && i < p.n; i++) {
-        size_t bytes = dev->backend->workspace(dev, g, &g->nodes[out->order[i]]);
-        if (bytes > out->workspace_bytes) out->workspace_bytes = bytes;
-    }
-    return FV_OK;
+    out->mutates = changes_state(&p);
+    return dev ? measure_nodes(&p, dev) : FV_OK;
 }

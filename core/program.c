@@ -9,7 +9,8 @@ struct fv_program {
     fv_device *dev;
     fv_plan plan;
     fv_exec *exec;
-    size_t own_arena, own_consts, own_workspace; /* bytes to give back; 0: borrowed */
+    size_t own_arena, own_consts, own_workspace, own_prepared; /* bytes to give back; 0: borrowed */
+    uint64_t prepared_version;                                 /* of the store; 0: not yet */
 };
 
 static fv_status check_supported(fv_program *p) {
@@ -43,6 +44,7 @@ static fv_status obtain_memory(fv_program *p, const fv_program *share) {
                   &p->own_arena));
     FV_TRY(obtain(p, plan->workspace_bytes, lender ? lender->workspace : NULL, lender ? lender->workspace_bytes : 0,
                   &plan->workspace, &p->own_workspace));
+    FV_TRY(obtain(p, plan->prepared_bytes, NULL, 0, &plan->prepared, &p->own_prepared));
     return obtain(p, plan->const_bytes, NULL, 0, &plan->consts, &p->own_consts);
 }
 
@@ -144,6 +146,7 @@ void fv_program_destroy(fv_program *p) {
     if (p->own_arena) b->free(p->dev, p->plan.arena, p->own_arena);
     if (p->own_workspace) b->free(p->dev, p->plan.workspace, p->own_workspace);
     if (p->own_consts) b->free(p->dev, p->plan.consts, p->own_consts);
+    if (p->own_prepared) b->free(p->dev, p->plan.prepared, p->own_prepared);
     fv_graph_free(p->plan.graph);
     fv_free(p->ctx, p, 1, sizeof *p);
 }
@@ -190,9 +193,20 @@ fv_type fv_program_output_type(const fv_program *p, const char *name) {
     return fv_typeof(p->plan.graph, fv_find_output(p->plan.graph, name));
 }
 
+/* Bring what nodes keep up to date with the parameters. */
+static fv_status prepare(fv_program *p) {
+    const uint64_t version = fv_store_version(p->plan.store);
+    if (p->plan.prepared_bytes == 0 || p->prepared_version == version) return FV_OK;
+    FV_TRY(p->dev->backend->prepare(p->exec));
+    p->prepared_version = version;
+    return FV_OK;
+}
+
 fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments) {
     const fv_backend *b = p->dev->backend;
     if (step) FV_TRY(b->set_step(p->exec, step));
+    FV_TRY(prepare(p));
+    if (p->plan.mutates) fv_store_touch(p->plan.store);
     FV_TRY(b->enqueue(p->exec, segments));
     FV_TRY(b->wait(p->dev));
     return b->fault(p->exec);

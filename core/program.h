@@ -1,7 +1,9 @@
 /* program.h: a graph compiled once, for one batch size and mode, over one pre-planned block of memory.
  *
  *   graph ─verify─► plan: order, lifetimes ─► offsets in one arena; parameters lie in the store
- *   arena   [ inputs and outputs: fixed | x y x z ... reused as values die ]      + workspace of the largest node
+ *   arena      [ inputs and outputs: fixed | x y x z ... reused as values die ]      + workspace of the largest node
+ *   prepared   [ packed weights of a node | of another | ... ]      if the program changes no parameter: filled at the
+ *              first run, and again at the first one after the store has changed (fv_store_version)
  */
 #ifndef FV_CORE_PROGRAM_H
 #define FV_CORE_PROGRAM_H
@@ -25,10 +27,13 @@ struct fv_plan {
     int32_t segment_first[FV_SEG_COUNT + 1];
     fv_place *place; /* per value */
     void **address;  /* per value; NULL: not placed */
-    size_t arena_bytes, const_bytes, workspace_bytes;
-    size_t naive_bytes; /* the arena without any reuse */
-    void *arena, *consts, *workspace;
+    size_t arena_bytes, const_bytes, workspace_bytes, prepared_bytes;
+    size_t *prepared_at; /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
+    bool mutates;        /* parameters or state */
+    size_t naive_bytes;  /* the arena without any reuse */
+    void *arena, *consts, *workspace, *prepared;
 };
+#define FV_KEEPS_NOTHING SIZE_MAX
 
 typedef struct fv_program fv_program;
 

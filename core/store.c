@@ -22,6 +22,7 @@ struct fv_store {
     int32_t count, cap;
     chunk chunks[MAX_CHUNKS];
     int n_chunks;
+    uint64_t version;
 };
 
 fv_status fv_store_create(fv_ctx *ctx, fv_device *dev, fv_store **out) {
@@ -29,6 +30,7 @@ fv_status fv_store_create(fv_ctx *ctx, fv_device *dev, fv_store **out) {
     if (!s) return FV_E_MEMORY;
     s->ctx = ctx;
     s->dev = dev;
+    s->version = 1;
     fv_arena_init(&s->arena, ctx);
     *out = s;
     return FV_OK;
@@ -61,6 +63,13 @@ size_t fv_store_role_bytes(const fv_store *s, fv_role role) {
     for (int i = 0; i < s->n_chunks; i++)
         if (s->chunks[i].role == role) bytes += s->chunks[i].bytes;
     return bytes;
+}
+
+uint64_t fv_store_version(const fv_store *s) {
+    return s->version;
+}
+void fv_store_touch(fv_store *s) {
+    s->version++;
 }
 
 /* ---------------------------------------------------------------- binding */
@@ -177,6 +186,7 @@ static fv_status transfer(fv_store *s, int32_t index, void *host, const void *fr
         status = s->dev->backend->copy(s->dev, temp, slot->data, bytes, FV_COPY_TO_HOST);
         if (status == FV_OK) convert(slot, host, temp, true);
     } else {
+        fv_store_touch(s);
         convert(slot, temp, from, false);
         status = s->dev->backend->copy(s->dev, slot->data, temp, bytes, FV_COPY_TO_DEVICE);
     }
@@ -293,6 +303,7 @@ static fv_status copy_to_follower(fv_store *s, const fv_slot *slot) {
 fv_status fv_store_commit(fv_store *s, uint64_t seed) {
     bool *fresh = fv_arena_alloc(&s->arena, (size_t)s->count + 1, sizeof *fresh);
     if (!fresh) return s->ctx->error.code;
+    fv_store_touch(s);
     for (int32_t i = 0; i < s->count; i++) fresh[i] = s->slots[i].data == NULL;
     for (int role = 0; role < FV_ROLE_COUNT; role++) FV_TRY(allocate_role(s, (fv_role)role));
     for (int32_t i = 0; i < s->count; i++)
@@ -303,6 +314,7 @@ fv_status fv_store_commit(fv_store *s, uint64_t seed) {
 }
 
 fv_status fv_store_reset_ema(fv_store *s) {
+    fv_store_touch(s);
     for (int32_t i = 0; i < s->count; i++) FV_TRY(copy_to_follower(s, &s->slots[i]));
     return FV_OK;
 }
@@ -319,7 +331,7 @@ fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_
         s->slots[i].data = NULL;
     }
     for (int role = 0; role < FV_ROLE_COUNT && status == FV_OK; role++)
-        if (role != FV_ROLE_GRAD && role != FV_ROLE_DERIVED) status = allocate_role(s, (fv_role)role);
+        if (role != FV_ROLE_GRAD) status = allocate_role(s, (fv_role)role);
     if (status == FV_OK) *out = s;
     else fv_store_destroy(s);
     return status;
@@ -327,6 +339,7 @@ fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_
 
 fv_status fv_store_copy(fv_store *clone, const fv_store *from) {
     if (clone->count != from->count) return fv_fail(clone->ctx, FV_E_INTERNAL, "store: the clone has other slots");
+    fv_store_touch(clone);
     for (int32_t i = 0; i < clone->count; i++)
         if (clone->slots[i].data && fv_bytes(clone->slots[i].type) > 0)
             FV_TRY(from->dev->backend->copy(from->dev, clone->slots[i].data, from->slots[i].data,
@@ -338,7 +351,7 @@ fv_status fv_store_hash(fv_store *s, uint64_t *out) {
     uint64_t hash = 0;
     for (int32_t i = 0; i < s->count; i++) {
         size_t bytes = fv_bytes(s->slots[i].type);
-        if (bytes == 0 || s->slots[i].role == FV_ROLE_GRAD || s->slots[i].role == FV_ROLE_DERIVED) continue;
+        if (bytes == 0 || s->slots[i].role == FV_ROLE_GRAD) continue;
         char *temp = fv_alloc(s->ctx, bytes, 1);
         if (!temp) return s->ctx->error.code;
         fv_status status = s->dev->backend->copy(s->dev, temp, s->slots[i].data, bytes, FV_COPY_TO_HOST);

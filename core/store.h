@@ -18,7 +18,7 @@ typedef struct fv_slot {
     fv_init init; /* init.data is copied */
     bool no_decay, frozen;
     int32_t of; /* GRAD, MOMENT, EMA, SLOW: index of the parameter's slot; else -1 */
-    void *data; /* device pointer, NULL before fv_store_commit */
+    void *data; /* device pointer, NULL before fv_store_commit; to be read only (fv_store_touch) */
 } fv_slot;
 
 typedef struct fv_store fv_store;
@@ -39,6 +39,12 @@ const fv_slot *fv_store_slot(const fv_store *store, int32_t i);
 int32_t fv_store_find(const fv_store *store, const char *name); /* -1: none */
 size_t fv_store_role_bytes(const fv_store *store, fv_role role);
 
+/* A number that grows whenever contents may have changed: by the functions below, and by a run of a program that
+ * changes parameters or state. Programs that keep packed weights make them anew when they see another one. Whoever
+ * writes to a slot's memory by other means must call fv_store_touch. */
+uint64_t fv_store_version(const fv_store *store);
+void fv_store_touch(fv_store *store);
+
 /* Copy a slot to or from host memory in *file* order (OIHW etc.); `bytes` must be fv_bytes(type). Types as in the slot.
  */
 fv_status fv_store_read(fv_store *store, int32_t slot, void *host, size_t bytes);
@@ -47,8 +53,8 @@ fv_status fv_store_write(fv_store *store, int32_t slot, const void *host, size_t
 fv_type fv_slot_file_type(const fv_slot *slot);
 /* Copy every parameter and buffer into its EMA and SLOW slots. */
 fv_status fv_store_reset_ema(fv_store *store);
-/* A copy of the slots for a host device, with memory for all roles but gradients and derived values: what saving needs
- * while training goes on. Names stay those of `from`, which must outlive it. */
+/* A copy of the slots for a host device, with memory for all roles but gradients: what saving needs while
+ * training goes on. Names stay those of `from`, which must outlive it. */
 fv_status fv_store_clone(fv_ctx *ctx, const fv_store *from, fv_device *host, fv_store **out);
 /* Contents of the slots that the clone has memory for. Nothing may run on the device of `from`. */
 fv_status fv_store_copy(fv_store *clone, const fv_store *from);

@@ -67,7 +67,7 @@ START_TEST(test_graphs_that_cannot_be) {
     REFUSED(FV_E_INTERNAL, "state of a value that is no parameter",
             fv_state_of(g, fv_buffer(s, "b", three, FV_ZEROS), FV_ROLE_EMA, NULL));
     REFUSED(FV_E_INTERNAL, "with a role it cannot have",
-            fv_state_of(g, fv_param(s, "w", three, FV_PLAIN, FV_ZEROS, false), FV_ROLE_DERIVED, NULL));
+            fv_state_of(g, fv_param(s, "w", three, FV_PLAIN, FV_ZEROS, false), FV_ROLE_BUFFER, NULL));
     REFUSED(FV_E_MODEL, "row keys for 4 rows, but the batch has 3", fv_row_key(s, 3), fv_row_key(s, 3),
             fv_row_key(s, 4));
     REFUSED(FV_E_INTERNAL, "output 'y' has no value", fv_set_output(g, "y", FV_NONE));

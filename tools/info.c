@@ -162,19 +162,22 @@ static fv_status show_totals(info *in) {
         fv_console_result(con, "%s, batch %lld: arena %.2f MB (%.0f%% saved by reuse), workspace %.2f MB", names[i],
                           (long long)net->batch, m[i]->arena / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
+    if (infer.prepared > 0)
+        fv_console_result(con, "packed weights that inference keeps: %.2f MB", infer.prepared / 1e6);
     if (train.recompute.nodes)
         fv_console_result(con, "recomputed: %d nodes, about %.1f%% of a step; --recompute none: %.2f MB more",
                           train.recompute.nodes, 100 * train.recompute.cost, (kept.arena - train.arena) / 1e6);
     return fv_console_json(
         con, &in->tool->ctx,
-        json_pack(
-            "{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "event", "model", "model",
-            net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
-            fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
-            (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15), "train_naive_bytes",
-            fv_json_number(train.naive, 15), "infer_arena_bytes", fv_json_number(infer.arena, 15), "infer_naive_bytes",
-            fv_json_number(infer.naive, 15), "recomputed_nodes", train.recompute.nodes, "recompute_saved_bytes",
-            fv_json_number(kept.arena - train.arena, 15), "recompute_cost", fv_json_number(train.recompute.cost, 4)));
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:[iii], s:I, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "event", "model",
+                  "model", net->model->name, "batch", (json_int_t)net->batch, "params", (json_int_t)size.params, "macs",
+                  fv_json_number(size.macs, 15), "input", (int)net->h, (int)net->w, (int)net->c, "num_classes",
+                  (json_int_t)net->cfg.num_classes, "train_arena_bytes", fv_json_number(train.arena, 15),
+                  "train_naive_bytes", fv_json_number(train.naive, 15), "infer_arena_bytes",
+                  fv_json_number(infer.arena, 15), "infer_naive_bytes", fv_json_number(infer.naive, 15),
+                  "infer_prepared_bytes", fv_json_number(infer.prepared, 15), "recomputed_nodes", train.recompute.nodes,
+                  "recompute_saved_bytes", fv_json_number(kept.arena - train.arena, 15), "recompute_cost",
+                  fv_json_number(train.recompute.cost, 4)));
 }
 
 static fv_status show_dump(info *in) {

@@ -7,7 +7,7 @@
 
 /* What a program of the network would take, in bytes. */
 typedef struct fv_info_memory {
-    double arena, naive, workspace;
+    double arena, naive, workspace, prepared;
     fv_recompute_report recompute;
 } fv_info_memory;
 

@@ -20,7 +20,7 @@ fv_status fv_info_measure(fv_ctx *ctx, fv_device *device, const fv_network *net,
     FV_TRY(training ? fv_network_train_graph(ctx, net, &g, &size) : fv_network_eval_graph(ctx, net, &g, &size));
     fv_status status = plan_graph(ctx, device, g, &plan);
     *out = (fv_info_memory){(double)plan.arena_bytes, (double)plan.naive_bytes, (double)plan.workspace_bytes,
-                            size.recompute};
+                            (double)plan.prepared_bytes, size.recompute};
     fv_graph_free(g);
     return status;
 }

@@ -20,6 +20,8 @@ typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
     const char *name;
     const fv_kernel (*kernels)[FV_KERNEL_TYPES]; /* by op and type; NULL for float64 */
     size_t (*workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+    size_t (*prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                       size_t *workspace);
     fv_tile_fn peak_tile; /* arg: fv_peak */
     double (*peak_flops)(void);
 } fv_cpu_isa;
@@ -57,6 +59,10 @@ void CPU(peak_tile)(void *arg, int64_t tile, int thread);
 double CPU(peak_flops)(void); /* operations of one of its rounds */
 /* Bytes of workspace; 0 for the operations of other families. */
 size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
+/* What a node keeps (backend.h: prepared); 0 for the operations of other families. */
+size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                            size_t *workspace);
+size_t CPU(batch_norm_prepared)(const fv_graph *g, const fv_node *node, uint32_t constant);
 size_t CPU(norm_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(reduce_workspace)(const fv_graph *g, const fv_node *node);

@@ -111,6 +111,11 @@ static size_t cpu_workspace(const fv_device *base, const fv_graph *g, const fv_n
     return ((const fv_cpu_device *)base)->isa->workspace(base, g, node);
 }
 
+static size_t cpu_prepared(const fv_device *base, const fv_graph *g, const fv_node *node, uint32_t constant,
+                           size_t *workspace) {
+    return ((const fv_cpu_device *)base)->isa->prepared(base, g, node, constant, workspace);
+}
+
 static fv_status cpu_compile(fv_device *base, const fv_plan *plan, fv_exec **out) {
     const fv_cpu_device *dev = (const fv_cpu_device *)base;
     return fv_host_compile(base, dev->pool, plan, dev->isa->kernels, out);
@@ -127,7 +132,9 @@ const fv_backend fv_backend_cpu = {
     .supports = cpu_supports,
     .rewrite = NULL,
     .workspace = cpu_workspace,
+    .prepared = cpu_prepared,
     .compile = cpu_compile,
+    .prepare = fv_host_prepare,
     .enqueue = fv_host_enqueue,
     .set_step = fv_host_set_step,
     .fault = fv_host_fault,

@@ -64,6 +64,15 @@ size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node) {
            (blocks ? (size_t)(s.tiles * s.block * s.w + s.w) * sizeof(float) : 0);
 }
 
+/* mean, scale and shift of the apply pass */
+size_t CPU(batch_norm_prepared)(const fv_graph *g, const fv_node *node, uint32_t constant) {
+    if (node->op != FV_OP_BATCH_NORM_INFER) return 0;
+    for (int i = 1; i < 5 && i < node->operands; i++)
+        if (g->operands[node->first_operand + i].id && !(constant >> i & 1)) return 0;
+    fv_type t = fv_typeof(g, g->operands[node->first_operand]);
+    return (size_t)wide_of(&t).w * 3 * sizeof(float);
+}
+
 /* ---------------------------------------------------------------- y = act((x - mean) * scale + shift + residual) */
 
 typedef struct apply_args {
@@ -281,9 +290,10 @@ void CPU(batch_norm)(const fv_call *c) {
 void CPU(batch_norm_infer)(const fv_call *c) {
     const wide s = wide_of(&c->in[0].type);
     const float *mean = c->in[1].data, *var = c->in[2].data;
-    for (int64_t k = 0; k < s.c; k++)
-        set_apply(c->workspace, &s, k, mean[k], var[k], c->attr->batch_norm.eps, fv_operand(c, 3), fv_operand(c, 4));
-    apply(c, &s, c->workspace, fv_operand(c, 5));
+    float *coefficients = c->prepared ? c->prepared : c->workspace;
+    for (int64_t k = 0; k < s.c && (c->preparing || !c->prepared); k++)
+        set_apply(coefficients, &s, k, mean[k], var[k], c->attr->batch_norm.eps, fv_operand(c, 3), fv_operand(c, 4));
+    if (!c->preparing) apply(c, &s, coefficients, fv_operand(c, 5));
 }
 
 /* ---------------------------------------------------------------- backward

@@ -74,6 +74,8 @@ void CPU(conv_copy_window)(const fv_conv_window *win, float *dst);
 int64_t CPU(conv_window_lines)(const fv_conv_window *win, const char **at);
 
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
+/* Forward with packed weights that are kept (backend.h: prepared); 0 where packing is a small part of the work. */
+size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace);
 /* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result);
@@ -87,9 +89,11 @@ void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, con
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
-/* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums. */
-bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev);
+/* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums.
+ * kept: the weights are packed or transformed already. */
+bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept);
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
+size_t CPU(winograd_prepared)(const fv_conv_shape *s, int threads, size_t *workspace); /* as conv_gemm_prepared */
 void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                    const float *weight, const float *bias, float *result);
 size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s);

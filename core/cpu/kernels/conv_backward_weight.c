@@ -393,6 +393,6 @@ void CPU(conv2d_bwd_weight)(const fv_call *c) {
     const float *dy = c->in[0].data, *x = c->in[1].data;
     if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
     if (fv_conv_is_depthwise(&s)) CPU(depthwise_weight)(c, &s, dy, x, c->out[0].data);
-    else if (CPU(winograd_fits)(&s, c->device)) CPU(winograd_weight)(c, &s, dy, x, c->out[0].data);
+    else if (CPU(winograd_fits)(&s, c->device, false)) CPU(winograd_weight)(c, &s, dy, x, c->out[0].data);
     else CPU(conv_weight)(c, &s, dy, x, c->out[0].data);
 }

@@ -6,6 +6,7 @@ void CPU(conv2d)(const fv_call *c) {
     const float *x = c->in[0].data, *w = c->in[1].data, *bias = fv_operand(c, 2);
     if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
     if (fv_conv_is_depthwise(&s)) CPU(depthwise)(c, &s, FV_CONV_FORWARD, x, w, bias, c->out[0].data);
-    else if (CPU(winograd_fits)(&s, c->device)) CPU(winograd)(c, &s, FV_CONV_FORWARD, x, w, bias, c->out[0].data);
+    else if (CPU(winograd_fits)(&s, c->device, c->prepared != NULL))
+        CPU(winograd)(c, &s, FV_CONV_FORWARD, x, w, bias, c->out[0].data);
     else CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, x, w, bias, c->out[0].data);
 }

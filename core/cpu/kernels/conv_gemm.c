@@ -13,6 +13,7 @@ enum {
     MIN_TILES = 16,          /* cut columns as well when there are fewer units */
     PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
     STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
+    KEEP_POSITIONS = 1024,   /* with more, packing is a small part of the work */
 };
 
 typedef struct plan {
@@ -27,7 +28,7 @@ typedef struct plan {
     bool in_place, merged; /* merged: the taps of a row lie side by side and count as one */
     int64_t panels, chunks, chunk_panels;
     size_t axis_at[2], tap_at, table_at, weight_at, scratch_at, total; /* workspace, bytes */
-    size_t scratch_floats;
+    size_t scratch_floats, weight_bytes;
     int64_t table_rows;
 } plan;
 
@@ -73,7 +74,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     p.chunks = fv_ceil_div(p.panels, fv_max64(1, p.chunk_panels));
 
     p.table_rows = p.units.images * p.units.band * p.all[1].count;
-    size_t weight = fv_packed_floats(p.columns, p.depth * s->r * s->s) * (size_t)s->groups;
+    p.weight_bytes = fv_lines(fv_packed_floats(p.columns, p.depth * s->r * s->s) * (size_t)s->groups * sizeof(float));
     if (!p.in_place)
         p.scratch_floats =
             (size_t)(p.units.images * p.units.window[0] * p.units.window[1] + FV_STRIP) * (size_t)p.block;
@@ -81,14 +82,21 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     for (int a = 0; a < 2; a++) p.axis_at[a] = fv_workspace_add(&p.total, (size_t)p.phases[a] * sizeof(fv_conv_axis));
     p.tap_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
     p.table_at = fv_workspace_add(&p.total, (size_t)p.table_rows * 8 * sizeof(ptrdiff_t));
-    p.weight_at = fv_workspace_add(&p.total, weight * sizeof(float));
     p.scratch_at = fv_workspace_add(&p.total, p.scratch_floats * (size_t)threads * sizeof(float));
+    p.weight_at = fv_workspace_add(&p.total, p.weight_bytes); /* last: kept elsewhere if they do not change */
     return p;
 }
 
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     if (kind == FV_CONV_FORWARD && CPU(conv_few_fits)(s)) return CPU(conv_few_workspace)(s);
     return make_plan(s, kind, threads).total;
+}
+
+size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
+    if (s->n * s->oh * s->ow > KEEP_POSITIONS) return 0;
+    const plan p = make_plan(s, FV_CONV_FORWARD, threads);
+    *workspace = p.weight_at;
+    return p.weight_bytes;
 }
 
 /* ---------------------------------------------------------------- one call */
@@ -101,7 +109,7 @@ typedef struct job {
     ptrdiff_t *tap;              /* per phase at the number of its first tap */
     ptrdiff_t *table;            /* [4][x_off table_rows, y_off table_rows] by table_of */
     float *packed, *scratch;
-    bool stream;
+    bool stream, kept; /* kept: the packed weights, from run to run */
     int threads;
 } job;
 
@@ -218,6 +226,24 @@ static void run_strips(const job *j, const unit *u, const fv_conv_axis *h, const
     }
 }
 
+/* While a panel is multiplied: the next one of this chunk, which comes from memory if the weights are kept. */
+static void look_ahead_weights(const job *j, unit *u, int64_t group, int64_t block, int64_t panel, int64_t tiles) {
+    const plan *p = &j->p;
+    const int64_t first = u->chunk * p->chunk_panels, end = fv_min64(p->panels, first + p->chunk_panels);
+    u->ahead.run[1].lines = 0;
+    if (panel + 1 < end) panel++;
+    else if (block + 1 < p->blocks) panel = first, block++;
+    else if (group + 1 < p->groups) panel = first, block = 0, group++;
+    else return;
+    const int64_t channels = fv_min64(p->block, p->depth - block * p->block),
+                  width = fv_panel_width(fv_min64(FV_NR, p->columns - panel * FV_NR)),
+                  floats = j->axis[0][0].taps * j->axis[1][0].taps * channels * width;
+    u->ahead.run[1].at = (const char *)packed_at(j, 0, 0, group, block, panel);
+    u->ahead.run[1].step = 64;
+    u->ahead.run[1].lines = floats * (int64_t)sizeof(float) / 64;
+    u->ahead.run[1].per_tile = fv_ceil_div(u->ahead.run[1].lines, tiles);
+}
+
 /* All panels of a chunk for one block of channels of one phase. */
 static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64_t block, const float *x) {
     const plan *p = &j->p;
@@ -249,6 +275,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.b = packed_at(j, ph, pw, group, block, panel);
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
+        if (j->kept) look_ahead_weights(j, u, group, block, panel, fv_ceil_div(g.rows, FV_MR));
         if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
         else CPU(row_gemm)(&g);
     }
@@ -322,7 +349,7 @@ static bool may_stream(const job *j) {
 
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result) {
-    if (kind == FV_CONV_FORWARD && CPU(conv_few_fits)(s)) {
+    if (kind == FV_CONV_FORWARD && !c->prepared && CPU(conv_few_fits)(s)) {
         CPU(conv_few)(c, s, source, weight, bias, result);
         return;
     }
@@ -331,6 +358,7 @@ void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
              .weight = weight,
              .bias = bias,
              .result = result,
+             .kept = c->prepared != NULL,
              .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
     char *work = c->workspace;
@@ -341,7 +369,7 @@ void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     }
     j.tap = (ptrdiff_t *)(work + p->tap_at);
     j.table = (ptrdiff_t *)(work + p->table_at);
-    j.packed = (float *)(work + p->weight_at);
+    j.packed = c->prepared ? c->prepared : work + p->weight_at;
     j.scratch = (float *)(work + p->scratch_at);
     j.stream = may_stream(&j);
     bool filled[4] = {false};
@@ -355,6 +383,6 @@ void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     }
     const int64_t pack_tiles = p->phases[0] * p->phases[1] * p->groups * p->panels;
     const int64_t weights = s->k * s->r * s->s * (s->c / s->groups);
-    fv_pool_run(weights < PACK_ALONE ? NULL : c->pool, pack_tiles, pack_tile, &j);
-    fv_pool_run(c->pool, p->units.image_units * p->units.bands * p->chunks, unit_tile, &j);
+    if (!c->prepared || c->preparing) fv_pool_run(weights < PACK_ALONE ? NULL : c->pool, pack_tiles, pack_tile, &j);
+    if (!c->preparing) fv_pool_run(c->pool, p->units.image_units * p->units.bands * p->chunks, unit_tile, &j);
 }

@@ -24,9 +24,12 @@ enum {
     MIN_ITEMS = 16,
     MIN_CHANNELS = FV_VL == 16 ? 32 : 24, /* below, transforms cost what is saved; they have whole vectors */
     CHUNK = 12,                           /* tiles of a work item that only transforms */
-    SOURCE_LINES = 12 << 10, /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
-    RESULT_LINES = 6 << 10,  /* of this one: 384 KB, which should stay until they are written */
-    PACK_CHANNELS = 32,      /* of weights that are transformed at a time */
+    SOURCE_LINES = 12 << 10,   /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
+    RESULT_LINES = 6 << 10,    /* of this one: 384 KB, which should stay until they are written */
+    PACK_CHANNELS = 32,        /* of weights that are transformed at a time */
+    SERVED_TILES = 9,          /* with fewer, transformed weights are read for little */
+    CACHED_FLOATS = 640 << 10, /* ... unless there are only so many: 2.5 MB */
+    KEEP_TILES = 64,           /* with more, transforming the weights is a small part of the work */
 };
 #define MIN_SAVING 2.25 /* products saved: 3x3 results in one tile of 4x4; small pictures waste the rest */
 
@@ -39,7 +42,7 @@ typedef struct plan {
     bool shared, fresh;           /* V of all tiles; U by panel */
     fv_patch_layout layout;       /* of V */
     int64_t m_step, panel_floats; /* from point to point of M; of U from panel to panel */
-    size_t offset_at, zero_at, u_at, v_at, m_at, total;
+    size_t offset_at, zero_at, u_at, v_at, m_at, total, u_bytes;
     size_t v_floats, m_floats; /* per thread, or of all tiles */
 } plan;
 
@@ -55,7 +58,7 @@ static void cut_tiles(plan *p) {
     p->units = fv_ceil_div(tiles, p->unit);
 }
 
-static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bool kept) {
     const bool forward = kind == FV_CONV_FORWARD;
     plan p = {.shape = s, .kind = kind, .depth = forward ? s->c : s->k, .columns = forward ? s->k : s->c};
     for (int a = 0; a < 2; a++) {
@@ -67,7 +70,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     p.patches = CPU(winograd_patches)(s->n, p.source, p.result, p.pad, p.depth);
     p.panels = fv_ceil_div(p.columns, FV_NR);
     cut_tiles(&p);
-    p.fresh = p.shared && p.panels >= MIN_ITEMS;
+    p.fresh = p.shared && p.panels >= MIN_ITEMS && !kept;
     p.group = p.shared ? 1 : fv_min64(GROUP, p.panels);
     p.layout.rows = p.shared ? p.units * p.unit : p.unit;
     p.layout.width = p.depth;
@@ -79,23 +82,37 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     const size_t copies = (size_t)threads, u_panels = p.fresh ? copies : (size_t)p.panels;
     p.offset_at = fv_workspace_add(&p.total, 3 * (size_t)p.unit * sizeof(ptrdiff_t));
     p.zero_at = fv_workspace_add(&p.total, (size_t)p.depth * sizeof(float));
-    p.u_at = fv_workspace_add(&p.total, u_panels * (size_t)p.panel_floats * sizeof(float));
     p.v_at = fv_workspace_add(&p.total, p.v_floats * (p.shared ? 1 : copies) * sizeof(float));
     p.m_at = fv_workspace_add(&p.total, p.m_floats * copies * sizeof(float));
+    p.u_bytes = fv_lines(u_panels * (size_t)p.panel_floats * sizeof(float));
+    p.u_at = fv_workspace_add(&p.total, p.u_bytes); /* last: kept elsewhere if the weights do not change */
     return p;
 }
 
-bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev) {
+/* Transformed weights are four times as large. Where they are there already, do not stay in a cache, and serve few
+ * tiles, reading them takes longer than direct sums. */
+static bool is_bound_by_weights(const fv_conv_shape *s, int64_t tiles) {
+    return tiles < SERVED_TILES && s->c * s->k * FV_WINO_POINTS > CACHED_FLOATS;
+}
+
+bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept) {
     if (((const fv_cpu_device *)dev)->direct) return false;
     const bool plain = s->r == 3 && s->s == 3 && s->groups == 1 && s->stride[0] == 1 && s->stride[1] == 1 &&
                        s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
     const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);
     return plain && s->c >= MIN_CHANNELS && s->k >= MIN_CHANNELS && tiles >= MIN_TILES &&
-           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING;
+           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING && !(kept && is_bound_by_weights(s, tiles));
 }
 
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
-    return make_plan(s, kind, threads).total;
+    return make_plan(s, kind, threads, false).total;
+}
+
+size_t CPU(winograd_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
+    const plan p = make_plan(s, FV_CONV_FORWARD, threads, true);
+    if (p.patches.tiles > KEEP_TILES) return 0;
+    *workspace = p.u_at;
+    return p.u_bytes;
 }
 
 typedef struct job {
@@ -349,7 +366,7 @@ static void fresh_panel_tile(void *arg, int64_t panel, int thread) {
 
 void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                    const float *weight, const float *bias, float *result) {
-    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)),
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool), c->prepared != NULL),
              .source = source,
              .weight = weight,
              .bias = bias,
@@ -361,7 +378,7 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
     j.m_off = j.v_off + p->unit;
     j.narrow_off = j.m_off + p->unit;
     j.zero = (float *)(work + p->zero_at);
-    j.u = (float *)(work + p->u_at);
+    j.u = c->prepared ? c->prepared : work + p->u_at;
     j.v = (float *)(work + p->v_at);
     j.m = (float *)(work + p->m_at);
     memset(j.zero, 0, (size_t)p->depth * sizeof *j.zero);
@@ -370,7 +387,9 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
         j.m_off[i] = i * FV_NR;
         j.narrow_off[i] = i * FV_VL;
     }
-    if (!p->fresh) fv_pool_run(c->pool, p->panels * fv_ceil_div(p->depth, PACK_CHANNELS), pack_tile, &j);
+    if (!p->fresh && (!c->prepared || c->preparing))
+        fv_pool_run(c->pool, p->panels * fv_ceil_div(p->depth, PACK_CHANNELS), pack_tile, &j);
+    if (c->preparing) return;
     if (!p->shared) {
         fv_pool_run(c->pool, p->units, unit_tile, &j);
         return;

@@ -1,4 +1,4 @@
-/* matrix.c: workspace of convolution, linear, matmul and attention nodes. */
+/* matrix.c: workspace of convolution, linear, matmul and attention nodes, and the weights that they keep. */
 #include "core/cpu/kernels/conv.h"
 
 static fv_type operand(const fv_graph *g, const fv_node *node, int i) {
@@ -14,7 +14,7 @@ static bool given(const fv_graph *g, const fv_node *node, int i) {
 static size_t conv_workspace(const fv_device *dev, const fv_conv_shape *s, fv_op op, int threads) {
     const fv_conv_kind kind = op == FV_OP_CONV2D ? FV_CONV_FORWARD : FV_CONV_DATA;
     if (fv_conv_is_depthwise(s)) return CPU(depthwise_workspace)(s, op, threads);
-    if (CPU(winograd_fits)(s, dev))
+    if (CPU(winograd_fits)(s, dev, false))
         return op == FV_OP_CONV2D_BWD_WEIGHT ? CPU(winograd_weight_workspace)(s)
                                              : CPU(winograd_workspace)(s, kind, threads);
     if (op == FV_OP_CONV2D_BWD_WEIGHT) return CPU(conv_weight_workspace)(s, threads);
@@ -53,6 +53,24 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
         return CPU(attention_workspace)(operand(g, node, 3),
                                         given(g, node, 4) ? operand(g, node, 4) : operand(g, node, 3),
                                         !given(g, node, 4), &attr->attention, true, threads);
+    default: return 0;
+    }
+}
+
+size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                            size_t *workspace) {
+    const int threads = fv_pool_threads(((const fv_cpu_device *)dev)->pool);
+    fv_conv_shape s;
+    if (!(constant & 2)) return 0; /* operand 1: the weights */
+    switch (node->op) {
+    case FV_OP_CONV2D:
+        s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &node->attr.conv2d);
+        if (fv_conv_is_depthwise(&s)) return 0;
+        return CPU(winograd_fits)(&s, dev, true) ? CPU(winograd_prepared)(&s, threads, workspace)
+                                                 : CPU(conv_gemm_prepared)(&s, threads, workspace);
+    case FV_OP_LINEAR:
+        s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
+        return CPU(conv_gemm_prepared)(&s, threads, workspace);
     default: return 0;
     }
 }

@@ -81,5 +81,11 @@ static size_t workspace(const fv_device *dev, const fv_graph *g, const fv_node *
     return mixed ? CPU(mixed_workspace)(dev, g, node, plain_workspace) : plain_workspace(dev, g, node);
 }
 
-const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels, workspace, CPU(peak_tile),
-                                                  CPU(peak_flops)};
+static size_t prepared(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                       size_t *workspace) {
+    if (fv_host_kernel_type(g, node) == FV_KERNEL_MIXED && !is_native(node->op, &node->attr)) return 0;
+    return CPU(matrix_prepared)(dev, g, node, constant, workspace) + CPU(batch_norm_prepared)(g, node, constant);
+}
+
+const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels,        workspace,
+                                                  prepared,          CPU(peak_tile), CPU(peak_flops)};
