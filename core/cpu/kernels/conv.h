@@ -89,6 +89,11 @@ void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, con
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
+/* The same for 1x1 kernels without padding, and linear layers. */
+bool CPU(conv_point_weight_fits)(const fv_conv_shape *s);
+size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads);
+void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
+
 /* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums.
  * kept: the weights are packed or transformed already. */
 bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept);

@@ -14,7 +14,6 @@
 
 enum {
     BLOCK_CHANNELS = 64, /* input channels at a time */
-    BLOCK_POINT = 96,    /* the same of 1x1 kernels */
     CHUNK = 128,
     MAX_CHUNKS = 8,
     MIN_REUSE = 4,            /* tiles for which a strip is copied */
@@ -37,7 +36,6 @@ typedef struct plan {
     int64_t kg, cg;           /* output, input channels per group */
     int64_t tiles, all_tiles; /* of FV_OUTER_ROWS output channels: per group, in all */
     bool gather;
-    bool strips;                 /* 1x1 kernels: x goes into strips without a window */
     int64_t block, blocks;       /* input channels */
     int64_t lines, line, padded; /* lines per block, columns per line, rounded up to vectors */
     int64_t columns;             /* of a row of partial sums */
@@ -57,13 +55,12 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     for (int a = 0; a < 2; a++) p.axis[a] = CPU(conv_forward_axis)(s, a);
     p.tiles = fv_ceil_div(p.kg, FV_OUTER_ROWS);
     p.all_tiles = p.tiles * s->groups;
-    p.blocks = fv_max64(1, fv_ceil_div(p.cg, s->r * s->s == 1 ? BLOCK_POINT : BLOCK_CHANNELS));
+    p.blocks = fv_max64(1, fv_ceil_div(p.cg, BLOCK_CHANNELS));
     p.block = fv_ceil_div(p.cg, p.blocks);
     if (p.blocks > 1) {
         p.block = round_vector(p.block);
         p.blocks = fv_ceil_div(p.cg, p.block);
     }
-    p.strips = s->r * s->s == 1 && s->pad[0] == 0 && s->pad[1] == 0 && p.cg % FV_VL == 0;
     const bool merged = s->dilation[1] == 1;
     p.lines = merged ? s->r : s->r * s->s;
     p.line = (merged ? s->s : 1) * p.block;
@@ -75,8 +72,7 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     p.padded = round_vector(p.line);
     p.columns = p.blocks * p.lines * p.padded;
     const int64_t rows = fv_min64(UNIT_ROWS, DY_FLOATS / fv_max64(MIN_RANGE, fv_min64(p.kg, MAX_RANGE)));
-    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, MAX_PARTS, p.block,
-                            p.strips ? s->n * s->h * s->w * p.block : WINDOW_FLOATS, rows);
+    p.units = CPU(conv_cut)(&p.axis[0], &p.axis[1], s->n, MAX_PARTS, p.block, WINDOW_FLOATS, rows);
     const int64_t units = p.units.image_units * p.units.bands, sums = p.all_tiles * FV_OUTER_ROWS * p.columns;
     p.parts = MAX_PARTS; /* powers of two share out evenly */
     while (p.parts > 1 && (p.parts > units || p.parts * sums > PART_FLOATS)) p.parts /= 2;
@@ -86,8 +82,7 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     p.pack_dy = s->k > DIRECT_CHANNELS || p.kg % FV_OUTER_ROWS != 0;
     p.rows = p.units.images * p.units.band * s->ow;
 
-    p.window_floats = p.strips ? (size_t)(p.rows * p.padded)
-                               : (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block);
+    p.window_floats = (size_t)round_vector(p.units.images * p.units.window[0] * p.units.window[1] * p.block);
     p.window_floats += FV_OUTER_COLUMNS;
     p.gather_floats = p.gather ? (size_t)(p.rows * p.padded) : 0;
     p.scratch_floats = p.window_floats + p.gather_floats;
@@ -103,6 +98,7 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
 }
 
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads) {
+    if (CPU(conv_point_weight_fits)(s)) return CPU(conv_point_weight_workspace)(s, threads);
     return make_plan(s, threads).total;
 }
 
@@ -119,13 +115,11 @@ typedef struct job {
 static void fill_tables(const job *j) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t pixel = p->strips ? s->c : p->block;
-    const int64_t row = pixel * (p->strips ? s->w : p->units.window[1]),
-                  image = row * (p->strips ? s->h : p->units.window[0]);
+    const int64_t row = p->block * p->units.window[1], image = row * p->units.window[0];
     ptrdiff_t *t = j->table;
     for (int64_t i = 0; i < p->units.images; i++)
         for (int64_t a = 0; a < p->units.band; a++)
-            for (int64_t b = 0; b < s->ow; b++) *t++ = i * image + a * s->stride[0] * row + b * s->stride[1] * pixel;
+            for (int64_t b = 0; b < s->ow; b++) *t++ = i * image + a * s->stride[0] * row + b * s->stride[1] * p->block;
     for (int64_t r = 0, n = 0; r < s->r; r++)
         for (int64_t q = 0; q < (s->dilation[1] == 1 ? 1 : s->s); q++)
             j->line[n++] = r * s->dilation[0] * row + q * s->dilation[1] * p->block;
@@ -179,20 +173,6 @@ FV_INLINE int64_t piece_at(const plan *p, int64_t piece) {
     return piece * vectors / fv_ceil_div(vectors, FV_OUTER_VECTORS);
 }
 
-/* `channels` channels of `rows` rows as strips, zeros behind them: dst [piece][rows][its vectors]. */
-static void copy_strips(const job *j, float *dst, const float *src, int64_t rows, int64_t channels) {
-    const int64_t vectors = j->p.padded / FV_VL, pieces = fv_ceil_div(vectors, FV_OUTER_VECTORS);
-    for (int64_t i = 0; i < rows; i++) {
-        const float *from = src + j->table[i];
-        for (int64_t piece = 0; piece < pieces; piece++) {
-            const int64_t first = piece_at(&j->p, piece), end = piece_at(&j->p, piece + 1);
-            float *to = dst + (first * rows + i * (end - first)) * FV_VL;
-            for (int64_t v = first; v < end; v++, to += FV_VL)
-                vf_store(to, v * FV_VL < channels ? vf_load(from + v * FV_VL) : vf_zero());
-        }
-    }
-}
-
 /* Sums of one piece over all positions, for `tiles` tiles of output channels. g: as for all positions and the first
  * tile; with b_off the piece does not lie side by side. */
 static void sum_piece(fv_outer_gemm g, int64_t tiles, int64_t tile_step, int64_t acc_step, fv_ahead *ahead) {
@@ -232,8 +212,7 @@ static void sum_block(const job *j, fv_outer_gemm g, const float *columns, float
         for (int64_t piece = 0; piece < pieces; piece++) {
             const int64_t first = piece_at(p, piece) * FV_VL;
             g.vectors = (int)(piece_at(p, piece + 1) - piece_at(p, piece));
-            g.b = columns + (p->strips ? first * g.count : (p->gather ? 0 : j->line[n]) + first);
-            if (p->strips) g.ldb = g.vectors * FV_VL;
+            g.b = columns + (p->gather ? 0 : j->line[n]) + first;
             g.acc = sums + n * p->padded + first;
             sum_piece(g, tiles, tile_step, FV_OUTER_ROWS * p->columns, ahead);
         }
@@ -306,7 +285,7 @@ static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t
     const fv_outer_gemm g = {
         .a = p->pack_dy ? packed : dy,
         .lda = p->pack_dy ? FV_OUTER_ROWS : s->k,
-        .b_off = p->gather || p->strips ? NULL : j->table,
+        .b_off = p->gather ? NULL : j->table,
         .ldb = p->padded,
         .count = positions,
         .ld = p->columns,
@@ -315,10 +294,7 @@ static void sum_unit(const job *j, unit *u, int64_t group, int64_t tile, int64_t
     for (int64_t b = 0; b < p->blocks; b++) {
         u->window.c0 = group * p->cg + b * p->block;
         u->window.channels = fv_min64(p->block, p->cg - b * p->block);
-        if (p->strips)
-            copy_strips(j, window, j->x + (u->image * s->h + u->row * s->stride[0]) * s->w * s->c + u->window.c0,
-                        positions, u->window.channels);
-        else CPU(conv_copy_window)(&u->window, window);
+        CPU(conv_copy_window)(&u->window, window);
         if (p->gather) gather_lines(j, gathered, window, positions);
         sum_block(j, g, p->gather ? gathered : window, sums + b * p->lines * p->padded, tiles,
                   p->pack_dy ? positions * FV_OUTER_ROWS : FV_OUTER_ROWS, u->ahead);
@@ -375,6 +351,10 @@ static void reduce_channel(void *arg, int64_t k, int thread) {
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
     if (s->n * s->oh * s->ow == 0) {
         memset(dw, 0, (size_t)(s->k * s->r * s->s * (s->c / s->groups)) * sizeof *dw);
+        return;
+    }
+    if (CPU(conv_point_weight_fits)(s)) {
+        CPU(conv_point_weight)(c, s, dy, x, dw);
         return;
     }
     job j = {.p = make_plan(s, fv_pool_threads(c->pool)), .dy = dy, .x = x, .dw = dw};

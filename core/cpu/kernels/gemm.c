@@ -208,6 +208,39 @@ void CPU(outer_gemm)(const fv_outer_gemm *g) {
     else outer_tile_1(g);
 }
 
+/* ---------------------------------------------------------------- panel_gemm */
+
+FV_INLINE void panel_tile_run(const fv_panel_gemm *g, const float *a, float *y, const int nv) {
+    const float *b = g->b;
+    vf acc[FV_MR][2];
+    FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_zero();
+        __builtin_prefetch(y + i * nv * FV_VL, 1);
+    }
+    FV_UNROLL_4 for (int64_t d = 0; d < g->depth; d++, a += FV_MR, b += nv * FV_VL) {
+        vf w[2];
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
+        FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
+            const vf x = vf_set1(a[i]);
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
+        }
+    }
+    if (g->accumulate) {
+        FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) acc[i / nv][i % nv] += vf_load(y + i * FV_VL);
+    }
+    FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) vf_store(y + i * FV_VL, acc[i / nv][i % nv]);
+}
+
+void CPU(panel_gemm)(const fv_panel_gemm *g) {
+    const float *a = g->a;
+    float *y = g->y;
+    for (int64_t t = 0; t < g->tiles; t++, a += g->depth * FV_MR, y += g->y_step) {
+        fv_read_ahead(g->ahead);
+        if (g->vectors == 2) panel_tile_run(g, a, y, 2);
+        else panel_tile_run(g, a, y, 1);
+    }
+}
+
 /* ---------------------------------------------------------------- packing */
 
 typedef float v4 __attribute__((vector_size(16)));

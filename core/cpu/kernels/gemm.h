@@ -3,9 +3,14 @@
  *
  *   row_gemm     y[i][j] = sum over taps t, depth d of x[x_off[i] + tap[t] + d] * b[t][d][j]
  *                rows anywhere in memory (pixels of a picture, rows of a matrix), b packed in panels of FV_NR columns
+ *
  *   strip_gemm   the same for neighbouring pixels of one row, three taps wide and one vector of columns: each value of
- * x is loaded once for all three taps (with few columns, row_gemm is bound by such loads) outer_gemm   acc[i][j] += sum
- * over p of a[p][i] * b[b_off[p] + j] the reduction runs over pixels or rows p: gradients of weights
+ *                x is loaded once for all three taps (with few columns, row_gemm is bound by such loads)
+ *
+ *   outer_gemm   acc[i][j] += sum over p of a[p][i] * b[b_off[p] + j]
+ *                the reduction runs over pixels or rows p: gradients of weights
+ *
+ *   panel_gemm   the same with both operands packed in panels
  */
 #ifndef FV_CORE_CPU_KERNELS_GEMM_H
 #define FV_CORE_CPU_KERNELS_GEMM_H
@@ -39,8 +44,8 @@
 
 /* Memory that will be read next, in up to three runs of 64-byte lines, `step` bytes apart. While a kernel computes it
  * asks for some of them, for the second-level cache, and moves on in the run: that hides most of what reading costs.
- * row_gemm, strip_gemm: per_tile lines of each run per register tile. outer_gemm: one line per p, of the first two
- * runs; a run with another step than 64 is a matrix that is walked column by column. */
+ * row_gemm, strip_gemm, panel_gemm: per_tile lines of each run per register tile. outer_gemm: one line per p, of the
+ * first two runs; a run with another step than 64 is a matrix that is walked column by column. */
 #define FV_AHEAD_RUNS 3
 typedef struct fv_ahead {
     struct {
@@ -141,6 +146,20 @@ typedef struct fv_outer_gemm {
     fv_ahead *ahead;
 } fv_outer_gemm;
 void CPU(outer_gemm)(const fv_outer_gemm *g);
+
+/* y[t][i][j] (+)= sum over d < depth of a[t][d][i] * b[d][j], t < tiles, i < FV_MR, j < vectors * FV_VL. Each tile of y
+ * is dense, tiles are y_step floats apart. */
+typedef struct fv_panel_gemm {
+    const float *a; /* [tiles][depth][FV_MR] */
+    const float *b; /* [depth][vectors * FV_VL] */
+    int64_t tiles, depth;
+    float *y;
+    ptrdiff_t y_step;
+    int vectors; /* 1 or 2 */
+    bool accumulate;
+    fv_ahead *ahead; /* per tile; or NULL */
+} fv_panel_gemm;
+void CPU(panel_gemm)(const fv_panel_gemm *g);
 
 /* Place `bytes` at the end of a workspace that is `*total` long so far; everything lies on 64 bytes. */
 FV_INLINE size_t fv_workspace_add(size_t *total, size_t bytes) {
