@@ -142,6 +142,7 @@ $(B)/example-%: $(O)/examples/%.o $(B)/libfovea.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 examples: $(EXAMPLES:%=$(B)/example-%) ## build the example programs
+objects: $(LIB_OBJ) $(TOOL_OBJ) $(EXAMPLES:%=$(O)/examples/%.o) # what lint compiles
 
 demo: deps ## train something real in under five minutes
 	@$(MAKE) --no-print-directory NO_DEPS=1 $(B)/fovea
@@ -217,7 +218,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
+.PHONY: all objects deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
