@@ -1,45 +1,9 @@
 #!/usr/bin/env bash
 # The program from outside: help, options, bad input and its exit codes, a run from training to evaluation, JSON, pipes, signals.
 # FOVEA: the program (default build/fovea). Needs no data and no network: everything runs on the synthetic set or on files made here.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-tests=$PWD/tests
-[ -x "$fovea" ] || { echo "test_cli.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err check.out check.err; do
-        [ -s $file ] && head -n 5 $file | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-
-# expect CODE FRAGMENT ARGS...: the exit code, and a text that standard output or error must hold.
-expect() {
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    elif [ "$code" -ne 0 ] && ! grep -q '^fovea' err; then fail "fovea $*: no error message"
-    else ok; fi
-}
-# check NAME COMMAND...: the command succeeds.
-check() {
-    local name=$1
-    shift
-    if "$@" >check.out 2>check.err; then ok; else fail "$name"; fi
-}
 # between VALUE LOW HIGH
 between() { awk -v v="$1" -v a="$2" -v b="$3" 'BEGIN { exit !(v != "" && v >= a && v <= b) }'; }
 column() { awk -F, -v name="$2" -v row="$3" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) c = i } NR == row + 1 { print $c }' "$1"; }
@@ -598,5 +562,4 @@ for signal in INT TERM; do
     if [ $got -eq $code ] && [ -s "runs/sig$signal/weights/last/model.safetensors" ]; then ok; else fail "SIG$signal: exit code $got, not $code, or nothing saved"; fi
 done
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

@@ -1,14 +1,8 @@
 #!/usr/bin/env bash
 # Completion as people have it: the scripts are loaded into bash, zsh and fish, and asked.
 # FOVEA: the program (default build/fovea). A shell that is not installed is SKIPPED.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-[ -x "$fovea" ] || { echo "test_completion.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
 mkdir -p photos/red runs/first
 touch photos/red/1.jpg options.yaml model.safetensors
 
@@ -140,5 +134,4 @@ if command -v zsh >/dev/null; then
     expect zsh "fovea predict m" model.safetensors
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

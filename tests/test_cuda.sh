@@ -1,36 +1,11 @@
 #!/usr/bin/env bash
 # --device cuda from outside: what the program says where something is missing, and a run on the emulated device (tests/cuda/emulate)
 # beside one on the cpu. FOVEA: the program; EMULATED: the folder of the emulated backend (default build/emulated).
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-tools=$PWD/tools
-emulated=$(realpath -m "${EMULATED:-build/emulated}")
-[ -x "$fovea" ] || { echo "test_cuda.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA FOVEA_BACKENDS
-export TERM=dumb
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    head -n 5 err | sed 's/^/    /'
-}
-# expect CODE FRAGMENT ARGS...
-expect() {
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    else ok; fi
-}
-check() { if "${@:2}" >out 2>err; then ok; else fail "$1"; fi; }
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+unset FOVEA_BACKENDS
+tools=$root/tools
+emulated=$(cd "$root" && realpath -m "${EMULATED:-build/emulated}")
 
 bench=(bench --model mlp -b 2 --img-size 8 --seconds 0.05)
 
@@ -70,8 +45,7 @@ fi
 # ---------------------------------------------------------------- a run on the emulated device
 if [ ! -e "$emulated/libfovea-cuda.so" ]; then
     echo "SKIPPED: runs on the emulated device: $emulated/libfovea-cuda.so is not there (make emulated)"
-    echo "$passed passed, $failed failed"
-    [ "$failed" -eq 0 ]
+    totals
     exit
 fi
 export FOVEA_BACKENDS=$emulated
@@ -101,5 +75,4 @@ expect 0 "test " eval cuda --device cpu
 cp out cpu.txt
 check "eval says the same on cuda and cpu" cmp <(sed 's/(.*//' cuda.txt) <(sed 's/(.*//' cpu.txt)
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

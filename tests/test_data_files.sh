@@ -1,23 +1,9 @@
 #!/usr/bin/env bash
 # `fovea data check` and `fovea data info` on pictures in files: what they find, what they say, exit codes, JSON.
 # FOVEA: the program (default build/fovea). Needs no data: the pictures are made here.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-[ -x "$fovea" ] || { echo "test_data_files.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
 
-ok() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    head -n 8 out err | sed 's/^/    /'
-}
 # run CODE ARGS...: the exit code.
 run() {
     local code=$1 got
@@ -110,5 +96,4 @@ says err "ROOT/train/CLASS/x.jpg"
 run 3 data info nowhere
 says err "no dataset is called 'nowhere'"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

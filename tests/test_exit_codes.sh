@@ -2,25 +2,10 @@
 # One bad file of each format that Fovea reads: the right exit code, a message that names the file and the place in it, the same in
 # JSON, nothing that a terminal would obey, and at once. The cases of one format are in the unit tests; these are the program's.
 # FOVEA: the program (default build/fovea). Needs no data: files are made here, from tests/vectors and from the fuzz corpus.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-[ -x "$fovea" ] || { echo "test_exit_codes.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-corpus=$(realpath tests/fuzz/corpus) vectors=$(realpath tests/vectors)
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+corpus=$tests/fuzz/corpus vectors=$tests/vectors
 most_seconds=1 TIMEFORMAT='%U %S'
-passed=0 failed=0
-
-ok() { passed=$((passed + 1)); }
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    head -n 4 err | cut -c 1-300 | sed 's/^/    /'
-}
 
 # refused CODE FRAGMENT FILE ARGS...: the code, a message that holds the fragment and names the file.
 refused() {
@@ -176,5 +161,4 @@ refused 5 "not a regular file" pipe train -c pipe
 refused 5 "not a regular file" folder train -c folder
 refused 5 "No such file" none.yaml train -c none.yaml
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

@@ -3,12 +3,11 @@
 # the promises (R2, R3, R11 to R14, R19, R23) that the headings name. usage: test_faults.sh [PROMISE...]   (default: all)
 # FOVEA: the program (default build/fovea). SHIM: tests/faults/preload.c as a shared object (default: beside the program).
 # FOVEA_FAULTS=all: every error at every call, which takes some minutes.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}") shim=$(realpath "${SHIM:-$(dirname "${FOVEA:-build/fovea}")/fault.so}") tests=$(realpath tests)
-[ -x "$fovea" ] && [ -f "$shim" ] || { echo "test_faults.sh: no $fovea or no $shim"; echo "0 passed, 1 failed"; exit 1; }
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
 wanted=" ${*:-R2 R3 R11 R12 R13 R14 R19 R23} "
-temp=$(mktemp -d)
+shim=$(cd "$root" && realpath "${SHIM:-$(dirname "$fovea")/fault.so}")
+[ -f "$shim" ] || { echo "test_faults.sh: no $shim"; echo "0 passed, 1 failed"; exit 1; }
 mounted=()
 clean_up() {
     local m
@@ -17,44 +16,15 @@ clean_up() {
 }
 trap clean_up EXIT
 chmod 755 "$temp"
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb PYTHONDONTWRITEBYTECODE=1
-passed=0 failed=0
 # As SMALL of run_files.py: everything that has state takes part, and a run takes a fraction of a second.
 small=(--data synthetic --model lenet5 --img-size 16 --fraction 0.1 -b 16 --grad-accum-steps 2 --model-ema --drop 0.2 --lr 0.02
        --hflip 0.5 --crop-pad 2 --threads 1 -j 0)
 slow=(--data synthetic --model resnet20 --img-size 16 --threads 1 -b 512 --epochs 1000 --log-every 1) # a step takes a tenth of a second
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err; do
-        [ -s $file ] && tail -n 5 $file | cut -c 1-300 | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-check() { # check NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >check.out 2>&1; then ok; else
-        fail "$name"
-        head -n 5 check.out | sed 's/^/    /'
-    fi
-}
 ends() { # ends CODE FRAGMENT NAME: the program ran with `status=$?` after it, and says this in out or err
     if [ "$status" -ne "$1" ]; then fail "$3: exit code $status, not $1"
     elif [ -n "$2" ] && ! cat out err | grep -qF -- "$2"; then fail "$3: no '$2' in what it says"
     else ok; fi
-}
-promise() { [[ $wanted == *" $1 "* ]] && echo "-- $1"; }
-hash_of() { sed -nE '/"event": "done"/s/.*"hash": "([0-9a-f]{16})".*/\1/p' "$1"; }
-add_totals() { # of a script that ends with "N passed, M failed"
-    local n m
-    grep -vE '^[0-9]+ passed' "$1"
-    read -r n m < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$1" | tail -n 1)
-    passed=$((passed + ${n:-0})) failed=$((failed + ${m:-1}))
 }
 wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
     local i
@@ -358,5 +328,4 @@ if promise R23; then
     check "R23: training goes on while state is saved ($took ms)" test $took -lt 8000
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

@@ -1,45 +1,11 @@
 #!/usr/bin/env bash
 # Several labels per picture, class weights, and fine-tuning with most of a model frozen, from outside. Figures in the files of a run are
 # checked against the same figures computed from predictions.csv by definition. FOVEA: the program (default build/fovea). Needs python3.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-make_pictures=$(realpath tests/make_pictures.py)
-[ -x "$fovea" ] || { echo "test_multilabel.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-command -v python3 >/dev/null || { echo "SKIPPED: several labels, class weights and freezing (no python3)"; echo "0 passed, 0 failed"; exit 0; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+make_pictures=$tests/make_pictures.py
+needs_python "several labels, class weights and freezing"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err check.out check.err; do
-        [ -s $file ] && tail -n 5 $file | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-
-# expect CODE FRAGMENT ARGS...: the exit code, and a text that standard output or error must hold.
-expect() {
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    else ok; fi
-}
-# check NAME COMMAND...: the command succeeds.
-check() {
-    local name=$1
-    shift
-    if "$@" >check.out 2>check.err; then ok; else fail "$name"; fi
-}
 # script NAME ARGS...: the Python program on standard input succeeds.
 script() {
     local name=$1
@@ -223,5 +189,4 @@ stages = [e for e in map(json.loads, open("stages")) if e["event"] == "stage"]
 assert [s["number"] for s in stages] == list(range(1, 8)) and stages[1]["names"] == "blocks.0" and all(s["params"] > 0 for s in stages)
 PYTHON
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

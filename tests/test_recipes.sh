@@ -1,42 +1,11 @@
 #!/usr/bin/env bash
 # Recipes from outside: what is in the files is what the program takes, whatever else is given goes before it or behind it, and a run says
 # which it was. FOVEA: the program (default build/fovea). Needs python3.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-recipes=$(realpath tools/recipes)
-[ -x "$fovea" ] || { echo "test_recipes.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-command -v python3 >/dev/null || { echo "SKIPPED: recipes (no python3)"; echo "0 passed, 0 failed"; exit 0; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+recipes=$root/tools/recipes
+needs_python "recipes"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err check.out check.err; do
-        [ -s $file ] && tail -n 5 $file | cut -c 1-300 | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-expect() { # expect CODE FRAGMENT ARGS...
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    else ok; fi
-}
-check() { # check NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >check.out 2>check.err; then ok; else fail "$name"; fi
-}
 # small NAME: options that make a run of any recipe short, without its data
 small="--data synthetic --fraction 0.02 -b 16 --threads 1 -q"
 
@@ -211,5 +180,4 @@ check "tools/ablate.sh runs rows of docs/speedrun.md" bash -c '
 printf '# x: a recipe\n# accuracy: none\n# source: here\nmodel: mlp\n' >x.yaml
 check "a recipe without version is no recipe" bash -c '! awk -f "$1/embed.awk" x.yaml 2>said && grep -q "x.yaml: title, version" said' _ "$recipes"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

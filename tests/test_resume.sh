@@ -2,52 +2,9 @@
 # An interrupted run goes on to the same bits. docs/reliability.md has the promises (R1, R8, R9, R16) that the headings name.
 # usage: test_resume.sh [PROMISE...]   (default: all)
 # FOVEA: the program (default build/fovea). FOVEA_KILLS: how often the kill loop kills (default 200).
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}") tests=$(realpath tests)
-[ -x "$fovea" ] || { echo "test_resume.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
 wanted=" ${*:-R1 R8 R9 R16} "
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb PYTHONDONTWRITEBYTECODE=1
-passed=0 failed=0
-
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err; do
-        [ -s $file ] && tail -n 5 $file | cut -c 1-300 | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-check() { # check NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >check.out 2>&1; then ok; else
-        fail "$name"
-        head -n 5 check.out | sed 's/^/    /'
-    fi
-}
-expect() { # expect CODE FRAGMENT ARGS...
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif [ -n "$fragment" ] && ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    else ok; fi
-}
-promise() { [[ $wanted == *" $1 "* ]] && echo "-- $1"; }
-hash_of() { sed -nE '/"event": "done"/s/.*"hash": "([0-9a-f]{16})".*/\1/p' "$1"; }
-add_totals() { # of a script that ends with "N passed, M failed"
-    local n m
-    grep -vE '^[0-9]+ passed' "$1"
-    read -r n m < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$1" | tail -n 1)
-    passed=$((passed + ${n:-0})) failed=$((failed + ${m:-1}))
-}
 
 # Everything that has state takes part: dropout, averages, accumulation, augmentation, momentum or moments, warm-up, batch norm.
 lenet=(--model lenet5 --img-size 16 --fraction 0.1 -b 16 --grad-accum-steps 2 --model-ema --drop 0.2 --lr 0.02 --hflip 0.5 --crop-pad 2)
@@ -193,5 +150,4 @@ if promise R1; then
     add_totals kills.out
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

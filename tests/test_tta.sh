@@ -1,42 +1,10 @@
 #!/usr/bin/env bash
 # Test-time augmentation (--tta) from outside: what it averages is computed once more from the views as pictures of their own, each evaluated
 # plainly. FOVEA: the program (default build/fovea). Needs python3.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-fovea=$(realpath "${FOVEA:-build/fovea}")
-tests=$(realpath tests)
-[ -x "$fovea" ] || { echo "test_tta.sh: no program at $fovea"; echo "0 passed, 1 failed"; exit 1; }
-command -v python3 >/dev/null || { echo "SKIPPED: test-time augmentation (no python3)"; echo "0 passed, 0 failed"; exit 0; }
-temp=$(mktemp -d)
-trap 'rm -rf "$temp"' EXIT
-cd "$temp" || exit 1
-unset FOVEA_DATA
-export TERM=dumb PYTHONDONTWRITEBYTECODE=1
-passed=0 failed=0
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+needs_python "test-time augmentation"
 
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-    for file in out err check.out check.err; do
-        [ -s $file ] && tail -n 5 $file | cut -c 1-300 | sed "s/^/    $file: /"
-    done
-    return 0
-}
-ok() { passed=$((passed + 1)); }
-expect() { # expect CODE FRAGMENT ARGS...
-    local code=$1 fragment=$2 got
-    shift 2
-    "$fovea" "$@" >out 2>err </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ]; then fail "fovea $*: exit code $got, not $code"
-    elif ! cat out err | grep -qF -- "$fragment"; then fail "fovea $*: no '$fragment' in what it says"
-    else ok; fi
-}
-check() { # check NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >check.out 2>check.err; then ok; else fail "$name"; fi
-}
 # script NAME ARGS...: the Python program on standard input succeeds.
 cat >views.py <<'PYTHON'
 import csv, json
@@ -174,5 +142,4 @@ check "--tta is no part of training: the weights are those without it" bash -c '
     "$1" train --data idx/0 --model lenet5 -b 20 --epochs 2 --val-split 0 --name without -q >out 2>err &&
     cmp runs/later/weights/last/model.safetensors runs/without/weights/last/model.safetensors' _ "$fovea"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+totals

@@ -22,7 +22,10 @@ if [ -z "$runs" ]; then
     runs=$(mktemp -d)
     trap 'rm -rf "$runs"' EXIT
 fi
-warmup=$(awk -v e="$epochs" 'BEGIN { printf "%.4g", 0.23 * e }') # of the recipe: 23 % of all steps
+# What the recipe counts in epochs keeps its share of the run: 23 % of it to warm up, 3 of 9.9 epochs for the first bias.
+warmup=$(awk -v e="$epochs" 'BEGIN { printf "%.4g", 0.23 * e }')
+until=$(awk -v e="$epochs" 'BEGIN { printf "%.4g", 3 / 9.9 * e }')
+groups=$(sed -nE 's/^param-groups: "(.*)"$/\1/p' "$(dirname "$0")/recipes/cifar10-94.yaml")
 
 figure() { # figure FILE KEY: the accuracy in percent of one of the evaluations of metrics.json
     python3 -c '
@@ -40,6 +43,8 @@ while IFS='|' read -r _ what command _; do
     read -ra words <<<"$command"
     short=(--epochs "$epochs" --seed "$seed")
     [[ $command == *--warmup-epochs* || $command == *-muon* ]] || short+=(--warmup-epochs "$warmup")
+    [[ $command == *--param-groups* || $command == *-muon* ]] || short+=(--param-groups "$groups")
+    short=("${short[@]/until=3/until=$until}") words=("${words[@]/until=3/until=$until}")
     name=$(tr -cs '[:alnum:]' - <<<"$what")
     if "$fovea" "${words[@]:1}" "${short[@]}" "$@" --output "$runs" --name "row$name" -q >"$runs/out" 2>"$runs/err"; then
         metrics=$(ls -td "$runs/row$name"*/ | head -n 1)metrics.json

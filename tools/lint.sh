@@ -21,7 +21,7 @@ say "the library exits, aborts or prints" "$(git grep -nE '(^|[^a-z_])(exit|abor
 say "setenv in the library" "$(git grep -nE '\b(setenv|putenv|unsetenv)\b *\(' -- core layers optim data || true)"
 say "unfinished work" "$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- '*.c' '*.h' '*.inc' Makefile '*.sh' ':!tools/lint.sh' || true)"
 say "very long files (over 700 lines)" "$(for f in $sources; do n=$(wc -l <"$f"); [ "$n" -gt 700 ] && echo "$f: $n"; done)"
-say "shellcheck" "$(git ls-files '*.sh' .ci/run | xargs shellcheck -S warning -f gcc 2>&1)"
+say "shellcheck" "$(git ls-files '*.sh' .ci/run | xargs shellcheck -x -S warning -f gcc 2>&1)"
 # gcc sees some only when it optimises; clang needs no more than to read. LINT_COMPILERS: which (default both)
 for cc in ${LINT_COMPILERS:-gcc clang}; do
     [ "$cc" = clang ] && command="clang -fsyntax-only" || command=$cc
