@@ -386,6 +386,34 @@ START_TEST(test_dropout_draws) {
 }
 END_TEST
 
+/* GELU keeps its relative accuracy far below 0, where 1 + erf would have lost it, and is x or 0 far away. */
+START_TEST(test_gelu_tails) {
+    enum { COUNT = 4097 };
+    op_row row = {.op = FV_OP_ACTIVATION, .note = "tails", .attr = {.activation = {FV_ACT_GELU, 0}}};
+    row.in[0] = (op_operand){.fill = FILL_NORMAL, .type = fv_shape(FV_F32, COUNT)};
+    op_case c;
+    op_case_make(&row, &c);
+    for (int i = 0; i < COUNT; i++) c.in[0][i] = (float)((i - COUNT / 2) * (12.5 / (COUNT / 2)));
+    c.in[0][0] = -1e30;
+    c.in[0][1] = 1e30;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        fvt_device d;
+        op_results got;
+        if (strcmp(variants[v].backend, "cpu") != 0 || !open_variant(&d, &variants[v], 2)) continue;
+        op_case_run(&d, &c, false, &got);
+        ck_assert(got.data[0][0] == 0 && got.data[0][1] == (float)1e30);
+        for (int i = 2; i < COUNT; i++) {
+            const double x = c.in[0][i], want = 0.5 * x * erfc(-x / sqrt(2)), off = fabs(got.data[0][i] - want);
+            ck_assert_msg(off <= 8 * ldexp(1, -24) * fabs(want), "gelu(%g) on %s is off by %g u", x, variants[v].name,
+                          ldexp(off / fabs(want + (want == 0)), 24));
+        }
+        op_results_free(&got);
+        fvt_close(&d);
+    }
+    op_case_free(&c);
+}
+END_TEST
+
 Suite *ops_suite(void);
 
 Suite *ops_suite(void) {
@@ -396,6 +424,7 @@ Suite *ops_suite(void) {
     tcase_add_loop_test(promises, test_row_of_no_weight, 0, 3);
     tcase_add_loop_test(promises, test_no_weight_at_all, 0, 3);
     tcase_add_loop_test(promises, test_dropout_draws, 0, 2);
+    tcase_add_test(promises, test_gelu_tails);
     tcase_add_loop_test(agreement, test_agreement, 0, op_row_count);
     tcase_add_loop_test(agreement, test_agreement_bf16, 0, op_row_count);
     tcase_add_loop_test(bits, test_same_bits, 0, op_row_count);

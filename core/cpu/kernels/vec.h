@@ -398,7 +398,7 @@ FV_INLINE vf vf_tanh(vf x) {
 
 /* a * a - h, the rounding error of h = a * a. Without FMA by halves of 12 bits (Dekker 1971). */
 FV_INLINE vf vf_square_error(vf a, vf h) {
-#if FV_VL > 4
+#if FV_AVX512 || FV_AVX2
     return vf_fma(a, a, -h);
 #else
     vf high = (vf)((vu)a & vu_set1(0xfffff000u)), low = a - high;
@@ -406,33 +406,36 @@ FV_INLINE vf vf_square_error(vf a, vf h) {
 #endif
 }
 
-/* P(N(0,1) <= x), within 2 u absolutely and 8 ulp below 0, and *density = e^(-x^2/2). With a = |x|:
- *   a < 1    1/2 + x P(x^2)
- *   else     cdf(-a) = e^(-a^2/2) t Q(t), t = 1 / (1 + 0.3 a), and cdf(a) = 1 - cdf(-a) */
+/* P(N(0,1) <= x), within 3 u absolutely and 8 ulp below 0, and *density = e^(-x^2/2); both are 0 or 1 from 13 on. With
+ * a = |x|: cdf(-a) = e^(-a^2/2) t Q(t), t = 1 / (1 + 0.35 a), and cdf(a) = 1 - cdf(-a). The exponential is that of
+ * vf_exp, with the rounding error of a^2 in its remainder, and needs no care for large or denormal results. */
 FV_INLINE vf vf_normal_cdf(vf x, vf *density) {
-    vf a = vf_min(vf_set1(15.0f), vf_abs(x)), h = a * a, low = vf_square_error(a, h);
-    vf e = vf_exp(vf_set1(-0.5f) * h);
-    e = vf_fma(e, vf_set1(-0.5f) * low, e);
-    vf t = vf_set1(1.0f) / vf_fma(vf_set1(0.3f), a, vf_set1(1.0f));
-    vf q = vf_set1(-2.062871307e-02f);
-    q = vf_fma(q, t, vf_set1(1.124650612e-01f));
-    q = vf_fma(q, t, vf_set1(-2.282854021e-01f));
-    q = vf_fma(q, t, vf_set1(1.918840855e-01f));
-    q = vf_fma(q, t, vf_set1(-7.950979471e-02f));
-    q = vf_fma(q, t, vf_set1(9.620524198e-02f));
-    q = vf_fma(q, t, vf_set1(7.837212086e-02f));
-    q = vf_fma(q, t, vf_set1(1.102393642e-01f));
-    q = vf_fma(q, t, vf_set1(1.195713133e-01f));
-    q = vf_fma(q, t, vf_set1(1.196867153e-01f));
-    vf p = vf_set1(-7.654207366e-06f);
-    p = vf_fma(p, h, vf_set1(1.134863705e-04f));
-    p = vf_fma(p, h, vf_set1(-1.186329988e-03f));
-    p = vf_fma(p, h, vf_set1(9.973322973e-03f));
-    p = vf_fma(p, h, vf_set1(-6.649035960e-02f));
-    p = vf_fma(p, h, vf_set1(3.989422917e-01f));
-    vf tail = e * t * q, large = vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
+    const vf magic = vf_set1(12582912.0f), minus_half = vf_set1(-0.5f);
+    vf a = vf_abs(x), h = a * a, low = vf_square_error(a, h);
+    vf t = vf_set1(1.0f) / vf_fma(vf_set1(0.35f), a, vf_set1(1.0f));
+    vf power = vf_fma(h, vf_set1(-0.721347520f), magic), n = power - magic;
+    vf r = vf_fma(n, vf_set1(-0.693145751953125f), minus_half * h);
+    r = vf_fma(n, vf_set1(-1.428606820e-06f), r);
+    r = vf_fma(minus_half, low, r);
+    vf p = vf_set1(1.381431823e-03f);
+    p = vf_fma(p, r, vf_set1(8.368851617e-03f));
+    p = vf_fma(p, r, vf_set1(4.166840017e-02f));
+    p = vf_fma(p, r, vf_set1(1.666651964e-01f));
+    p = vf_fma(p, r, vf_set1(4.999999404e-01f));
+    p = vf_fma(p, r * r, r) + vf_set1(1.0f);
+    vf e = vf_keep(vm_lt(a, vf_set1(13.0f)), (vf)((vu)p + ((vu)power << 23)));
+    vf q = vf_set1(-2.914607384e-02f);
+    q = vf_fma(q, t, vf_set1(1.439723908e-01f));
+    q = vf_fma(q, t, vf_set1(-2.557156726e-01f));
+    q = vf_fma(q, t, vf_set1(1.591757621e-01f));
+    q = vf_fma(q, t, vf_set1(-2.311092318e-02f));
+    q = vf_fma(q, t, vf_set1(1.055084576e-01f));
+    q = vf_fma(q, t, vf_set1(1.198327548e-01f));
+    q = vf_fma(q, t, vf_set1(1.398618850e-01f));
+    q = vf_fma(q, t, vf_set1(1.396214034e-01f));
+    vf tail = e * t * q;
     *density = e;
-    return vf_select(vm_lt(a, vf_set1(1.0f)), vf_fma(x, p, vf_set1(0.5f)), large);
+    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - tail, tail);
 }
 
 #endif
