@@ -27,9 +27,9 @@ enum {
     SOURCE_LINES = 12 << 10,   /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
     RESULT_LINES = 6 << 10,    /* of this one: 384 KB, which should stay until they are written */
     PACK_CHANNELS = 32,        /* of weights that are transformed at a time */
-    SERVED_TILES = 9,          /* with fewer, transformed weights are read for little */
-    CACHED_FLOATS = 640 << 10, /* ... unless there are only so many: 2.5 MB */
     KEEP_TILES = 64,           /* with more, transforming the weights is a small part of the work */
+    CACHED_FLOATS = 640 << 10, /* of transformed weights: 2.5 MB */
+    SERVED_TILES = 9,
 };
 #define MIN_SAVING 2.25 /* products saved: 3x3 results in one tile of 4x4; small pictures waste the rest */
 
@@ -89,10 +89,10 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
     return p;
 }
 
-/* Transformed weights are four times as large. Where they are there already, do not stay in a cache, and serve few
- * tiles, reading them takes longer than direct sums. */
-static bool is_bound_by_weights(const fv_conv_shape *s, int64_t tiles) {
-    return tiles < SERVED_TILES && s->c * s->k * FV_WINO_POINTS > CACHED_FLOATS;
+/* Transformed weights are four times as large. Where they do not stay in a cache, reading them takes as long as making
+ * them for a few tiles, and longer than direct sums if there are fewer. */
+static bool stays_in_cache(const fv_conv_shape *s) {
+    return s->c * s->k * FV_WINO_POINTS <= CACHED_FLOATS;
 }
 
 bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept) {
@@ -101,7 +101,7 @@ bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept)
                        s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
     const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);
     return plain && s->c >= MIN_CHANNELS && s->k >= MIN_CHANNELS && tiles >= MIN_TILES &&
-           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING && !(kept && is_bound_by_weights(s, tiles));
+           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING && !(kept && tiles < SERVED_TILES && !stays_in_cache(s));
 }
 
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
@@ -110,7 +110,7 @@ size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int th
 
 size_t CPU(winograd_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
     const plan p = make_plan(s, FV_CONV_FORWARD, threads, true);
-    if (p.patches.tiles > KEEP_TILES) return 0;
+    if (p.patches.tiles > KEEP_TILES || !stays_in_cache(s)) return 0;
     *workspace = p.u_at;
     return p.u_bytes;
 }
