@@ -227,21 +227,19 @@ static void run_strips(const job *j, const unit *u, const fv_conv_axis *h, const
 }
 
 /* While a panel is multiplied: the next one of this chunk, which comes from memory if the weights are kept. */
-static void look_ahead_weights(const job *j, unit *u, int64_t group, int64_t block, int64_t panel, int64_t tiles) {
+static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64_t block, int64_t panel,
+                               fv_row_gemm *g) {
     const plan *p = &j->p;
     const int64_t first = u->chunk * p->chunk_panels, end = fv_min64(p->panels, first + p->chunk_panels);
-    u->ahead.run[1].lines = 0;
+    g->next = NULL;
     if (panel + 1 < end) panel++;
     else if (block + 1 < p->blocks) panel = first, block++;
     else if (group + 1 < p->groups) panel = first, block = 0, group++;
     else return;
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block),
-                  width = fv_panel_width(fv_min64(FV_NR, p->columns - panel * FV_NR)),
-                  floats = j->axis[0][0].taps * j->axis[1][0].taps * channels * width;
-    u->ahead.run[1].at = (const char *)packed_at(j, 0, 0, group, block, panel);
-    u->ahead.run[1].step = 64;
-    u->ahead.run[1].lines = floats * (int64_t)sizeof(float) / 64;
-    u->ahead.run[1].per_tile = fv_ceil_div(u->ahead.run[1].lines, tiles);
+                  width = fv_panel_width(fv_min64(FV_NR, p->columns - panel * FV_NR));
+    fv_row_gemm_next(g, packed_at(j, 0, 0, group, block, panel),
+                     j->axis[0][0].taps * j->axis[1][0].taps * channels * width);
 }
 
 /* All panels of a chunk for one block of channels of one phase. */
@@ -275,7 +273,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.b = packed_at(j, ph, pw, group, block, panel);
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
-        if (j->kept) look_ahead_weights(j, u, group, block, panel, fv_ceil_div(g.rows, FV_MR));
+        if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
         if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
         else CPU(row_gemm)(&g);
     }

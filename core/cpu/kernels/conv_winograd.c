@@ -121,6 +121,7 @@ typedef struct job {
     float *result;
     ptrdiff_t *v_off, *m_off, *narrow_off; /* [unit]: rows of V, and of M for panels of FV_NR and FV_VL columns */
     float *zero, *u, *v, *m;
+    bool kept; /* u, from run to run */
     int threads;
 } job;
 
@@ -300,6 +301,8 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
             g.y_off = width == FV_NR ? j->m_off : j->narrow_off;
             g.y = m + (i * FV_WINO_POINTS + f) * p->m_step;
             g.b = u + i * p->panel_floats + f * fv_point_step(p->depth * width);
+            g.next = NULL;
+            if (j->kept) fv_row_gemm_next(&g, g.b + fv_point_step(p->depth * width), p->depth * width);
             CPU(row_gemm)(&g);
         }
     }
@@ -371,6 +374,7 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
              .weight = weight,
              .bias = bias,
              .result = result,
+             .kept = c->prepared != NULL,
              .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
     char *work = c->workspace;

@@ -6,11 +6,12 @@
 typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
     const fv_row_gemm *g;
     const ptrdiff_t *x_off, *y_off, *y_next;
+    const char *next; /* of g, for this tile */
     vf bias[2];
 } row_tile;
 
 /* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. */
-FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
+FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const bool has_next) {
     const fv_row_gemm *g = t->g;
     const int last = g->columns - (nv - 1) * FV_VL; /* columns of the last vector */
     const bool full = last == FV_VL;
@@ -34,10 +35,15 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
     }
     fv_read_ahead(g->ahead);
     const float *b = g->b;
+    const char *next = t->next;
     for (int64_t tap = 0; tap < g->taps; tap++) {
         const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
         FV_UNROLL_4 for (ptrdiff_t d = g->tap[tap]; d < end; d++) {
             vf w[2];
+            if (has_next) {
+                __builtin_prefetch(next, 0, 2);
+                next += g->next_step;
+            }
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
             FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
                 vf x = vf_set1(row[i][d]);
@@ -63,25 +69,29 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv) {
     }
 }
 
-#define ROW_TILE(name, mr, nv) \
+#define ROW_TILE(name, mr, nv, has_next) \
     static __attribute__((noinline)) void name(const row_tile *t) { \
-        row_tile_run(t, mr, nv); \
+        row_tile_run(t, mr, nv, has_next); \
     }
 #define MR_2 (FV_MR * 2 / 3)
 #define MR_1 (FV_MR / 3)
-ROW_TILE(row_tile_3x2, FV_MR, 2)
-ROW_TILE(row_tile_2x2, MR_2, 2)
-ROW_TILE(row_tile_1x2, MR_1, 2)
-ROW_TILE(row_tile_3x1, FV_MR, 1)
-ROW_TILE(row_tile_2x1, MR_2, 1)
-ROW_TILE(row_tile_1x1, MR_1, 1)
+ROW_TILE(row_tile_3x2, FV_MR, 2, false)
+ROW_TILE(row_tile_2x2, MR_2, 2, false)
+ROW_TILE(row_tile_1x2, MR_1, 2, false)
+ROW_TILE(row_tile_next_3x2, FV_MR, 2, true)
+ROW_TILE(row_tile_next_2x2, MR_2, 2, true)
+ROW_TILE(row_tile_next_1x2, MR_1, 2, true)
+ROW_TILE(row_tile_3x1, FV_MR, 1, false)
+ROW_TILE(row_tile_2x1, MR_2, 1, false)
+ROW_TILE(row_tile_1x1, MR_1, 1, false)
 
 void CPU(row_gemm)(const fv_row_gemm *g) {
     typedef void (*tile_fn)(const row_tile *);
     static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2};
+    static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2};
     static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1};
-    const tile_fn *fn = g->columns > FV_VL ? wide : narrow;
-    row_tile t = {.g = g, .bias = {vf_zero(), vf_zero()}};
+    const tile_fn *fn = g->columns <= FV_VL ? narrow : g->next ? wide_next : wide;
+    row_tile t = {.g = g, .next = g->next, .bias = {vf_zero(), vf_zero()}};
     if (g->bias) {
         t.bias[0] = vf_load_n(g->bias, g->columns < FV_VL ? g->columns : FV_VL);
         if (g->columns > FV_VL) t.bias[1] = vf_load_n(g->bias + FV_VL, g->columns - FV_VL);
@@ -92,6 +102,7 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         t.y_off = g->y_off + i;
         t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
         fn[2](&t);
+        if (t.next) t.next += g->next_step * g->taps * g->depth;
     }
     if (i == g->rows) return;
     /* The rest: the last row again in the unused places, which writes the same values to the same place. */

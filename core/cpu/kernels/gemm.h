@@ -84,14 +84,23 @@ typedef struct fv_row_gemm {
     int64_t rows;
     const ptrdiff_t *tap; /* [taps] in floats */
     int64_t taps, depth;
-    const float *b;    /* [taps][depth][fv_panel_width(columns)] */
-    int columns;       /* 1..FV_NR */
-    const float *bias; /* [columns] or NULL; not with accumulate */
-    bool accumulate;   /* y += instead of y = */
-    bool stream;       /* write past the caches; y rows aligned to the vector, columns full */
-    fv_ahead *ahead;   /* or NULL */
+    const float *b;      /* [taps][depth][fv_panel_width(columns)] */
+    int columns;         /* 1..FV_NR */
+    const float *bias;   /* [columns] or NULL; not with accumulate */
+    bool accumulate;     /* y += instead of y = */
+    bool stream;         /* write past the caches; y rows aligned to the vector, columns full */
+    fv_ahead *ahead;     /* or NULL */
+    const char *next;    /* for full panels: memory asked for evenly, all the while; NULL: nothing */
+    ptrdiff_t next_step; /* bytes per row of b and tile of rows */
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
+
+/* Ask for the packed weights of the next product while this one runs: they are read as fast as the memory gives them,
+ * and in bursts they would hold up what is computed. */
+FV_INLINE void fv_row_gemm_next(fv_row_gemm *g, const float *at, int64_t floats) {
+    g->next = (const char *)at;
+    g->next_step = fv_ceil_div(floats * (int64_t)sizeof *at, fv_ceil_div(g->rows, FV_MR) * g->taps * g->depth);
+}
 
 /* y[i * y_step + j] = sum over rows r, taps t < 3, depth d of x[r * x_row + (i + t) * x_step + d] * b[r][t][d][j], i <
  * count. Reads x up to FV_STRIP - 1 pixels too far. */
