@@ -24,11 +24,12 @@ enum {
     MIN_ITEMS = 16,
     MIN_CHANNELS = FV_VL == 16 ? 32 : 24, /* below, transforms cost what is saved; they have whole vectors */
     CHUNK = 12,                           /* tiles of a work item that only transforms */
-    SOURCE_LINES = 12 << 10,   /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
-    RESULT_LINES = 6 << 10,    /* of this one: 384 KB, which should stay until they are written */
-    PACK_CHANNELS = 32,        /* of weights that are transformed at a time */
-    KEEP_TILES = 64,           /* with more, transforming the weights is a small part of the work */
-    CACHED_FLOATS = 640 << 10, /* of transformed weights: 2.5 MB */
+    SOURCE_LINES = 12 << 10,  /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
+    RESULT_LINES = 6 << 10,   /* of this one: 384 KB, which should stay until they are written */
+    PACK_CHANNELS = 32,       /* of weights that are transformed at a time */
+    KEEP_TILES = 64,          /* with more, transforming the weights is a small part of the work */
+    KEEP_FLOATS = 2560 << 10, /* of transformed weights: 10 MB */
+    CACHED_FLOATS = 640 << 10,
     SERVED_TILES = 9,
 };
 #define MIN_SAVING 2.25 /* products saved: 3x3 results in one tile of 4x4; small pictures waste the rest */
@@ -89,10 +90,10 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
     return p;
 }
 
-/* Transformed weights are four times as large. Where they do not stay in a cache, reading them takes as long as making
- * them for a few tiles, and longer than direct sums if there are fewer. */
-static bool stays_in_cache(const fv_conv_shape *s) {
-    return s->c * s->k * FV_WINO_POINTS <= CACHED_FLOATS;
+/* Transformed weights are four times as large. Where they do not stay in a cache and serve few tiles, reading them
+ * takes as long as direct sums. */
+static bool is_bound_by_weights(const fv_conv_shape *s, int64_t tiles) {
+    return tiles < SERVED_TILES && s->c * s->k * FV_WINO_POINTS > CACHED_FLOATS;
 }
 
 bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept) {
@@ -101,7 +102,7 @@ bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept)
                        s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
     const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);
     return plain && s->c >= MIN_CHANNELS && s->k >= MIN_CHANNELS && tiles >= MIN_TILES &&
-           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING && !(kept && tiles < SERVED_TILES && !stays_in_cache(s));
+           CPU(winograd_saving)(s->oh, s->ow) >= MIN_SAVING && !(kept && is_bound_by_weights(s, tiles));
 }
 
 size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
@@ -110,7 +111,7 @@ size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int th
 
 size_t CPU(winograd_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
     const plan p = make_plan(s, FV_CONV_FORWARD, threads, true);
-    if (p.patches.tiles > KEEP_TILES || !stays_in_cache(s)) return 0;
+    if (p.patches.tiles > KEEP_TILES || s->c * s->k * FV_WINO_POINTS > KEEP_FLOATS) return 0;
     *workspace = p.u_at;
     return p.u_bytes;
 }
