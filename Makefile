@@ -157,6 +157,10 @@ asan tsan debug: ## build with sanitizers (asan, tsan) or NaN poisoning (debug) 
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan,$@),$(BUILD)/$@/fuzz-replay)
 	BUILD_DIR=$(BUILD)/$@ tests/run-sanitized.sh $@
 
+test-aarch64: deps-test ## build for aarch64 and run the tests of kernels and files under qemu (tests/aarch64.sh)
+	@[ -n "$(NO_DEPS)" ] || tools/deps.sh --aarch64
+	@BUILD=$(BUILD) tests/aarch64.sh
+
 cov: deps-lint ## branch coverage of the tests, per folder, and its limits (docs/reliability.md)
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=cov $(addprefix $(BUILD)/cov/,unit-tests fovea fuzz-replay fault.so)
 	@BUILD_DIR=$(BUILD)/cov tests/coverage.sh
@@ -215,10 +219,10 @@ HEADERS := fovea.h $(wildcard core/*.h) core/ops.def core/io/io.h layers/layers.
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
 help: ## list the targets
-	@grep -hE '^[a-z][a-z -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9 -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all objects deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
+.PHONY: all objects deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-aarch64 test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

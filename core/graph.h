@@ -451,9 +451,10 @@ typedef struct fv_recompute_report {
     double cost;                      /* their part of the step's time, by the roofline */
     size_t bytes_before, bytes_after; /* most that is alive at a time, sharing in place aside */
 } fv_recompute_report;
-/* Recompute pass, after differentiation: results of cheap pure nodes (norms, activations, element-wise ones) that the
- * backward pass reads are made anew for it instead of being kept, where that lowers the peak of what is alive. Results
- * are the same bits. budget: part of a step's time that it may cost, by estimate; INFINITY: of products, too. */
+/* Recompute pass, after differentiation: results of pure nodes (norms, activations, element-wise ones, products) that
+ * the backward pass reads are made anew for it instead of being kept, where that lowers the peak of what is alive;
+ * those that free most for their cost first. Results are the same bits. budget: part of a step's time that it may cost,
+ * by estimate, or INFINITY. */
 fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *report /* may be NULL */);
 
 /* ---------------------------------------------------------------- autodiff: graph to graph */

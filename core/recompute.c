@@ -5,12 +5,10 @@
  *   x ─ gelu ─ y ─ linear ─ ... loss ...  gelu(x) = y' ─ linear_bwd_weight(dz, y')
  *
  * Clones are of pure nodes, have the operands, attributes and random stream of the original, and so its bits. What to
- * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget.
- * With an infinite budget that goes as far as gradient checkpointing (Chen et al. 2016): a clone may then read other
- * clones. */
+ * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget. A
+ * clone may read other clones: with an infinite budget it is gradient checkpointing (Chen et al. 2016). */
 #include "core/ops.h"
 
-#include <math.h>
 #include <string.h>
 
 #define BALANCE 11.0      /* operations in the time of one byte: what the roofline of a CPU core comes to */
@@ -34,7 +32,6 @@ typedef struct candidate {
 
 typedef struct recomputer {
     fv_graph *g;
-    bool products;        /* matrix products, too */
     int32_t *position;    /* by node */
     int32_t *root;        /* by value: the value whose memory it shares (reshape), or itself */
     int32_t *index;       /* by value: 1 + its place in the list; 0: no candidate */
@@ -47,13 +44,13 @@ typedef struct recomputer {
     double step_cost, spent;
 } recomputer;
 
-static bool may_run_again(fv_op op, bool products) {
+static bool may_run_again(fv_op op) {
     switch (op) {
     case FV_OP_CONV2D:
     case FV_OP_LINEAR:
     case FV_OP_MATMUL:
     case FV_OP_SOFTMAX:
-    case FV_OP_ATTENTION: return products;
+    case FV_OP_ATTENTION:
     case FV_OP_BATCH_NORM:
     case FV_OP_BATCH_NORM_INFER:
     case FV_OP_LAYER_NORM:
@@ -188,7 +185,7 @@ static void find_candidates(recomputer *r) {
     for (int32_t k = 0; k < g->n_nodes; k++) {
         const fv_node *n = &g->nodes[k];
         const span *s = &r->spans[n->first_result];
-        if (n->backward || n->segment != FV_SEG_FORWARD_BACKWARD || !may_run_again(n->op, r->products)) continue;
+        if (n->backward || n->segment != FV_SEG_FORWARD_BACKWARD || !may_run_again(n->op)) continue;
         if (s->bytes < LEAST_BYTES || s->pinned || n->operands > MOST_OPERANDS) continue;
         int32_t forward_last = last_forward_reader(r, n->first_result, k);
         if (forward_last >= s->first) continue;
@@ -260,7 +257,7 @@ static bool need(recomputer *r, fv_value v, int32_t at, size_t bytes, int depth)
         if (s->first > at) s->first = at;
         return true;
     }
-    if (!s->taken && (!r->products || s->pinned || !r->index[root])) return false;
+    if (!s->taken && (s->pinned || !r->index[root])) return false;
     return take_for(r, root, at, depth);
 }
 
@@ -356,7 +353,7 @@ fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *re
     if (!report) report = &unwanted;
     *report = (fv_recompute_report){0};
     FV_TRY(fv_graph_finish(g));
-    recomputer r = {.g = g, .products = isinf(budget)};
+    recomputer r = {.g = g};
     FV_TRY(allocate(&r));
     find_positions(&r);
     find_definitions(&r);

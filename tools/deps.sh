@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what is missing to build (and, with --test, to test; with --lint, to check) Fovea on Debian or Ubuntu.
+# Install what is missing to build (and, with --test, to test; with --lint, to check; with --aarch64,
+# to test for that processor) Fovea on Debian or Ubuntu.
 # Elsewhere it only says what is missing. Does nothing, and needs neither root nor network, when all is there.
 set -euo pipefail
 packages=(gcc make pkg-config libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libjpeg-dev
@@ -10,7 +11,8 @@ for arg in "$@"; do
     --lint) packages+=(clang clang-format clang-tidy cppcheck shellcheck gcovr doxygen man-db)
         # the sanitizers of clang; in older Ubuntus they come with clang
         if grep -qx 'ID=debian' /etc/os-release || apt-cache show libclang-rt-dev; then packages+=(libclang-rt-dev); fi >/dev/null 2>&1 ;;
-    *) echo "usage: tools/deps.sh [--test] [--lint]" >&2; exit 2 ;;
+    --aarch64) packages+=(gcc-aarch64-linux-gnu qemu-user) ;;
+    *) echo "usage: tools/deps.sh [--test] [--lint] [--aarch64]" >&2; exit 2 ;;
     esac
 done
 if ! command -v dpkg-query >/dev/null 2>&1; then

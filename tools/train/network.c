@@ -15,7 +15,7 @@ fv_status fv_network_find(fv_ctx *ctx, const char *name, const fv_model_entry **
 
 double fv_network_recompute(const char *word) {
     if (!word || !strcmp(word, "none")) return 0; /* NULL: a command that does not train */
-    return !strcmp(word, "cheap") ? 0.03 : INFINITY;
+    return !strcmp(word, "cheap") ? 0.04 : INFINITY;
 }
 
 /* ---------------------------------------------------------------- freezing */
