@@ -2,14 +2,14 @@
  * q [n,sq,h*d], k, v [n,sk,h*d], or qkv [n,s,3*h*d]; y [n,sq,h*d]; lse [n,h,sq].
  *
  *   forward   p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p        for blocks of BLOCK_ROWS
- * queries backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = p (dp - dy . y), dq = scale ds k, dk = scale ds^T q,
+ * queries backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = scale p (dp - dy . y), dq = ds k, dk = ds^T q,
  * dv = p^T dy
  */
 #include "core/cpu/kernels/conv.h"
 
 enum {
     BLOCK_ROWS = 144, /* queries at a time; a multiple of FV_MR */
-    AHEAD_BYTES = 384 << 10,
+    AHEAD_BYTES = 448 << 10,
     MIN_TILES = 16, /* forward: blocks of queries become tiles when there are fewer (picture, head) pairs */
 };
 
@@ -93,23 +93,21 @@ static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64
     }
 }
 
-/* The operands of the picture that this thread will probably work on next. Only packed ones: they lie in one run. */
+/* The operands of the picture that this thread will probably work on next, and the place of its gradients. Only packed
+ * ones: they lie in one run. */
 static fv_ahead look_ahead(const job *j, int64_t picture, bool backward) {
     const plan *p = &j->p;
     const int64_t next = picture + j->threads, qkv = p->sq * p->q_row, y = p->sq * p->width;
     fv_ahead ahead = {0};
-    if (!j->packed || next >= p->n || (qkv + 2 * y) * (int64_t)sizeof(float) > AHEAD_BYTES) return ahead;
+    if (!j->packed || next >= p->n || 2 * (qkv + y) * (int64_t)sizeof(float) > AHEAD_BYTES) return ahead;
     const int64_t columns = fv_ceil_div(p->sk, FV_NR) + fv_ceil_div(p->d, FV_NR);
     const int64_t tiles = p->heads * fv_ceil_div(p->sq, FV_MR) * columns * (backward ? 2 : 1);
-    const float *at[FV_AHEAD_RUNS] = {j->q + next * qkv, backward ? j->y + next * y : NULL,
-                                      backward ? j->dy + next * y : NULL};
-    for (int i = 0; i < FV_AHEAD_RUNS; i++) {
-        if (!at[i]) continue;
-        ahead.run[i].at = (const char *)at[i];
-        ahead.run[i].step = 64;
-        ahead.run[i].lines = (i ? y : qkv) * (int64_t)sizeof(float) / 64;
-        ahead.run[i].per_tile = fv_ceil_div(ahead.run[i].lines, fv_max64(1, tiles));
-    }
+    const fv_range rows = {next * p->sq, (next + 1) * p->sq};
+    fv_ahead_rows(&ahead, 0, j->q, rows, p->q_row, INT64_MAX, tiles);
+    if (!backward) return ahead;
+    fv_ahead_rows(&ahead, 1, j->y, rows, p->width, INT64_MAX, tiles);
+    fv_ahead_rows(&ahead, 2, j->dy, rows, p->width, INT64_MAX, tiles);
+    if (j->dq) fv_ahead_rows(&ahead, 3, j->dq, rows, p->q_row, INT64_MAX, tiles);
     return ahead;
 }
 
@@ -159,10 +157,9 @@ static vf last_mask(int64_t n) {
 }
 
 static void scale_row(float *y, int64_t n, float factor) {
-    for (int64_t i = 0; i < n; i += FV_VL) {
-        const int left = (int)fv_min64(FV_VL, n - i);
-        vf_store_n(y + i, vf_load_n(y + i, left) * vf_set1(factor), left);
-    }
+    int64_t i = 0;
+    for (; i + FV_VL <= n; i += FV_VL) vf_store(y + i, vf_load(y + i) * vf_set1(factor));
+    if (i < n) vf_store_n(y + i, vf_load_n(y + i, (int)(n - i)) * vf_set1(factor), (int)(n - i));
 }
 
 static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, float *keys, fv_ahead *ahead) {
@@ -244,19 +241,18 @@ void CPU(attention)(const fv_call *c) {
 
 static float dot(const float *a, const float *b, int64_t n) {
     vf sum = vf_zero();
-    for (int64_t i = 0; i < n; i += FV_VL) {
-        const int left = (int)fv_min64(FV_VL, n - i);
-        sum = vf_fma(vf_load_n(a + i, left), vf_load_n(b + i, left), sum);
-    }
+    int64_t i = 0;
+    for (; i + FV_VL <= n; i += FV_VL) sum = vf_fma(vf_load(a + i), vf_load(b + i), sum);
+    if (i < n) sum = vf_fma(vf_load_n(a + i, (int)(n - i)), vf_load_n(b + i, (int)(n - i)), sum);
     return vf_sum(sum);
 }
 
-/* scores -> p in place; dp -> ds in place. Both rows are padded: whole vectors. */
+/* scores -> p in place; dp -> scale * ds in place. Both rows are padded: whole vectors. */
 static void score_gradients(float *s, float *dp, int64_t n, float scale, float lse, float delta) {
     for (int64_t i = 0; i < n; i += FV_VL) {
         vf e = vf_exp(vf_load(s + i) * vf_set1(scale) - vf_set1(lse));
         vf_store(s + i, e);
-        vf_store(dp + i, e * (vf_load(dp + i) - vf_set1(delta)));
+        vf_store(dp + i, vf_set1(scale) * e * (vf_load(dp + i) - vf_set1(delta)));
     }
 }
 
@@ -276,13 +272,12 @@ static void sum_outer(const plan *p, const float *a, const float *b, int64_t row
     }
 }
 
-static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src_row, int64_t rows, int64_t n,
-                      float factor) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < n; i += FV_VL) {
-            const int left = (int)fv_min64(FV_VL, n - i);
-            vf_store_n(dst + r * dst_row + i, vf_load_n(src + r * src_row + i, left) * vf_set1(factor), left);
-        }
+static void copy_rows(float *dst, int64_t dst_row, const float *src, int64_t src_row, int64_t rows, int64_t n) {
+    for (int64_t r = 0; r < rows; r++, dst += dst_row, src += src_row) {
+        int64_t i = 0;
+        for (; i + FV_VL <= n; i += FV_VL) vf_store(dst + i, vf_load(src + i));
+        if (i < n) vf_store_n(dst + i, vf_load_n(src + i, (int)(n - i)), (int)(n - i));
+    }
 }
 
 static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_turned, fv_ahead *ahead) {
@@ -298,8 +293,8 @@ static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_tur
     for (int64_t row = 0; row < p->sq; row += BLOCK_ROWS) {
         const int64_t rows = fv_min64(BLOCK_ROWS, p->sq - row), at = (n * p->sq + row) * p->width + head * p->d;
         const int64_t q_at = (n * p->sq + row) * p->q_row + head * p->d;
-        copy_rows(q, p->d_row, j->q + q_at, p->q_row, rows, p->d, 1.0f);
-        copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d, 1.0f);
+        copy_rows(q, p->d_row, j->q + q_at, p->q_row, rows, p->d);
+        copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d);
         multiply(q, j->d_off, rows, p->d, keys_turned, p->sk, scores, j->score_off, ahead);
         multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off, ahead);
         for (int64_t i = 0; i < rows; i++) {
@@ -309,13 +304,10 @@ static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_tur
         }
         if (j->dk) sum_outer(p, ds, q, rows, dk, row > 0);
         if (j->dv) sum_outer(p, scores, dy, rows, dv, row > 0);
-        if (j->dq) {
-            multiply(ds, j->score_off, rows, p->sk, keys, p->d, j->dq + q_at, j->q_off, ahead);
-            copy_rows(j->dq + q_at, p->q_row, j->dq + q_at, p->q_row, rows, p->d, p->scale);
-        }
+        if (j->dq) multiply(ds, j->score_off, rows, p->sk, keys, p->d, j->dq + q_at, j->q_off, ahead);
     }
-    if (j->dk) copy_rows(j->dk + kv, p->kv_row, dk, p->d_row, p->sk, p->d, p->scale);
-    if (j->dv) copy_rows(j->dv + kv, p->kv_row, dv, p->d_row, p->sk, p->d, 1.0f);
+    if (j->dk) copy_rows(j->dk + kv, p->kv_row, dk, p->d_row, p->sk, p->d);
+    if (j->dv) copy_rows(j->dv + kv, p->kv_row, dv, p->d_row, p->sk, p->d);
 }
 
 static void backward_tile(void *arg, int64_t tile, int thread) {

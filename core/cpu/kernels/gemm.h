@@ -42,11 +42,11 @@
 #define FV_OUTER_VECTORS 3
 #define FV_OUTER_COLUMNS (FV_OUTER_VECTORS * FV_VL)
 
-/* Memory that will be read next, in up to three runs of 64-byte lines, `step` bytes apart. While a kernel computes it
+/* Memory that will be read next, in up to four runs of 64-byte lines, `step` bytes apart. While a kernel computes it
  * asks for some of them, for the second-level cache, and moves on in the run: that hides most of what reading costs.
  * row_gemm, strip_gemm, panel_gemm: per_tile lines of each run per register tile. outer_gemm: one line per p, of the
  * first two runs; a run with another step than 64 is a matrix that is walked column by column. */
-#define FV_AHEAD_RUNS 3
+#define FV_AHEAD_RUNS 4
 typedef struct fv_ahead {
     struct {
         const char *at;
