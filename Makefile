@@ -10,6 +10,8 @@ endif
 BUILD   ?= build
 KIND    ?= release
 WERROR  ?=
+# Compilers at once, where a target builds by itself.
+JOBS    ?= $(shell nproc)
 
 B := $(if $(filter release,$(KIND)),$(BUILD),$(BUILD)/$(KIND))
 O := $(B)/obj
@@ -145,13 +147,13 @@ examples: $(EXAMPLES:%=$(B)/example-%) ## build the example programs
 objects: $(LIB_OBJ) $(TOOL_OBJ) $(EXAMPLES:%=$(O)/examples/%.o) # what lint compiles
 
 demo: deps ## train something real in under five minutes
-	@$(MAKE) --no-print-directory NO_DEPS=1 $(B)/fovea
+	@$(MAKE) --no-print-directory -j$(JOBS) NO_DEPS=1 $(B)/fovea
 	@tools/demo.sh $(B)/fovea
 
 test: deps-test ## build and run all tests
-	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$(KIND) run-tests
-run-tests: all examples $(B)/unit-tests $(B)/fault.so $(EMULATED_LIB) $(CUDNN_PLANS)
+	@$(MAKE) --no-print-directory -j$(JOBS) NO_DEPS=1 KIND=$(KIND) test-programs
 	BUILD_DIR=$(B) tests/run.sh
+test-programs: all examples $(B)/unit-tests $(B)/fault.so $(EMULATED_LIB) $(CUDNN_PLANS)
 
 asan tsan debug: ## build with sanitizers (asan, tsan) or NaN poisoning (debug) and run the unit tests
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan,$@),$(BUILD)/$@/fuzz-replay)
@@ -222,7 +224,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9 -]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):[^#]*## ?/\1\t/' | awk -F'\t' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 FORCE:
-.PHONY: all objects deps deps-test deps-lint examples demo test run-tests asan tsan debug cov fuzz fuzz-run test-aarch64 test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
+.PHONY: all objects deps deps-test deps-lint examples demo test test-programs asan tsan debug cov fuzz fuzz-run test-aarch64 test-kill test-faults mutants lint analyze bench bench-quick stripped install uninstall clean help FORCE
 .SECONDARY:
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
