@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}/aarch64
-root=$PWD/$build/root apt=$PWD/$build/apt
+root=$(realpath -m "$build")/root apt=$(realpath -m "$build")/apt
 libraries=(libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libjpeg-dev libcurl4-openssl-dev check)
 suites=("$@")
 # not: parity_models, cuda, and others that take long under qemu and run the same lines

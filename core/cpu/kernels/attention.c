@@ -1,9 +1,11 @@
 /* attention.c: scaled dot-product attention and its gradient (Vaswani et al. 2017), one (picture, head) at a time.
- * q [n,sq,h*d], k, v [n,sk,h*d], or qkv [n,s,3*h*d]; y [n,sq,h*d]; lse [n,h,sq].
+ * q [n,sq,h*d], k, v [n,sk,h*d], or qkv [n,s,3*h*d]; y [n,sq,h*d]; lse [n,h,sq]. For blocks of BLOCK_ROWS
+ * queries:
  *
- *   forward   p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p        for blocks of BLOCK_ROWS
- * queries backward  p = exp(scale q k^T - lse), dp = dy v^T, ds = scale p (dp - dy . y), dq = ds k, dk = ds^T q,
- * dv = p^T dy
+ *   forward    p = exp(scale q k^T - max), y = p v / sum p, lse = max + log sum p
+ *
+ *   backward   p = exp(scale q k^T - lse), dp = dy v^T, ds = scale p (dp - dy . y), dq = ds k, dk = ds^T q,
+ *              dv = p^T dy
  */
 #include "core/cpu/kernels/conv.h"
 

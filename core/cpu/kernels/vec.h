@@ -336,6 +336,16 @@ FV_INLINE float vf_max_lane(vf a) {
 /* ---------------------------------------------------------------- functions. Polynomials are minimax fits of our own.
  */
 
+/* e^r for |r| <= ln 2 / 2, what is left of an exponent when whole powers of two are taken out. */
+FV_INLINE vf vf_exp_remainder(vf r) {
+    vf p = vf_set1(1.381431823e-03f);
+    p = vf_fma(p, r, vf_set1(8.368851617e-03f));
+    p = vf_fma(p, r, vf_set1(4.166840017e-02f));
+    p = vf_fma(p, r, vf_set1(1.666651964e-01f));
+    p = vf_fma(p, r, vf_set1(4.999999404e-01f));
+    return vf_fma(p, r * r, r) + vf_set1(1.0f);
+}
+
 /* e^x within 1 ulp; 0 below -104, inf above 88.73, NaN stays. */
 FV_INLINE vf vf_exp(vf x) {
     const vf magic = vf_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
@@ -345,12 +355,7 @@ FV_INLINE vf vf_exp(vf x) {
     vf r =
         vf_fma(n, vf_set1(-0.693145751953125f), x); /* ln 2 in two parts; the first has 15 bits, so n * it is exact */
     r = vf_fma(n, vf_set1(-1.428606820e-06f), r);
-    vf p = vf_set1(1.381431823e-03f);
-    p = vf_fma(p, r, vf_set1(8.368851617e-03f));
-    p = vf_fma(p, r, vf_set1(4.166840017e-02f));
-    p = vf_fma(p, r, vf_set1(1.666651964e-01f));
-    p = vf_fma(p, r, vf_set1(4.999999404e-01f));
-    p = vf_fma(p, r * r, r) + vf_set1(1.0f);
+    vf p = vf_exp_remainder(r);
 #if FV_AVX512
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
@@ -417,12 +422,7 @@ FV_INLINE vf vf_normal_cdf(vf x, vf *density) {
     vf r = vf_fma(n, vf_set1(-0.693145751953125f), minus_half * h);
     r = vf_fma(n, vf_set1(-1.428606820e-06f), r);
     r = vf_fma(minus_half, low, r);
-    vf p = vf_set1(1.381431823e-03f);
-    p = vf_fma(p, r, vf_set1(8.368851617e-03f));
-    p = vf_fma(p, r, vf_set1(4.166840017e-02f));
-    p = vf_fma(p, r, vf_set1(1.666651964e-01f));
-    p = vf_fma(p, r, vf_set1(4.999999404e-01f));
-    p = vf_fma(p, r * r, r) + vf_set1(1.0f);
+    vf p = vf_exp_remainder(r);
     vf e = vf_keep(vm_lt(a, vf_set1(13.0f)), (vf)((vu)p + ((vu)power << 23)));
     vf q = vf_set1(-2.914607384e-02f);
     q = vf_fma(q, t, vf_set1(1.439723908e-01f));
