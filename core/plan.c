@@ -3,13 +3,20 @@
  *   order      nodes by segment, else as built; nodes that nothing needs are left out
  *   lifetime   [position of definition, position of last use]; inputs and outputs live throughout
  *   alias      reshape shares its operand's memory; element-wise nodes write over an operand that dies with them
- *   offset     values by size, largest first, each in the tightest gap that is free for its whole life
+ *   workspace  of a node: lives at its position
+ *   offset     values and workspaces one after the other, each in the tightest gap that is free for its whole life; of
+ *              a few orders the one that needs least
  */
 #include "core/program.h"
 
 #include <string.h>
 
 #define ALIGN 64
+#define ARENA_ALIGN 256 /* what CUDA's libraries want of a workspace */
+
+static size_t align_up(size_t bytes, size_t to) {
+    return (bytes + to - 1) & ~(to - 1);
+}
 
 typedef struct planner {
     fv_graph *g;
@@ -88,7 +95,7 @@ static void place_fixed(planner *p) {
         case FV_VAL_CONST:
             place->where = FV_AT_CONST;
             place->offset = p->plan->const_bytes;
-            p->plan->const_bytes += (fv_bytes(g->values[i].type) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+            p->plan->const_bytes += align_up(fv_bytes(g->values[i].type), ALIGN);
             break;
         case FV_VAL_PARAM:
         case FV_VAL_STATE: place->where = FV_AT_STORE; break;
@@ -159,11 +166,54 @@ static void find_aliases(planner *p) {
     }
 }
 
+/* ---------------------------------------------------------------- workspace, and what nodes keep */
+
+static bool changes_state(const planner *p) {
+    const fv_graph *g = p->g;
+    for (int32_t i = 0; i < p->n; i++)
+        if (fv_op_get(g->nodes[p->plan->order[i]].op)->mutates) return true;
+    return false;
+}
+
+/* Operands that are the same in every run until the store changes. */
+static uint32_t constant_operands(const fv_graph *g, const fv_node *n) {
+    uint32_t constant = 0;
+    for (int j = 0; j < n->operands && j < 32; j++) {
+        const fv_val *v = &g->values[g->operands[n->first_operand + j].id];
+        if (v->kind == FV_VAL_PARAM || v->kind == FV_VAL_STATE || v->kind == FV_VAL_CONST) constant |= 1u << j;
+    }
+    return constant;
+}
+
+static fv_status measure_nodes(planner *p, const fv_device *dev) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    plan->prepared_at = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->prepared_at);
+    plan->workspace = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->workspace);
+    if (!plan->prepared_at || !plan->workspace) return g->ctx->error.code;
+    memset(plan->prepared_at, 0xff, (size_t)g->n_nodes * sizeof *plan->prepared_at); /* FV_KEEPS_NOTHING */
+    for (int32_t i = 0; dev && i < p->n; i++) {
+        const fv_backend *b = dev->backend;
+        const fv_node *n = &g->nodes[plan->order[i]];
+        size_t workspace = b->workspace(dev, g, n), kept = 0;
+        if (b->prepared && !plan->mutates) kept = b->prepared(dev, g, n, constant_operands(g, n), &workspace);
+        plan->workspace[plan->order[i]].bytes = workspace;
+        if (workspace > plan->workspace_bytes) plan->workspace_bytes = workspace;
+        if (!kept) continue;
+        plan->prepared_at[plan->order[i]] = plan->prepared_bytes;
+        plan->prepared_bytes += align_up(kept, ALIGN);
+    }
+    return FV_OK;
+}
+
 /* ---------------------------------------------------------------- offsets */
+
+#define SIZE_RANK 0x1p50 /* above that of any size */
 
 typedef struct block {
     size_t bytes, offset;
-    int32_t id, def, last;
+    int32_t id, def, last; /* id: of the value; behind those the nodes whose workspace it is */
+    double rank;           /* higher ones are placed earlier */
 } block;
 
 static bool alive_together(const block *a, const block *b) {
@@ -191,41 +241,107 @@ static void insert_by_offset(block *placed, int32_t n, block b) {
     placed[at] = b;
 }
 
-/* Larger first; among equals the earlier. Shell sort: in place, no library order that could differ between machines. */
+/* Where most is alive, workspaces included. */
+static int32_t find_fullest(const block *b, int32_t n, int32_t positions) {
+    int32_t best = 0;
+    size_t most = 0;
+    for (int32_t at = 0; at < positions; at++) {
+        size_t bytes = 0;
+        for (int32_t i = 0; i < n; i++)
+            if (b[i].def <= at && at <= b[i].last) bytes += b[i].bytes;
+        if (bytes <= most) continue;
+        most = bytes;
+        best = at;
+    }
+    return best;
+}
+
+/* Larger first; more bytes times life first; or what is alive at the fullest position first, by length of life or by
+ * beginning, and then larger first. */
+typedef enum placing { BY_SIZE, BY_AREA, FULLEST_BY_LIFE, FULLEST_BY_BEGINNING, PLACINGS } placing;
+
+static double rank(const block *b, placing how, int32_t fullest) {
+    const double life = (double)b->last - b->def + 1, size = (double)b->bytes;
+    const bool there = b->def <= fullest && fullest <= b->last;
+    switch (how) {
+    case BY_AREA: return size * life;
+    case FULLEST_BY_LIFE: return there ? SIZE_RANK + life : size;
+    case FULLEST_BY_BEGINNING: return there ? SIZE_RANK + fullest - b->def : size;
+    default: return size;
+    }
+}
+
+static bool comes_before(const block *a, const block *b) {
+    if (a->rank != b->rank) return a->rank > b->rank;
+    return a->bytes != b->bytes ? a->bytes > b->bytes : a->id < b->id;
+}
+
+/* Shell sort: in place, no library order that could differ between machines. */
 static void sort_blocks(block *b, int32_t n) {
     for (int32_t gap = n / 2; gap > 0; gap /= 2)
         for (int32_t i = gap; i < n; i++) {
             block key = b[i];
             int32_t j = i;
-            for (; j >= gap &&
-                   (b[j - gap].bytes < key.bytes || (b[j - gap].bytes == key.bytes && b[j - gap].id > key.id));
-                 j -= gap)
-                b[j] = b[j - gap];
+            for (; j >= gap && comes_before(&key, &b[j - gap]); j -= gap) b[j] = b[j - gap];
             b[j] = key;
         }
+}
+
+/* Give every block its offset. -> bytes in all */
+static size_t place_blocks(block *blocks, block *placed, int32_t n, placing how, int32_t fullest) {
+    size_t end = 0;
+    for (int32_t i = 0; i < n; i++) blocks[i].rank = rank(&blocks[i], how, fullest);
+    sort_blocks(blocks, n);
+    for (int32_t i = 0; i < n; i++) {
+        block *b = &blocks[i];
+        b->offset = best_fit(placed, i, b);
+        insert_by_offset(placed, i, *b);
+        if (b->offset + b->bytes > end) end = b->offset + b->bytes;
+    }
+    return end;
+}
+
+/* -> number of blocks */
+static int32_t list_blocks(const planner *p, block *blocks) {
+    const fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    int32_t n = 0;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        const fv_place *place = &plan->place[i];
+        if (place->where != FV_AT_ARENA || place->alias) continue;
+        size_t bytes = align_up(fv_bytes(g->values[i].type), ARENA_ALIGN);
+        blocks[n++] = (block){.bytes = bytes, .id = i, .def = place->def, .last = place->last};
+        plan->naive_bytes += bytes;
+    }
+    plan->naive_bytes += align_up(plan->workspace_bytes, ARENA_ALIGN);
+    for (int32_t i = 0; i < p->n; i++) {
+        const int32_t node = plan->order[i];
+        const size_t bytes = align_up(plan->workspace[node].bytes, ARENA_ALIGN);
+        if (bytes) blocks[n++] = (block){.bytes = bytes, .id = g->n_values + node, .def = i, .last = i};
+    }
+    return n;
 }
 
 static fv_status assign_offsets(planner *p) {
     fv_graph *g = p->g;
     fv_plan *plan = p->plan;
-    block *blocks = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *blocks);
-    block *placed = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *placed);
+    const size_t most = (size_t)g->n_values + (size_t)g->n_nodes + 1;
+    block *blocks = fv_arena_alloc(&g->arena, most, sizeof *blocks);
+    block *placed = fv_arena_alloc(&g->arena, most, sizeof *placed);
     if (!blocks || !placed) return g->ctx->error.code;
-    int32_t n = 0;
-    for (int32_t i = 1; i < g->n_values; i++) {
-        const fv_place *place = &plan->place[i];
-        if (place->where != FV_AT_ARENA || place->alias) continue;
-        size_t bytes = (fv_bytes(g->values[i].type) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-        blocks[n++] = (block){.bytes = bytes, .id = i, .def = place->def, .last = place->last};
-        plan->naive_bytes += bytes;
+    const int32_t n = list_blocks(p, blocks), fullest = find_fullest(blocks, n, p->n);
+    placing best = BY_SIZE;
+    plan->arena_bytes = SIZE_MAX;
+    for (placing how = BY_SIZE; how < PLACINGS; how++) {
+        const size_t bytes = place_blocks(blocks, placed, n, how, fullest);
+        if (bytes >= plan->arena_bytes) continue;
+        plan->arena_bytes = bytes;
+        best = how;
     }
-    sort_blocks(blocks, n);
+    place_blocks(blocks, placed, n, best, fullest);
     for (int32_t i = 0; i < n; i++) {
-        blocks[i].offset = best_fit(placed, i, &blocks[i]);
-        insert_by_offset(placed, i, blocks[i]);
-        plan->place[blocks[i].id].offset = blocks[i].offset;
-        if (blocks[i].offset + blocks[i].bytes > plan->arena_bytes)
-            plan->arena_bytes = blocks[i].offset + blocks[i].bytes;
+        if (blocks[i].id < g->n_values) plan->place[blocks[i].id].offset = blocks[i].offset;
+        else plan->workspace[blocks[i].id - g->n_values].offset = blocks[i].offset;
     }
     return FV_OK;
 }
@@ -252,44 +368,6 @@ static fv_status find_slots(planner *p, bool use_ema) {
     return FV_OK;
 }
 
-/* ---------------------------------------------------------------- workspace, and what nodes keep */
-
-static bool changes_state(const planner *p) {
-    const fv_graph *g = p->g;
-    for (int32_t i = 0; i < p->n; i++)
-        if (fv_op_get(g->nodes[p->plan->order[i]].op)->mutates) return true;
-    return false;
-}
-
-/* Operands that are the same in every run until the store changes. */
-static uint32_t constant_operands(const fv_graph *g, const fv_node *n) {
-    uint32_t constant = 0;
-    for (int j = 0; j < n->operands && j < 32; j++) {
-        const fv_val *v = &g->values[g->operands[n->first_operand + j].id];
-        if (v->kind == FV_VAL_PARAM || v->kind == FV_VAL_STATE || v->kind == FV_VAL_CONST) constant |= 1u << j;
-    }
-    return constant;
-}
-
-static fv_status measure_nodes(planner *p, const fv_device *dev) {
-    fv_graph *g = p->g;
-    fv_plan *plan = p->plan;
-    const fv_backend *b = dev->backend;
-    plan->prepared_at = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->prepared_at);
-    if (!plan->prepared_at) return g->ctx->error.code;
-    memset(plan->prepared_at, 0xff, (size_t)g->n_nodes * sizeof *plan->prepared_at); /* FV_KEEPS_NOTHING */
-    for (int32_t i = 0; i < p->n; i++) {
-        const fv_node *n = &g->nodes[plan->order[i]];
-        size_t workspace = b->workspace(dev, g, n), kept = 0;
-        if (b->prepared && !plan->mutates) kept = b->prepared(dev, g, n, constant_operands(g, n), &workspace);
-        if (workspace > plan->workspace_bytes) plan->workspace_bytes = workspace;
-        if (!kept) continue;
-        plan->prepared_at[plan->order[i]] = plan->prepared_bytes;
-        plan->prepared_bytes += (kept + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-    }
-    return FV_OK;
-}
-
 fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out) {
     *out = (fv_plan){.graph = g, .store = store, .use_ema = opts && opts->use_ema};
     planner p = {.g = g, .plan = out};
@@ -300,8 +378,8 @@ fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const
     place_fixed(&p);
     find_lifetimes(&p);
     find_aliases(&p);
-    FV_TRY(assign_offsets(&p));
-    FV_TRY(find_slots(&p, out->use_ema));
     out->mutates = changes_state(&p);
-    return dev ? measure_nodes(&p, dev) : FV_OK;
+    FV_TRY(measure_nodes(&p, dev));
+    FV_TRY(assign_offsets(&p));
+    return find_slots(&p, out->use_ema);
 }

@@ -9,8 +9,8 @@ struct fv_program {
     fv_device *dev;
     fv_plan plan;
     fv_exec *exec;
-    size_t own_arena, own_consts, own_workspace, own_prepared; /* bytes to give back; 0: borrowed */
-    uint64_t prepared_version;                                 /* of the store; 0: not yet */
+    size_t own_arena, own_consts, own_prepared; /* bytes to give back; 0: borrowed */
+    uint64_t prepared_version;                  /* of the store; 0: not yet */
 };
 
 static fv_status check_supported(fv_program *p) {
@@ -42,8 +42,6 @@ static fv_status obtain_memory(fv_program *p, const fv_program *share) {
     const fv_plan *lender = share && share->dev == p->dev ? &share->plan : NULL;
     FV_TRY(obtain(p, plan->arena_bytes, lender ? lender->arena : NULL, lender ? lender->arena_bytes : 0, &plan->arena,
                   &p->own_arena));
-    FV_TRY(obtain(p, plan->workspace_bytes, lender ? lender->workspace : NULL, lender ? lender->workspace_bytes : 0,
-                  &plan->workspace, &p->own_workspace));
     FV_TRY(obtain(p, plan->prepared_bytes, NULL, 0, &plan->prepared, &p->own_prepared));
     return obtain(p, plan->const_bytes, NULL, 0, &plan->consts, &p->own_consts);
 }
@@ -144,7 +142,6 @@ void fv_program_destroy(fv_program *p) {
     const fv_backend *b = p->dev->backend;
     if (p->exec) b->destroy(p->exec);
     if (p->own_arena) b->free(p->dev, p->plan.arena, p->own_arena);
-    if (p->own_workspace) b->free(p->dev, p->plan.workspace, p->own_workspace);
     if (p->own_consts) b->free(p->dev, p->plan.consts, p->own_consts);
     if (p->own_prepared) b->free(p->dev, p->plan.prepared, p->own_prepared);
     fv_graph_free(p->plan.graph);

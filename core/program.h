@@ -1,7 +1,7 @@
 /* program.h: a graph compiled once, for one batch size and mode, over one pre-planned block of memory.
  *
  *   graph ─verify─► plan: order, lifetimes ─► offsets in one arena; parameters lie in the store
- *   arena      [ inputs and outputs: fixed | x y x z ... reused as values die ]      + workspace of the largest node
+ *   arena      [ inputs and outputs: fixed | x y x z ... reused as values die | workspaces of nodes, likewise ]
  *   prepared   [ packed weights of a node | of another | ... ]      if the program changes no parameter: filled at the
  *              first run, and again at the first one after the store has changed (fv_store_version)
  */
@@ -19,19 +19,25 @@ typedef struct fv_place {
     int32_t def, last; /* lifetime, in positions of `order` */
 } fv_place;
 
+typedef struct fv_workspace { /* of a node, in the arena while it runs */
+    size_t bytes, offset;
+} fv_workspace;
+
 struct fv_plan {
     fv_graph *graph;
     fv_store *store;
     bool use_ema;   /* parameters are read from their EMA slots */
     int32_t *order; /* node indices, segment by segment */
     int32_t segment_first[FV_SEG_COUNT + 1];
-    fv_place *place; /* per value */
-    void **address;  /* per value; NULL: not placed */
-    size_t arena_bytes, const_bytes, workspace_bytes, prepared_bytes;
-    size_t *prepared_at; /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
-    bool mutates;        /* parameters or state */
-    size_t naive_bytes;  /* the arena without any reuse */
-    void *arena, *consts, *workspace, *prepared;
+    fv_place *place;         /* per value */
+    void **address;          /* per value; NULL: not placed */
+    fv_workspace *workspace; /* per node */
+    size_t arena_bytes, const_bytes, prepared_bytes;
+    size_t workspace_bytes; /* the largest workspace, which the arena includes */
+    size_t *prepared_at;    /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
+    bool mutates;           /* parameters or state */
+    size_t naive_bytes;     /* the arena without any reuse of values' memory */
+    void *arena, *consts, *prepared;
 };
 #define FV_KEEPS_NOTHING SIZE_MAX
 
@@ -39,9 +45,8 @@ typedef struct fv_program fv_program;
 
 typedef struct fv_compile_opts {
     bool use_ema;
-    bool accumulate; /* running statistics change in every micro-step, not in the update segment */
-    const fv_program
-        *share; /* borrow its arena and workspace if they are large enough; that program must outlive this one */
+    bool accumulate;         /* running statistics change in every micro-step, not in the update segment */
+    const fv_program *share; /* borrow its arena if it is large enough; that program must outlive this one */
 } fv_compile_opts;
 
 /* Verify, let the backend rewrite, plan, allocate, compile. Takes ownership of g (freed with the program, and on

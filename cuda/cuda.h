@@ -81,7 +81,7 @@ typedef struct fv_cuda_call {
     const fv_step *step;                     /* DEVICE memory */
     void *table;                             /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
     size_t table_bytes;
-    void *workspace; /* device memory, 256-byte aligned, contents undefined, shared by all nodes */
+    void *workspace; /* device memory, 256-byte aligned, contents undefined, shared with other nodes */
     size_t workspace_bytes;
     fv_cuda_fault *fault; /* DEVICE memory */
     cudaStream_t stream;

@@ -78,8 +78,8 @@ static void fill_call(fv_exec *e, int32_t node, fv_tensor *in, cuda_step *out) {
                                .n_out = n->results,
                                .in = in,
                                .out = in + n->operands,
-                               .workspace = plan->workspace,
-                               .workspace_bytes = plan->workspace_bytes,
+                               .workspace = (char *)plan->arena + plan->workspace[node].offset,
+                               .workspace_bytes = plan->workspace[node].bytes,
                                .stream = e->dev->stream,
                                .device = e->dev};
 }

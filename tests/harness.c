@@ -130,7 +130,6 @@ void fvt_compile(fvt_device *d, fv_graph *g, bool f64, fvt_program *out) {
     FVT_OK(out, fv_compile(&d->ctx, g, out->store, d->dev, NULL, &out->program));
     const fv_plan *plan = fv_program_plan(out->program);
     poison(d, plan->arena, plan->arena_bytes);
-    poison(d, plan->workspace, plan->workspace_bytes);
 }
 
 void fvt_destroy(fvt_program *p) {

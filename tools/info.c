@@ -159,8 +159,9 @@ static fv_status show_totals(info *in) {
     const fv_info_memory *m[2] = {&train, &infer};
     static const char *const names[2] = {"training", "inference"};
     for (int i = 0; i < 2; i++)
-        fv_console_result(con, "%s, batch %lld: arena %.2f MB (%.0f%% saved by reuse), workspace %.2f MB", names[i],
-                          (long long)net->batch, m[i]->arena / 1e6,
+        fv_console_result(con,
+                          "%s, batch %lld: arena %.2f MB (%.0f%% saved by reuse), with a workspace of up to %.2f MB",
+                          names[i], (long long)net->batch, m[i]->arena / 1e6,
                           m[i]->naive > 0 ? 100 * (m[i]->naive - m[i]->arena) / m[i]->naive : 0, m[i]->workspace / 1e6);
     if (infer.prepared > 0)
         fv_console_result(con, "packed weights that inference keeps: %.2f MB", infer.prepared / 1e6);

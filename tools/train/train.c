@@ -40,7 +40,8 @@ static void show_first_loss(fv_session *s, double loss) {
 static void show_plan(fv_session *s) {
     const fv_plan *plan = fv_program_plan(s->train_program);
     fv_console_detail(
-        s->con, "memory arena %.1f MB (%.1f MB without reuse), workspace %.1f MB, parameters and state %.1f MB",
+        s->con,
+        "memory arena %.1f MB (%.1f MB without reuse), with a workspace of up to %.1f MB; parameters and state %.1f MB",
         (double)plan->arena_bytes / 1e6, (double)plan->naive_bytes / 1e6, (double)plan->workspace_bytes / 1e6,
         (double)(fv_store_role_bytes(s->store, FV_ROLE_WEIGHT) + fv_store_role_bytes(s->store, FV_ROLE_BUFFER) +
                  fv_store_role_bytes(s->store, FV_ROLE_GRAD) + fv_store_role_bytes(s->store, FV_ROLE_MOMENT) +

@@ -8,23 +8,26 @@
  *
  * A group of tiles has V and D in the last-level cache, V in strips of columns that fit a register tile, D in vectors
  * of rows: SUM_TILES tiles of a strip stay in the first-level cache while D passes. Products are shared out by point
- * and block of k: nothing depends on the number of threads. */
+ * and block of k: nothing depends on the number of threads. Where one group holds all tiles, P exists for a slice of k
+ * at a time. */
 #include "core/cpu/kernels/conv_winograd.h"
 
 enum {
     GROUP_FLOATS = 1 << 20, /* of V and D in a group: 4 MB */
     MIN_GROUP = 128,
-    CHUNK = 6,             /* tiles transformed at a time */
-    AHEAD_LINES = 6 << 10, /* 384 KB */
-    ROWS = 128,            /* of k in a block */
-    SUM_TILES = 128,       /* summed in registers; sums of sums lose less to rounding than one long sum */
+    CHUNK = 6,              /* tiles transformed at a time */
+    AHEAD_LINES = 6 << 10,  /* 384 KB */
+    ROWS = 128,             /* of k in a block */
+    SLICE_FLOATS = 2 << 20, /* of P: 8 MB */
+    SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
 };
 
 typedef struct plan {
     const fv_conv_shape *shape;
     fv_patches patches;
-    int64_t group, groups, blocks;
+    int64_t group, groups;
     int64_t kp, cp; /* k and c rounded up to whole vectors */
+    int64_t slice;  /* of kp */
     int64_t strip;  /* columns */
     int64_t p_step; /* from point to point of the sums */
     size_t zero_at, v_at, d_at, p_at, total;
@@ -40,8 +43,10 @@ static plan make_plan(const fv_conv_shape *s) {
     p.group = fv_min64(p.patches.tiles, fv_max64(MIN_GROUP, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
     p.groups = fv_ceil_div(p.patches.tiles, p.group);
     p.group = fv_ceil_div(p.patches.tiles, p.groups); /* even groups */
-    p.blocks = fv_ceil_div(p.kp, ROWS);
-    p.p_step = fv_point_step(p.kp * p.cp);
+    p.slice = p.kp;
+    if (p.groups == 1) p.slice = fv_max64(ROWS, SLICE_FLOATS / (FV_WINO_POINTS * p.cp) / ROWS * ROWS);
+    p.slice = fv_min64(p.slice, p.kp);
+    p.p_step = fv_point_step(p.slice * p.cp);
     p.zero_at = fv_workspace_add(&p.total, (size_t)s->c * sizeof(float));
     p.v_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.cp)) * sizeof(float));
     p.d_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.kp)) * sizeof(float));
@@ -60,6 +65,7 @@ typedef struct job {
     float *zero, *v, *d, *sums;
     int threads;
     int64_t first, count;                               /* the group's tiles */
+    fv_range slice;                                     /* of k */
     int64_t before[FV_WINO_KINDS], rows[FV_WINO_KINDS]; /* rows of V and D before them and of them, by kind of point */
     fv_patch_layout layout;                             /* of its V */
     int64_t d_step;                                     /* from point to point of its D */
@@ -190,7 +196,8 @@ static void product_tile(void *arg, int64_t tile, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
-    const int64_t f = tile / p->blocks, first = tile % p->blocks * ROWS, end = fv_min64(p->kp, first + ROWS);
+    const int64_t blocks = fv_ceil_div(j->slice.end - j->slice.begin, ROWS), f = tile / blocks;
+    const int64_t first = j->slice.begin + tile % blocks * ROWS, end = fv_min64(j->slice.end, first + ROWS);
     const float *d = j->d + f * j->d_step, *v = j->v + f * j->layout.point;
     const int64_t rows = j->rows[fv_point_kind((int)f / FV_WINO_PATCH, (int)f % FV_WINO_PATCH)];
     fv_outer_gemm g = {.lda = FV_VL, .ld = p->cp};
@@ -203,7 +210,7 @@ static void product_tile(void *arg, int64_t tile, int thread) {
             g.b = v + c * j->count + t * g.ldb;
             for (int64_t k = first; k < end; k += FV_OUTER_ROWS) {
                 g.a = d + k / FV_VL * FV_VL * j->count + t * FV_VL + k % FV_VL;
-                g.acc = j->sums + f * p->p_step + k * p->cp + c;
+                g.acc = j->sums + f * p->p_step + (k - j->slice.begin) * p->cp + c;
                 CPU(outer_gemm)(&g);
             }
         }
@@ -220,14 +227,15 @@ FV_INLINE void filter_taps(const vf m[FV_WINO_PATCH], vf out[3]) {
     out[2] = vf_fma(sixth, s2 - s, m[5]);
 }
 
-static void filter_tile(void *arg, int64_t k, int thread) {
+static void filter_tile(void *arg, int64_t row, int thread) {
     (void)thread;
     const job *j = arg;
+    const int64_t k = j->slice.begin + row;
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
     const int64_t step = p->p_step;
     for (int64_t c = 0; c < s->c; c += FV_VL) {
-        const float *m = j->sums + k * p->cp + c;
+        const float *m = j->sums + row * p->cp + c;
         const int n = (int)fv_min64(FV_VL, s->c - c);
         vf half[3][FV_WINO_PATCH], in[FV_WINO_PATCH], out[3];
         FV_UNROLL_ALL for (int x = 0; x < FV_WINO_PATCH; x++) {
@@ -242,6 +250,23 @@ static void filter_tile(void *arg, int64_t k, int thread) {
     }
 }
 
+/* V and D of the group that begins at tile j->first. */
+static void transform_group(job *j, fv_pool *pool) {
+    const plan *p = &j->p;
+    j->count = fv_min64(p->group, p->patches.tiles - j->first);
+    j->layout = (fv_patch_layout){.point = fv_point_step(j->count * p->cp),
+                                  .rows = j->count,
+                                  .width = p->strip,
+                                  .origin = j->first,
+                                  .whole = true};
+    j->d_step = fv_point_step(j->count * p->kp);
+    CPU(winograd_rows)(&p->patches, j->first, j->before);
+    CPU(winograd_rows)(&p->patches, j->first + j->count, j->rows);
+    for (int kind = 0; kind < FV_WINO_KINDS; kind++) j->rows[kind] -= j->before[kind];
+    fv_pool_run(pool, fv_ceil_div(j->count, CHUNK), transform_chunk, j);
+}
+
+/* With several groups there is one slice. */
 void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
     job j = {.p = make_plan(s), .dy = dy, .x = x, .dw = dw, .threads = fv_pool_threads(c->pool)};
     const plan *p = &j.p;
@@ -251,19 +276,14 @@ void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float 
     j.d = (float *)(work + p->d_at);
     j.sums = (float *)(work + p->p_at);
     memset(j.zero, 0, (size_t)s->c * sizeof *j.zero);
-    for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
-        j.count = fv_min64(p->group, p->patches.tiles - j.first);
-        j.layout = (fv_patch_layout){.point = fv_point_step(j.count * p->cp),
-                                     .rows = j.count,
-                                     .width = p->strip,
-                                     .origin = j.first,
-                                     .whole = true};
-        j.d_step = fv_point_step(j.count * p->kp);
-        CPU(winograd_rows)(&p->patches, j.first, j.before);
-        CPU(winograd_rows)(&p->patches, j.first + j.count, j.rows);
-        for (int kind = 0; kind < FV_WINO_KINDS; kind++) j.rows[kind] -= j.before[kind];
-        fv_pool_run(c->pool, fv_ceil_div(j.count, CHUNK), transform_chunk, &j);
-        fv_pool_run(c->pool, FV_WINO_POINTS * p->blocks, product_tile, &j);
+    for (int64_t k = 0; k < s->k; k += p->slice) {
+        j.slice = (fv_range){k, fv_min64(p->kp, k + p->slice)};
+        const int64_t blocks = fv_ceil_div(j.slice.end - k, ROWS);
+        for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
+            if (k == 0) transform_group(&j, c->pool);
+            fv_pool_run(c->pool, FV_WINO_POINTS * blocks, product_tile, &j);
+        }
+        j.first = 0;
+        fv_pool_run(c->pool, fv_min64(s->k - k, p->slice), filter_tile, &j);
     }
-    fv_pool_run(c->pool, s->k, filter_tile, &j);
 }
