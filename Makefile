@@ -31,7 +31,12 @@ LIBS := -ljansson -lyaml -lxxhash -lz -lpng -ljpeg -ldl -lm -lpthread
 
 # Vector kernels are compiled once per instruction set (core/cpu/cpu.h). Contraction to FMA is allowed in them, and only there.
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
-ISAS := generic $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+ALL_ISAS := generic $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+# Builds that only ever run here leave out what this processor cannot run; fuzz targets run no kernel at all.
+CPU_HAS  := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
+ISAS_tested := generic $(and $(filter avx2,$(CPU_HAS)),avx2) $(and $(filter avx512bw,$(CPU_HAS)),$(filter avx512vl,$(CPU_HAS)),avx512)
+ISAS_fuzz   := generic
+ISAS := $(filter $(if $(filter asan tsan cov,$(KIND)),$(ISAS_tested),$(or $(ISAS_$(KIND)),$(ALL_ISAS))),$(ALL_ISAS))
 ISA_generic := $(if $(filter cov,$(KIND)),-O1,-O3) -ffp-contract=off
 ISA_avx2    := -O3 -mavx2 -mfma -mf16c -ffp-contract=fast
 # Tests only: the geometry of AVX-512 on AVX2.
@@ -79,6 +84,8 @@ $(O)/$(1)/bf16/%.o: %.c
 	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_BF16_DATA -c $$< -o $$@
 endef
 $(foreach i,$(ISAS) wide,$(eval $(call isa_rule,$(i))))
+
+$(O)/core/cpu/device.o: CFLAGS += $(patsubst %,-DFV_WITHOUT_%,$(filter-out $(ISAS),$(ALL_ISAS)))
 
 # Every test with the synthetic set waits for its painter, which is one thread.
 ifeq ($(KIND),cov)

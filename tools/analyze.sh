@@ -38,8 +38,11 @@ with_gcc() {
     gcc "${flags[@]}" $(defines "$1") -O1 -fanalyzer $(not_asked "$1") -c "$1" -o /dev/null 2>&1 | grep -E 'warning:|error:'
 }
 with_clang() {
+    # Its analyzer goes through the unrolled loops of kernels one by one: 26 s of 27 for batch_norm.c. gcc's reads them, too.
+    local checks=()
+    [[ $1 == core/cpu/kernels/* ]] && checks=(--checks='-clang-analyzer-*')
     # shellcheck disable=SC2046
-    clang-tidy --quiet "$1" -- "${flags[@]}" $(defines "$1") 2>/dev/null | grep -E '^/.*(warning|error):' | sed "s|^$PWD/||"
+    clang-tidy --quiet "${checks[@]}" "$1" -- "${flags[@]}" $(defines "$1") 2>/dev/null | grep -E '^/.*(warning|error):' | sed "s|^$PWD/||"
 }
 one() { # in its own process: one TOOL FILE
     "$1" "$2"
