@@ -26,7 +26,7 @@ if [ ! -e "$root/complete" ]; then
 fi
 make -s -j"${JOBS:-$(nproc)}" NO_DEPS=1 NVCC= CC="aarch64-linux-gnu-gcc --sysroot=$root" BUILD="$build" "$build/unit-tests" "$build/fovea"
 emulated() { qemu-aarch64 -L "$root" "$@"; }
-export CK_DEFAULT_TIMEOUT=0 FOVEA_TESTS_SHORT=1
+export CK_FORK=no FOVEA_TESTS_SHORT=1
 emulated "$build/unit-tests" "${suites[@]}"
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT

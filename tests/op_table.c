@@ -429,6 +429,7 @@ const op_row op_rows[] = {
     ROWA(EMA_UPDATE, "two", LIST(.update = {.count = 2}), STATS, STATE(FILL_NORMAL, 3, 7), STATE(FILL_NORMAL, 5), N(3, 7), N(5)),
     ROWA(EMA_UPDATE, "not finite", LIST(.update = {.count = 1}), BAD_STATS, STATE(FILL_NORMAL, 5), N(5)),
     ROWA(MUON_UPDATE, "wide, tall, filters", LIST(.update = {.count = 3, .momentum = 0.6, .nesterov = true, .renormalise = true, .ns_steps = 3, .eps = 1e-7}), STATS, STATE(FILL_NORMAL, 7, 33), STATE(FILL_NORMAL, 17, 5), STATE(FILL_NORMAL, 6, 3, 3, 4), N(7, 33), N(17, 5), N(6, 3, 3, 4), STATE(FILL_NORMAL, 7, 33), STATE(FILL_NORMAL, 17, 5), STATE(FILL_NORMAL, 6, 3, 3, 4)),
+    ROWA(MUON_UPDATE, "two sizes", LIST(.update = {.count = 3, .momentum = 0.6, .nesterov = true, .renormalise = true, .ns_steps = 3, .eps = 1e-7}), STATS, STATE(FILL_NORMAL, 7, 33), STATE(FILL_NORMAL, 5, 9), STATE(FILL_NORMAL, 7, 33), N(7, 33), N(5, 9), N(7, 33), STATE(FILL_NORMAL, 7, 33), STATE(FILL_NORMAL, 5, 9), STATE(FILL_NORMAL, 7, 33)),
     ROWA(MUON_UPDATE, "no momentum, clipped", LIST(.update = {.count = 1, .clip = 1, .ns_steps = 1}), STATS, STATE(FILL_NORMAL, 3, 7), N(3, 7), ABSENT),
     ROWA(MUON_UPDATE, "not finite", LIST(.update = {.count = 1, .momentum = 0.9, .ns_steps = 3}), BAD_STATS, STATE(FILL_NORMAL, 3, 7), N(3, 7), STATE(FILL_NORMAL, 3, 7)),
     ROWA(MUON_UPDATE, "large", LIST(.update = {.count = 2, .momentum = 0.9, .ns_steps = 2, .eps = 1e-7}), ABSENT, STATE(FILL_NORMAL, 113, 421), STATE(FILL_NORMAL, 131, 35), N(113, 421), N(131, 35), STATE(FILL_NORMAL, 113, 421), STATE(FILL_NORMAL, 131, 35)),

@@ -262,6 +262,67 @@ START_TEST(test_launches_of_a_residual_net) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- Muon */
+
+enum { MATRICES = 36 };
+
+/* 34 matrices of one size and two of another between them; a step of -1 adds what the iterations make of c. */
+static void muon_step(fvt_device *d, double (*w)[15], int64_t *launches) {
+    fv_emulated_counts (*count)(void);
+    void (*reset)(void);
+    fvt_program p;
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    const fv_scope s = fv_root(g);
+    const bool counted = find("fv_emulated_count", &count) && find("fv_emulated_reset", &reset);
+    fv_value loss = FV_NONE;
+    double c[15];
+    char name[8];
+    for (int i = 0; i < MATRICES; i++) {
+        const bool tall = i == 3 || i == 20;
+        snprintf(name, sizeof name, "w%d", i);
+        fv_value weight = fv_param(s, name, fv_shape(FV_F32, tall ? 5 : 3, tall ? 3 : 5), FV_PLAIN, FV_ZEROS, false);
+        snprintf(name, sizeof name, "c%d", i);
+        fv_value part = fv_sum(s, fv_mul(s, weight, fv_input(s, name, fv_typeof(g, weight))), 3, false);
+        loss = i == 0 ? part : fv_add(s, loss, part);
+    }
+    ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_MUON, .ns_steps = 3}), FV_OK);
+    fvt_compile(d, g, false, &p);
+    for (int i = 0; i < MATRICES; i++) {
+        for (int k = 0; k < 15; k++) c[k] = fvt_normal(5, (uint64_t)i, (uint64_t)k);
+        snprintf(name, sizeof name, "c%d", i);
+        fvt_set(&p, name, c);
+    }
+    const fv_step step = {.lr = {-1}, .loss_scale = 1};
+    const uint32_t update = 1u << FV_SEG_UPDATE;
+    ck_assert_int_eq(fv_program_run(p.program, &step, FV_ALL_SEGMENTS & ~update), FV_OK);
+    if (counted) reset();
+    ck_assert_int_eq(fv_program_run(p.program, &step, update), FV_OK);
+    *launches = counted ? count().launches : 0;
+    for (int i = 0; i < MATRICES; i++) {
+        snprintf(name, sizeof name, "w%d", i);
+        fvt_get(&p, name, w[i]);
+    }
+    fvt_destroy(&p);
+}
+
+/* Three batches: 32 matrices, the two that are left, the two of the other size. */
+START_TEST(test_muon_takes_equal_matrices_at_once) {
+    double want[MATRICES][15], got[MATRICES][15];
+    int64_t launches, none;
+    fvt_device cpu, cuda;
+    if (!fvt_open(&cuda, "cuda", 0, NULL)) return;
+    ck_assert(fvt_open(&cpu, "cpu", 1, NULL));
+    muon_step(&cpu, want, &none);
+    muon_step(&cuda, got, &launches);
+    for (int i = 0; i < MATRICES; i++)
+        for (int k = 0; k < 15; k++) ck_assert_double_eq_tol(got[i][k], want[i][k], 1e-5);
+    printf("Muon: %lld kernels for %d matrices\n", (long long)launches, MATRICES);
+    ck_assert_int_le(launches, 3 * (4 + 3 * 3));
+    fvt_close(&cpu);
+    fvt_close(&cuda);
+}
+END_TEST
+
 Suite *cuda_kernels_suite(void) {
     Suite *suite = suite_create("cuda_kernels");
     TCase *emulation = tcase_create("emulation"), *kernels = tcase_create("kernels");
@@ -269,6 +330,7 @@ Suite *cuda_kernels_suite(void) {
     tcase_add_test(emulation, test_quotients);
     tcase_add_loop_test(kernels, test_large_sizes, 0, 2 * sizeof large_rows / sizeof *large_rows);
     tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 4);
+    tcase_add_test(kernels, test_muon_takes_equal_matrices_at_once);
     tcase_add_loop_test(kernels, test_launches_of_a_residual_net, 0, 2);
     tcase_set_timeout(emulation, 240);
     tcase_set_timeout(kernels, 240);
