@@ -44,13 +44,16 @@ ISA_wide    := -O1 -mavx2 -mfma -mf16c -ffp-contract=fast -Wno-psabi
 ISA_avx512  := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 
 KERNEL_SRC := $(sort $(wildcard core/cpu/kernels/*.c))
-# Those that are built a second time, for bf16 data (core/cpu/kernels/tile.h).
+# Those that are built again, for bf16 and f16 data (core/cpu/kernels/tile.h); f16 only where the processor converts it.
 BF16_SRC := $(addprefix core/cpu/kernels/,activation.c batch_norm.c elementwise.c norm.c pool.c random.c reduce.c shape.c)
+F16_SRC  := $(filter-out %/shape.c,$(BF16_SRC))
+F16_ISAS := $(filter avx2 avx512,$(ISAS))
 LIB_SRC  := $(sort $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c))
 TOOL_SRC := $(sort $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/report/*.c))
 TEST_SRC := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
-LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o) $(BF16_SRC:%.c=$(O)/$(i)/bf16/%.o))
+LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o) $(BF16_SRC:%.c=$(O)/$(i)/bf16/%.o)) \
+    $(foreach i,$(F16_ISAS),$(F16_SRC:%.c=$(O)/$(i)/f16/%.o))
 TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 
 .DEFAULT_GOAL := all
@@ -82,6 +85,10 @@ $(O)/$(1)/bf16/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1), bf16)"
 	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_BF16_DATA -c $$< -o $$@
+$(O)/$(1)/f16/%.o: %.c
+	@mkdir -p $$(@D)
+	@echo "  CC $$< ($(1), f16)"
+	@$(CC) $(filter-out --coverage,$(CFLAGS_KERNEL)) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_F16_DATA -c $$< -o $$@
 endef
 $(foreach i,$(ISAS) wide,$(eval $(call isa_rule,$(i))))
 

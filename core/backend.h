@@ -27,8 +27,13 @@ typedef struct fv_step {
     double ema_decay;
     double lookahead_decay; /* of the slow copies, at a step where they and the weights meet */
     bool lookahead;         /* whether this is one */
+    /* Gradients come multiplied by it, in a graph whose loss was (fv_loss_scale); updates and their norm are of
+     * gradients divided by it. 0 as 1, which it is in other graphs. */
     double loss_scale;
 } fv_step;
+static inline double fv_step_unscale(const fv_step *step) {
+    return step->loss_scale > 0 ? 1 / step->loss_scale : 1;
+}
 
 typedef enum fv_copy_kind { FV_COPY_TO_DEVICE, FV_COPY_TO_HOST, FV_COPY_ON_DEVICE } fv_copy_kind;
 
@@ -84,8 +89,8 @@ struct fv_device {
     bool host_memory;    /* pointers may be read by the host */
 };
 
-extern const fv_backend fv_backend_ref; /* plain loops, float32, bf16 and float64: the specification */
-extern const fv_backend fv_backend_cpu; /* vector kernels, float32 and bf16 */
+extern const fv_backend fv_backend_ref; /* plain loops, all float types: the specification */
+extern const fv_backend fv_backend_cpu; /* vector kernels, float32, bf16 and f16 */
 
 /* "ref" or "cpu", which are part of the library. NULL if unknown. */
 const fv_backend *fv_backend_find(const char *name);

@@ -428,18 +428,18 @@ const char *fv_graph_dump(fv_graph *g);
 fv_status fv_graph_verify(fv_graph *g);
 /* Precision pass: every float32 value and declaration becomes `to` (FV_F64 for the reference backend). */
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to);
-/* Where an op may compute with bf16 data (core/precision.c). Beside that data its parameters and statistics stay
+/* Where an op may compute with bf16 or f16 data (core/precision.c). Beside it its parameters and statistics stay
  * float32: biases, a norm's scale and shift, gradients of weights, sums. */
 typedef enum fv_precision {
     FV_PRECISION_FULL,   /* float32 (or float64) only: losses, updates, statistics */
-    FV_PRECISION_FOLLOW, /* bf16 when some of its data is: what memory bounds */
-    FV_PRECISION_LOW,    /* bf16 in a mixed graph: products of matrices, and what makes data larger */
+    FV_PRECISION_FOLLOW, /* low when some of its data is: what memory bounds */
+    FV_PRECISION_LOW,    /* low in a mixed graph: products of matrices, and what makes data larger */
     FV_PRECISION_KEEP,   /* operands as they are: cast */
 } fv_precision;
 fv_precision fv_op_precision(fv_op op);
 /* Mixed precision pass, last of all (after differentiation and the updates): activations and their gradients become
- * `low` (FV_BF16), with casts where types meet; a weight that meets them is cast once per step. Declarations, inputs,
- * outputs, losses and updates stay float32. */
+ * `low` (FV_BF16, FV_F16), with casts where types meet; a weight that meets them is cast once per step. Declarations,
+ * inputs, outputs, losses and updates stay float32. */
 void fv_graph_mix_precision(fv_graph *g, fv_dtype low);
 /* Fusion pass, before differentiation: batch_norm (+ add) + activation become one node. Dead nodes are dropped. Returns
  * how many. */

@@ -84,7 +84,7 @@ fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node) {
         fv_value v = i < node->operands ? g->operands[node->first_operand + i]
                                         : (fv_value){node->first_result + i - node->operands};
         if (v.id && g->values[v.id].type.dtype == FV_F64) return FV_KERNEL_F64;
-        if (v.id && g->values[v.id].type.dtype == FV_BF16) type = FV_KERNEL_MIXED;
+        if (v.id && fv_is_low(g->values[v.id].type.dtype)) type = FV_KERNEL_MIXED;
     }
     return type;
 }

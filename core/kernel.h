@@ -40,7 +40,7 @@ typedef void (*fv_kernel)(const fv_call *c);
 /* Record a fault (the first wins; thread-safe). The program reports it after the step. */
 void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) FV_PRINTF(3, 4);
 
-/* What a node's floats are, and so which kernel it takes. MIXED: some are bf16, the others float32. */
+/* What a node's floats are, and so which kernel it takes. MIXED: some are bf16 or f16, the others float32. */
 typedef enum fv_kernel_type { FV_KERNEL_F32, FV_KERNEL_F64, FV_KERNEL_MIXED, FV_KERNEL_TYPES } fv_kernel_type;
 fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node);
 

@@ -67,7 +67,7 @@ fv_value fv_concat(fv_scope s, const fv_value *x, int n, int axis);
 fv_value fv_slice(fv_scope s, fv_value x, const int64_t *start, const int64_t *size, const int64_t *step);
 fv_value fv_pad(fv_scope s, fv_value x, const int64_t *before, const int64_t *after, double value);
 
-/* As another float type (f32, bf16); x itself if it has that type. */
+/* As another float type (f32, bf16, f16); x itself if it has that type. */
 fv_value fv_cast(fv_scope s, fv_value x, fv_dtype to);
 
 /* Over the last dimension. */
@@ -100,6 +100,8 @@ void fv_assign(fv_scope s, fv_value state, fv_value value);
 void fv_accumulate(fv_scope s, fv_value state, fv_value value);
 void fv_lerp_assign(fv_scope s, fv_value state, fv_value value, double weight, double scale);
 void fv_fill(fv_scope s, fv_value state, double value);
+/* x * fv_step.loss_scale: the cotangent to differentiate a loss with, so that its gradients stay within f16's range. */
+fv_value fv_loss_scale(fv_scope s, fv_value x);
 void fv_increment(fv_scope s, fv_value state);
 
 #endif

@@ -1,14 +1,14 @@
-/* precision.c: where a graph computes with bf16, and the pass that makes it do so.
+/* precision.c: where a graph computes with a low type, bf16 or f16, and the pass that makes it do so.
  *
  *   params f32 ── cast ─┐ w
- *   images ─ augment f32 ── cast ── x ── conv2d ── batch_norm ── ... bf16 ... ── mean f32 ── linear f32 ── loss
+ *   images ─ augment f32 ── cast ── x ── conv2d ── batch_norm ── ... low ... ── mean f32 ── linear f32 ── loss
  *                                                    │ gamma, beta, mean, var: f32
  *
  * Each value has one type of its own, by the rule of the op that defines it, and at most one cast of it, made where it
  * is first needed: casts never form chains, and a weight is cast once per step, for the forward and the backward pass.
  *
  * The pass runs after differentiation, so that the gradient of a float32 weight is a float32 value whatever its users
- * read: conv2d_bwd_weight and its kin take bf16 and give float32, without a rounding between. */
+ * read: conv2d_bwd_weight and its kin take the low type and give float32, without a rounding between. */
 #include "core/ops.h"
 
 #include <string.h>
@@ -63,7 +63,7 @@ fv_precision fv_op_precision(fv_op op) {
     }
 }
 
-/* Operands [first, last) of an op are parameters and statistics, float32 beside bf16 data. */
+/* Operands [first, last) of an op are parameters and statistics, float32 beside low data. */
 static void wide_operands(fv_op op, int *first, int *last) {
     *first = *last = 0;
     switch (op) {
@@ -95,7 +95,7 @@ typedef struct mixer {
     fv_dtype low;
     int32_t n;      /* values before the pass */
     fv_value *cast; /* by value before the pass: it as the other type */
-    bool *inner;    /* by value: a bf16 op reads it */
+    bool *inner;    /* by value: an op of the low type reads it */
     fv_node *out;   /* nodes in their new order */
     int32_t n_out;
 } mixer;
@@ -109,8 +109,8 @@ static fv_status allocate(mixer *m) {
     return m->cast && m->inner && m->out ? FV_OK : g->ctx->error.code;
 }
 
-/* Which values bf16 ops read, directly or past a reshape or a scale. A product of matrices that none of them reads,
- * such as the logits, is computed in float32. */
+/* Which values ops of the low type read, directly or past a reshape or a scale. A product of matrices that none of them
+ * reads, such as the logits, is computed in float32. */
 static void mark_inner(mixer *m) {
     const fv_graph *g = m->g;
     for (int32_t k = g->n_nodes - 1; k >= 0; k--) {

@@ -75,7 +75,8 @@ static fv_status upload_constants(fv_program *p) {
             case FV_F64: ((double *)(void *)temp)[k] = v->data[k]; break;
             case FV_I64: ((int64_t *)(void *)temp)[k] = (int64_t)v->data[k]; break;
             case FV_I32: ((int32_t *)(void *)temp)[k] = (int32_t)v->data[k]; break;
-            case FV_BF16: ((uint16_t *)(void *)temp)[k] = fv_bf16_round_double(v->data[k]); break;
+            case FV_BF16:
+            case FV_F16: ((uint16_t *)(void *)temp)[k] = fv_low_round_double(v->type.dtype, v->data[k]); break;
             case FV_U8: ((uint8_t *)temp)[k] = (uint8_t)v->data[k]; break;
             default: memset(temp, 0, bytes); break;
             }

@@ -28,14 +28,15 @@ size_t fv_dtype_size(fv_dtype dtype) {
     return 0;
 }
 
-uint16_t fv_bf16_round_double(double x) {
+/* By way of the float on the side of zero, its last bit set if x is not that float: so it is never taken for a tie. */
+uint16_t fv_low_round_double(fv_dtype low, double x) {
     float near = (float)x;
     uint32_t bits;
     memcpy(&bits, &near, sizeof bits);
-    /* A float half-way between two bf16 that is not x itself lies on x's wrong side, or would be taken for a tie. */
-    if ((bits & 0xffff) == 0x8000 && (double)near != x) bits += fabs(x) > fabs((double)near) ? 1 : (uint32_t)-1;
+    if (fabs((double)near) > fabs(x)) bits--;
+    if ((double)near != x) bits |= 1;
     memcpy(&near, &bits, sizeof near);
-    return fv_bf16_round(near);
+    return low == FV_F16 ? fv_f16_round(near) : fv_bf16_round(near);
 }
 
 fv_type fv_type_make(fv_dtype dtype, int rank, const int64_t *dim) {

@@ -64,8 +64,45 @@ static inline float fv_bf16_value(uint16_t half) {
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-/* The bf16 nearest to a double: rounded once. */
-uint16_t fv_bf16_round_double(double x);
+
+/* f16 is IEEE half: 5 bits of exponent, 10 of mantissa. The largest is 65504, the smallest 2^-24; rounds as bf16 does,
+ * from 65520 on to infinity. */
+static inline uint16_t fv_f16_round(float x) {
+    const uint32_t half = 0x3f000000; /* 0.5, of which 2^-24 is the last bit */
+    uint32_t bits, sum;
+    float f;
+    memcpy(&bits, &x, sizeof bits);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x1ff)); /* quiet */
+    if (bits >= 0x47800000) return (uint16_t)(sign | 0x7c00);                       /* 65536 */
+    if (bits >= 0x38800000)                                                         /* 2^-14: a normal half */
+        return (uint16_t)(sign | (bits - (112u << 23) + 0xfff + (bits >> 13 & 1)) >> 13);
+    memcpy(&f, &bits, sizeof f);
+    f += 0.5f;
+    memcpy(&sum, &f, sizeof sum);
+    return (uint16_t)(sign | (sum - half));
+}
+static inline float fv_f16_value(uint16_t half) {
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13, sign = (uint32_t)(half & 0x8000) << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    x *= 0x1p112f; /* moves the exponent, of denormals too */
+    memcpy(&bits, &x, sizeof bits);
+    bits |= sign | ((half & 0x7c00) == 0x7c00 ? 0x7f800000u : 0); /* infinity or NaN */
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The types of 16 bits that graphs compute with, beside float32 (core/precision.c). Rounding a double rounds it once.
+ */
+static inline bool fv_is_low(fv_dtype dtype) {
+    return dtype == FV_BF16 || dtype == FV_F16;
+}
+static inline float fv_low_value(fv_dtype low, uint16_t bits) {
+    return low == FV_F16 ? fv_f16_value(bits) : fv_bf16_value(bits);
+}
+uint16_t fv_low_round_double(fv_dtype low, double x);
 
 typedef struct fv_tensor {
     void *data; /* NULL: an optional operand that was not given */

@@ -41,7 +41,7 @@ typedef struct fv_cudnn_plan {
     int64_t workspace;
     int64_t engine;
     bool runtime_compiled, tensor_cores, any_order; /* any_order: not the same bits in every run */
-    bool rounded; /* the gradient of weights is wanted as float32 and comes as bf16: it must be widened */
+    bool rounded; /* the gradient of weights is wanted as float32 and comes as the data's type: it must be widened */
 } fv_cudnn_plan;
 
 typedef struct fv_cudnn_limits {
@@ -50,7 +50,8 @@ typedef struct fv_cudnn_limits {
 } fv_cudnn_limits;
 
 /* The first plan within the limits, in the order of cuDNN's heuristics; false and why if there is none. A gradient of
- * weights in float32 out of bf16 data is asked for first, then one that is rounded to bf16: cuDNN 9.19 has only those.
+ * weights in float32 out of other data is asked for first, then one that is rounded to that type: cuDNN 9.19 has only
+ * those.
  */
 bool fv_cudnn_plan_make(const fv_cudnn *cudnn, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
                         fv_cudnn_plan *out, char *why, size_t size);

@@ -107,11 +107,10 @@ const double *fv_cuda_node_seconds(fv_exec *exec);
 
 /* Whether this build has kernels for the GPU in use. */
 cudaError_t fv_cuda_probe(void);
-/* y [...,c] += bias [c]; y float32 or bf16. */
+/* y [...,c] += bias [c]; y float32, bf16 or f16. */
 cudaError_t fv_cuda_add_bias(const fv_tensor *y, const float *bias, cudaStream_t stream);
-/* bf16 to float32 and back, rounded to nearest. */
-cudaError_t fv_cuda_widen(const void *bf16, float *y, int64_t count, cudaStream_t stream);
-cudaError_t fv_cuda_narrow(const float *x, void *bf16, int64_t count, cudaStream_t stream);
+/* y = x as another of float32, bf16 and f16, rounded to nearest. */
+cudaError_t fv_cuda_convert(const fv_tensor *x, const fv_tensor *y, cudaStream_t stream);
 
 /* ---------------------------------------------------------------- what kernels/ provides */
 

@@ -44,16 +44,18 @@ template <typename From, typename To> __global__ void convert_kernel(const From 
         fv_save_of<8>(y, i, count, fv_load_of<8>(x, i, count));
 }
 
-template <typename From, typename To>
-static cudaError_t convert(const void *x, void *y, int64_t count, cudaStream_t stream) {
+template <typename From, typename To> static cudaError_t convert(const fv_tensor *x, void *y, cudaStream_t stream) {
+    const int64_t count = fv_count(x->type);
     FV_LAUNCH((convert_kernel<From, To>), fv_blocks(count, 8 * FV_THREADS), FV_THREADS, 0, stream,
-              static_cast<const From *>(x), static_cast<To *>(y), count);
+              static_cast<const From *>(x->data), static_cast<To *>(y), count);
     return cudaGetLastError();
 }
-
-cudaError_t fv_cuda_widen(const void *bf16, float *y, int64_t count, cudaStream_t stream) {
-    return convert<fv_bf16, float>(bf16, y, count, stream);
+template <typename From> static cudaError_t convert_from(const fv_tensor *x, const fv_tensor *y, cudaStream_t stream) {
+    return y->type.dtype == FV_BF16  ? convert<From, fv_bf16>(x, y->data, stream)
+           : y->type.dtype == FV_F16 ? convert<From, fv_f16>(x, y->data, stream)
+                                     : convert<From, float>(x, y->data, stream);
 }
-cudaError_t fv_cuda_narrow(const float *x, void *bf16, int64_t count, cudaStream_t stream) {
-    return convert<float, fv_bf16>(x, bf16, count, stream);
+
+cudaError_t fv_cuda_convert(const fv_tensor *x, const fv_tensor *y, cudaStream_t stream) {
+    return FV_BY_TYPE(*x, convert_from, x, y, stream);
 }

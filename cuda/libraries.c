@@ -186,7 +186,7 @@ const fv_cuda_library_plan *fv_cuda_library_find(const fv_cuda_device *dev, cons
 
 /* ---------------------------------------------------------------- run
  *
- * workspace   [ the library's | what is rounded to bf16: the bias of a product, the gradient of weights ] */
+ * workspace   [ the library's | what is rounded to 16 bits: the bias of a product, the gradient of weights ] */
 
 static size_t own_bytes(const fv_cuda_library_plan *plan) {
     const size_t bytes = plan->problem.task == FV_CUDA_GEMM ? plan->gemm.workspace : (size_t)plan->conv.workspace;
@@ -204,12 +204,17 @@ size_t fv_cuda_library_workspace(const fv_cuda_library_plan *plan) {
     return own_bytes(plan) + sizeof(uint16_t) * (size_t)rounded_count(plan);
 }
 
+static fv_tensor vector_of(void *data, int64_t dtype, int64_t count) {
+    return (fv_tensor){data, fv_shape((fv_dtype)dtype, count)};
+}
+
 static cudaError_t run_gemm(const fv_cuda_libraries *l, const fv_cuda_library_plan *plan, const fv_cuda_call *c) {
     const fv_cuda_gemm *g = &plan->problem.of.gemm;
     const void *bias = g->bias ? c->in[2].data : NULL;
     if (plan->gemm.rounded) {
         void *rounded = (char *)c->workspace + own_bytes(plan);
-        cudaError_t error = fv_cuda_narrow(bias, rounded, rounded_count(plan), c->stream);
+        const fv_tensor to = vector_of(rounded, plan->problem.dtype[2], rounded_count(plan));
+        cudaError_t error = fv_cuda_convert(&c->in[2], &to, c->stream);
         if (error != cudaSuccess) return error;
         bias = rounded;
     }
@@ -231,7 +236,8 @@ static cudaError_t run_conv(const fv_cuda_libraries *l, const fv_cuda_library_pl
         fv_log(l->ctx, FV_LOG_WARN, "cuDNN: %s in '%s'", l->cudnn.cudnnGetErrorString(status), c->scope);
         return cudaErrorUnknown;
     }
-    if (plan->conv.rounded) return fv_cuda_widen(result, out, rounded_count(plan), c->stream);
+    const fv_tensor rounded = vector_of(result, plan->problem.dtype[0], rounded_count(plan));
+    if (plan->conv.rounded) return fv_cuda_convert(&rounded, &c->out[0], c->stream);
     return plan->problem.bias_dtype ? fv_cuda_add_bias(&c->out[0], c->in[2].data, c->stream) : cudaSuccess;
 }
 

@@ -38,7 +38,7 @@ typedef struct fv_lt_plan {
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
-    bool rounded; /* the bias is float32 and must be rounded to bf16, the type of c: nothing else can be added to it */
+    bool rounded; /* the bias is float32 and must be rounded to the type of c: nothing else can be added to it */
 } fv_lt_plan;
 
 /* False and why if there is none. */

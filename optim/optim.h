@@ -43,6 +43,7 @@ typedef struct fv_optim_cfg {
     bool lookahead;               /* keep slow copies of weights and running statistics (step.lookahead) */
     int accumulate;               /* micro-steps per update; 0, 1: none. Gradients are averaged */
     bool sum_micro_steps;         /* ... or added: for a loss that is a sum over the pictures */
+    bool loss_scaling;            /* differentiate the loss times step.loss_scale; for f16 */
     const fv_param_group *groups; /* a parameter belongs to the first that takes it in */
     int n_groups;
     const char *head; /* prefix of the classifier's parameters */
@@ -53,6 +54,19 @@ typedef struct fv_optim_cfg {
  * adds into GRAD slots and UPDATE clears them at its end. FV_E_USAGE if a group takes in no parameter, or none that is
  * left to it. */
 fv_status fv_optim_build(fv_graph *g, fv_value loss, const fv_optim_cfg *cfg);
+/* Dynamic loss scaling (Micikevicius et al. 2018): the scale that small gradients need to survive in f16 and that large
+ * ones allow. A step whose gradients are not finite changes nothing (fv_optim_build), and halves the scale; so many
+ * good steps in a row double it. Start with {FV_LOSS_SCALE, 0}. */
+#define FV_LOSS_SCALE 65536.0
+#define FV_LOSS_SCALE_STEPS 2000
+typedef struct fv_loss_scaling {
+    double scale; /* for step.loss_scale */
+    int64_t good; /* steps since it changed, all of them finite */
+} fv_loss_scaling;
+/* After a step, by the flag in "grad_stats". False if it was not finite although the scale was below 1: smaller ones
+ * would not help. */
+bool fv_loss_scaling_next(fv_loss_scaling *s, bool finite, int64_t steps);
+
 /* Name of a kind ("sgd"), kind of a name (-1: unknown). */
 const char *fv_opt_name(fv_opt_kind kind);
 int fv_opt_from_name(const char *name);

@@ -1,6 +1,7 @@
 /* optimizer.c: from a graph with a loss to one that trains.
  *
- *   forward-backward   loss ─ gradients           (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots; finite
+ *   forward-backward   loss ─ gradients           (loss_scaling: of step.loss_scale times the loss)
+ *                                                 (accumulate > 1: loss / k ─ gradients ─ added to GRAD slots; finite
  *                                                  flag of the micro-step's loss ─ running statistics)
  *   check              grad_stats: norm and finite flag of loss and gradients
  *   update             sgd_update | adam_update | muon_update per group ─ lookahead_update ─ ema_update ─ (GRAD slots
@@ -216,6 +217,15 @@ static int candidates(const builder *b, bool resting, fv_value *out) {
     return n;
 }
 
+static fv_status gradients(builder *b, fv_value loss, int n) {
+    fv_graph *g = b->scope.g;
+    fv_type type = fv_typeof(g, loss);
+    if (!b->cfg->loss_scaling || fv_count(type) != 1)
+        return fv_gradients(g, loss, n, b->trained.param, b->trained.grad);
+    fv_value scale = fv_loss_scale(b->scope, fv_const_fill(fv_root(g), type, 1));
+    return fv_gradients_from(g, loss, scale, n, b->trained.param, b->trained.grad);
+}
+
 /* Every parameter that is to be trained and that the loss depends on, with its gradient; those that rest. */
 static fv_status differentiate(builder *b, fv_value loss) {
     fv_graph *g = b->scope.g;
@@ -227,7 +237,7 @@ static fv_status differentiate(builder *b, fv_value loss) {
     int n = candidates(b, false, t->param), all_rest = n == 0;
     if (all_rest) n = candidates(b, true, t->param);
     if (n == 0) return fv_fail(g->ctx, FV_E_USAGE, "there is nothing to train: every parameter is frozen");
-    FV_TRY(fv_gradients(g, loss, n, t->param, t->grad));
+    FV_TRY(gradients(b, loss, n));
     for (int i = 0; i < n; i++)
         if (!fv_is_none(t->grad[i])) {
             t->param[t->count] = t->param[i];

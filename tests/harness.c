@@ -17,7 +17,7 @@ const fv_step fvt_step = {
     .ema_decay = 0.9,
     .lookahead_decay = 0.7,
     .lookahead = true,
-    .loss_scale = 1,
+    .loss_scale = 8,
 };
 
 /* ---------------------------------------------------------------- time */
@@ -155,7 +155,8 @@ static void from_doubles(fv_dtype dtype, void *to, const double *from, int64_t n
     for (int64_t i = 0; i < n; i++) switch (dtype) {
         case FV_F32: ((float *)to)[i] = (float)from[i]; break;
         case FV_F64: ((double *)to)[i] = from[i]; break;
-        case FV_BF16: ((uint16_t *)to)[i] = fv_bf16_round_double(from[i]); break;
+        case FV_BF16:
+        case FV_F16: ((uint16_t *)to)[i] = fv_low_round_double(dtype, from[i]); break;
         case FV_I64: ((int64_t *)to)[i] = (int64_t)from[i]; break;
         case FV_I32: ((int32_t *)to)[i] = (int32_t)from[i]; break;
         case FV_U8: ((uint8_t *)to)[i] = (uint8_t)from[i]; break;
@@ -167,7 +168,8 @@ static void to_doubles(fv_dtype dtype, double *to, const void *from, int64_t n) 
     for (int64_t i = 0; i < n; i++) switch (dtype) {
         case FV_F32: to[i] = ((const float *)from)[i]; break;
         case FV_F64: to[i] = ((const double *)from)[i]; break;
-        case FV_BF16: to[i] = (double)fv_bf16_value(((const uint16_t *)from)[i]); break;
+        case FV_BF16:
+        case FV_F16: to[i] = (double)fv_low_value(dtype, ((const uint16_t *)from)[i]); break;
         case FV_I64: to[i] = (double)((const int64_t *)from)[i]; break;
         case FV_I32: to[i] = ((const int32_t *)from)[i]; break;
         case FV_U8: to[i] = ((const uint8_t *)from)[i]; break;

@@ -120,9 +120,9 @@ void op_case_free(op_case *c) {
     for (int k = 0; k < c->n; k++) fvt_free(c->in[k]);
 }
 
-/* ---------------------------------------------------------------- bf16 */
+/* ---------------------------------------------------------------- bf16 and f16 */
 
-/* Operand k is float32 beside bf16 data. */
+/* Operand k is float32 beside low data. */
 static bool is_parameter(fv_op op, int k) {
     switch (op) {
     case FV_OP_CONV2D:
@@ -140,13 +140,13 @@ static bool is_parameter(fv_op op, int k) {
     }
 }
 
-op_case op_case_lower(op_case *c, op_row *low) {
+op_case op_case_lower(op_case *c, fv_dtype dtype, op_row *low) {
     *low = *c->row;
     for (int k = 0; k < c->n; k++) {
         if (!c->in[k] || low->in[k].type.dtype != FV_F32 || is_parameter(low->op, k)) continue;
-        low->in[k].type.dtype = FV_BF16;
+        low->in[k].type.dtype = dtype;
         for (int64_t i = 0; i < fv_count(low->in[k].type); i++)
-            c->in[k][i] = (double)fv_bf16_value(fv_bf16_round_double(c->in[k][i]));
+            c->in[k][i] = (double)fv_low_value(dtype, fv_low_round_double(dtype, c->in[k][i]));
     }
     op_case lowered = *c;
     lowered.row = low;

@@ -26,8 +26,8 @@ typedef struct op_results {
 void op_case_make(const op_row *row, op_case *c);
 void op_case_free(op_case *c);
 void op_results_free(op_results *r);
-/* c with bf16 data beside float32 parameters: its row is *low. Both share the numbers, rounded to bf16. */
-op_case op_case_lower(op_case *c, op_row *low);
+/* c with bf16 or f16 data beside float32 parameters: its row is *low. Both share the numbers, rounded to that type. */
+op_case op_case_lower(op_case *c, fv_dtype dtype, op_row *low);
 
 /* Add the node to a graph; fills operands, returns the first result. */
 fv_value op_case_build(fv_graph *g, const op_case *c, fv_value *operands);

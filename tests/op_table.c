@@ -413,6 +413,8 @@ const op_row op_rows[] = {
     ROWA(FILL, "large", LIST(.scale = {0, 0}), STATE(FILL_NORMAL, 5, 4099)),
     {.op = FV_OP_INCREMENT, .note = "counter", .in = {{.fill = FILL_KEY, .type = {.dtype = FV_I64}, .state = true}}},
 
+    ROW(LOSS_SCALE, "scalar", N(1)),
+    ROW(LOSS_SCALE, "tensor", N(3, 7)),
     ROW(GRAD_STATS, "one", N(1)),
     ROW(GRAD_STATS, "several", N(3, 7), N(5), N(2, 2, 2, 3)),
     ROW(GRAD_STATS, "large", N(5, 4099), N(33), N(130, 257)),

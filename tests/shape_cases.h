@@ -267,8 +267,10 @@ static const shape_case cases[] = {
     {FV_OP_CAST, "bf16[2,3]", {.cast = {FV_F32}}, "f32 [2,3]"},
     {FV_OP_CAST, "f64[2]", {.cast = {FV_F64}}, "f64 [2]"},
     {FV_OP_CAST, "f64[2]", {.cast = {FV_F32}}, "!f64 is not cast"},
-    {FV_OP_CAST, "f32[2]", {.cast = {FV_F16}}, "!a cast gives f32 or bf16, not f16"},
-    {FV_OP_CAST, "i32[2]", {.cast = {FV_F32}}, "!x must hold floats (f32 or f64 or bf16)"},
+    {FV_OP_CAST, "f32[2]", {.cast = {FV_F16}}, "f16 [2]"},
+    {FV_OP_CAST, "f16[2]", {.cast = {FV_BF16}}, "bf16 [2]"},
+    {FV_OP_CAST, "f32[2]", {.cast = {FV_I32}}, "!a cast gives f32, bf16 or f16, not i32"},
+    {FV_OP_CAST, "i32[2]", {.cast = {FV_F32}}, "!x must hold floats (f32, bf16, f16 or f64)"},
 
     /* bf16 data beside float32 parameters and statistics */
     {FV_OP_CONV2D, "bf16[2,8,8,3] bf16[4,3,3,3] f32[4]", CONV(.pad = {1, 1, 1, 1}), "bf16 [2,8,8,4]"},
@@ -279,6 +281,9 @@ static const shape_case cases[] = {
     {FV_OP_CONV2D_BWD_WEIGHT, "bf16[2,8,8,4] bf16[2,8,8,3]",
      CONV_BWD(.conv = {.pad = {1, 1, 1, 1}}, .dim = {4, 3, 3, 3}), "f32 [4,3,3,3]"},
     {FV_OP_LINEAR_BWD_WEIGHT, "bf16[2,4] bf16[2,3]", {0}, "f32 [4,3]"},
+    {FV_OP_LINEAR_BWD_WEIGHT, "f16[2,4] f16[2,3]", {0}, "f32 [4,3]"},
+    {FV_OP_LINEAR, "f16[2,3] f16[4,3] f16[4]", {0}, "!bias is f16 [4], beside f16 it must be f32"},
+    {FV_OP_ADD, "bf16[2,3] f16[2,3]", {0}, "!b is f16 [2,3], but other operands are bf16"},
     {FV_OP_BATCH_NORM, "bf16[2,3] f32[3] f32[3]", BN(1e-5, 0), "bf16 [2,3] f32 [3] f32 [3]"},
     {FV_OP_BATCH_NORM, "bf16[2,3] bf16[3] bf16[3]", BN(1e-5, 0), "!gamma is bf16 [3], beside bf16 it must be f32"},
     {FV_OP_LAYER_NORM, "bf16[2,3] f32[3] f32[3]", NORM(.eps = 1e-5), "bf16 [2,3] f32 [2] f32 [2]"},
@@ -369,6 +374,8 @@ static const shape_case cases[] = {
     {FV_OP_INCREMENT, "f32[]", NO_ATTR, "!state must be i64"},
 
     /* ---- update */
+    {FV_OP_LOSS_SCALE, "f32[]", NO_ATTR, "f32 []"},
+    {FV_OP_LOSS_SCALE, "bf16[]", NO_ATTR, "!x must hold floats (f32 or f64), it is bf16 []"},
     {FV_OP_GRAD_STATS, "f32[3] f32[] f32[2,3]", NO_ATTR, "f32 [2]"},
     {FV_OP_GRAD_STATS, "f32[3] i64[]", NO_ATTR, "!gradient 1 must hold floats"},
     {FV_OP_SGD_UPDATE, "- f32[3] f32[2,2] f32[3] f32[2,2] - -", UPDATE(.count = 2), ""},

@@ -94,26 +94,33 @@ static double mean_size(const double *x, int64_t n) {
     return sum;
 }
 
+static const fv_dtype precisions[] = {FV_F32, FV_BF16, FV_F16};
+enum { PRECISIONS = sizeof precisions / sizeof *precisions };
+
 /* Against ref in float64, within 64 roundings of the values and their mean: sums here have up to 75000 terms. In bf16
- * (odd _i) results are rounded once more. */
+ * and f16 results are rounded once more. */
 START_TEST(test_large_sizes) {
     op_case c, run;
     op_row row;
     op_results want, got;
     fvt_device d;
     if (!fvt_open(&d, "cuda", 0, NULL)) return;
-    op_case_make(&large_rows[_i / 2], &c);
-    run = _i % 2 ? op_case_lower(&c, &row) : c;
+    const fv_dtype precision = precisions[_i % PRECISIONS];
+    op_case_make(&large_rows[_i / PRECISIONS], &c);
+    run = precision == FV_F32 ? c : op_case_lower(&c, precision, &row);
     op_case_reference(&c, &want);
     op_case_run(&d, &run, false, &got);
     for (int t = 0; t < want.n; t++) {
         const int64_t n = fv_count(want.type[t]);
-        const double mean = mean_size(want.data[t], n), last = got.type[t].dtype == FV_BF16 ? ldexp(1, -8) : 0;
+        const fv_dtype dtype = got.type[t].dtype;
+        const double mean = mean_size(want.data[t], n), last = dtype == FV_BF16  ? 0x1p-8
+                                                               : dtype == FV_F16 ? 0x1p-11
+                                                                                 : 0;
         for (int64_t i = 0; i < n; i++) {
             const double g = got.data[t][i], w = want.data[t][i];
             ck_assert_msg(fabs(g - w) <= 64 * FVT_U * (fabs(w) + mean) + last * fabs(w),
                           "%s '%s' (%s): element %lld of result %d is %g, not %g", fv_op_get(c.row->op)->name,
-                          c.row->note, _i % 2 ? "bf16" : "float32", (long long)i, t, g, w);
+                          c.row->note, fv_dtype_name(precision), (long long)i, t, g, w);
         }
     }
     op_results_free(&want);
@@ -167,7 +174,7 @@ static void open_training(fvt_device *d, const char *model, fv_dtype precision, 
                                 .clip_grad = 1,
                                 .ema = true};
     ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
-    if (precision == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
+    if (fv_is_low(precision)) fv_graph_mix_precision(g, precision);
     ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
 }
 
@@ -216,11 +223,11 @@ static bool have_cuda(void) {
     return true;
 }
 
-/* In bf16 a sum in another order may round to a neighbour, 2^16 times as far as in float32. */
+/* In bf16 a sum in another order may round to a neighbour, 2^16 times as far as in float32; in f16 2^13 times. */
 START_TEST(test_training_follows_the_cpu) {
     const char *model = _i % 2 ? "attention" : "convolution";
-    const fv_dtype precision = _i / 2 ? FV_BF16 : FV_F32;
-    const double near = precision == FV_BF16 ? 5e-3 : 1e-3;
+    const fv_dtype precision = precisions[_i / 2];
+    const double near = precision == FV_F32 ? 1e-3 : 5e-3;
     double want[TINY_STEPS], got[TINY_STEPS], again[TINY_STEPS], worst = 0;
     if (!have_cuda()) return;
     train("cpu", model, precision, want);
@@ -243,14 +250,14 @@ START_TEST(test_launches_of_a_residual_net) {
     void (*reset)(void);
     if (!have_cuda() || !find("fv_emulated_count", &count) || !find("fv_emulated_reset", &reset)) return;
     ck_assert(fvt_open(&d, "cuda", 0, NULL));
-    open_training(&d, "resnet20", _i ? FV_BF16 : FV_F32, &store, &p);
+    open_training(&d, "resnet20", precisions[_i], &store, &p);
     for (int i = 0; i < RESNET_STEPS; i++) {
         if (i == 2) reset();
         ck_assert(isfinite(train_step(&d, p, i, 0.01)));
     }
     const fv_emulated_counts counts = count();
     const int64_t per_step = counts.launches / (RESNET_STEPS - 2);
-    printf("resnet20%s: %lld kernels per step\n", _i ? " in bf16" : "", (long long)per_step);
+    printf("resnet20 in %s: %lld kernels per step\n", fv_dtype_name(precisions[_i]), (long long)per_step);
     ck_assert_int_eq(counts.allocations, 0);
     ck_assert_int_eq(counts.enqueued, 0);
     ck_assert_int_eq(counts.graphs, RESNET_STEPS - 2);
@@ -328,10 +335,10 @@ Suite *cuda_kernels_suite(void) {
     TCase *emulation = tcase_create("emulation"), *kernels = tcase_create("kernels");
     tcase_add_test(emulation, test_the_emulation_notices_mistakes);
     tcase_add_test(emulation, test_quotients);
-    tcase_add_loop_test(kernels, test_large_sizes, 0, 2 * sizeof large_rows / sizeof *large_rows);
-    tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 4);
+    tcase_add_loop_test(kernels, test_large_sizes, 0, PRECISIONS * sizeof large_rows / sizeof *large_rows);
+    tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 2 * PRECISIONS);
     tcase_add_test(kernels, test_muon_takes_equal_matrices_at_once);
-    tcase_add_loop_test(kernels, test_launches_of_a_residual_net, 0, 2);
+    tcase_add_loop_test(kernels, test_launches_of_a_residual_net, 0, PRECISIONS);
     tcase_set_timeout(emulation, 240);
     tcase_set_timeout(kernels, 240);
     suite_add_tcase(suite, emulation);

@@ -89,21 +89,33 @@ static void run_magnitudes(const op_case *c, op_results *r) {
     op_case_free(&absolute);
 }
 
-/* What cuDNN and cuBLASLt round to bf16 beside the result, at most, at element i (docs/gpu.md): the gradient of a
- * convolution's weights, the bias of a linear layer, a convolution before its bias is added. */
+/* The most that one rounding of w to a type moves it. */
+static double one_rounding(fv_dtype dtype, double w) {
+    return dtype == FV_BF16 ? ldexp(fabs(w), -8) : dtype == FV_F16 ? fmax(ldexp(fabs(w), -11), 0x1p-25) : 0;
+}
+
+static double rounded_to(fv_dtype dtype, double w) {
+    return fv_is_low(dtype)  ? (double)fv_low_value(dtype, fv_low_round_double(dtype, w))
+           : dtype == FV_F32 ? (float)w
+                             : w;
+}
+
+/* What cuDNN and cuBLASLt round to bf16 or f16 beside the result, at most, at element i (docs/gpu.md): the gradient of
+ * a convolution's weights, the bias of a linear layer, a convolution before its bias is added. */
 static double rounded_besides(const op_case *c, const op_results *want, int64_t i) {
     const double w = fabs(want->data[0][i]);
+    const fv_dtype dtype = c->row->in[0].type.dtype;
     const double bias = c->n > 2 && c->in[2] ? fabs(c->in[2][i % fv_count(c->row->in[2].type)]) : 0;
     switch (c->row->op) {
-    case FV_OP_CONV2D_BWD_WEIGHT: return ldexp(w, -8);
-    case FV_OP_LINEAR: return ldexp(bias, -8);
-    case FV_OP_CONV2D: return bias > 0 ? ldexp(w + bias, -8) : 0;
+    case FV_OP_CONV2D_BWD_WEIGHT: return one_rounding(dtype, w);
+    case FV_OP_LINEAR: return bias > 0 ? one_rounding(dtype, bias) : 0;
+    case FV_OP_CONV2D: return bias > 0 ? one_rounding(dtype, w + bias) : 0;
     default: return 0;
     }
 }
 
 /* How far tensor t is off, in units of what is allowed (1: at the limit). NaN and infinities must match. With
- * `libraries` the case ran in bf16 on a device that has them. */
+ * `libraries` the case ran in bf16 or f16 on a device that has them. */
 static double excess(bound b, const op_results *got, const op_results *want, const op_results *magnitude, int t,
                      const op_case *libraries) {
     const int64_t count = fv_count(want->type[t]);
@@ -111,17 +123,14 @@ static double excess(bound b, const op_results *got, const op_results *want, con
     for (int64_t i = 0; i < count; i++) mean += fabs(want->data[t][i]) / (double)count;
     for (int64_t i = 0; i < count; i++) {
         const double g = got->data[t][i], w = want->data[t][i];
-        const bool low = got->type[t].dtype == FV_BF16;
-        if (b.kind == BOUND_EXACT || !isfinite(w) || (!low && got->type[t].dtype != FV_F32)) {
-            const double rounded = low                            ? (double)fv_bf16_value(fv_bf16_round_double(w))
-                                   : got->type[t].dtype == FV_F32 ? (float)w
-                                                                  : w;
+        const fv_dtype dtype = got->type[t].dtype;
+        if (b.kind == BOUND_EXACT || !isfinite(w) || (!fv_is_low(dtype) && dtype != FV_F32)) {
+            const double rounded = rounded_to(dtype, w);
             if (!(g == rounded || (isnan(g) && isnan(rounded)))) return INFINITY;
             continue;
         }
         const double scale = b.kind == BOUND_SUM ? magnitude->data[t][i] : fabs(w) + mean;
-        const double once = (low ? ldexp(fabs(w), -8) : 0) + /* the most that one rounding to bf16 moves it */
-                            (libraries ? rounded_besides(libraries, want, i) : 0);
+        const double once = one_rounding(dtype, w) + (libraries ? rounded_besides(libraries, want, i) : 0);
         const double error = fabs(g - w), allowed = b.tolerance * FVT_U * scale + once + 1e-37;
         worst = error / allowed <= worst ? worst : error / allowed;
     }
@@ -171,17 +180,22 @@ START_TEST(test_agreement) {
 }
 END_TEST
 
-/* ---------------------------------------------------------------- bf16
- * The same rows on numbers rounded to bf16, data as bf16 and parameters as float32: what is computed is as exact as in
- * float32, and rounded once. On ref: the bf16 nearest to what float64 gives. */
+/* ---------------------------------------------------------------- bf16 and f16
+ * The same rows on numbers rounded to such a type, data as that and parameters as float32: what is computed is as exact
+ * as in float32, and rounded once. On ref: the number nearest to what float64 gives. */
 
-START_TEST(test_agreement_bf16) {
+static const fv_dtype lows[] = {FV_BF16, FV_F16};
+enum { LOWS = sizeof lows / sizeof *lows };
+
+START_TEST(test_agreement_low) {
+    const fv_dtype dtype = lows[_i % LOWS];
+    const op_row *wide = &op_rows[_i / LOWS];
     op_case c, low;
     op_row row;
     op_results want, magnitude, got;
-    if (fv_op_precision(op_rows[_i].op) == FV_PRECISION_FULL) return;
-    op_case_make(&op_rows[_i], &c);
-    low = op_case_lower(&c, &row);
+    if (fv_op_precision(wide->op) == FV_PRECISION_FULL) return;
+    op_case_make(wide, &c);
+    low = op_case_lower(&c, dtype, &row);
     op_case_reference(&c, &want);
     run_magnitudes(&c, &magnitude);
     for (size_t v = 0; v < N_VARIANTS; v++) {
@@ -191,10 +205,7 @@ START_TEST(test_agreement_bf16) {
         const bool libraries = strstr(d.dev->libraries, "cuDNN") || strstr(d.dev->libraries, "cuBLASLt");
         for (int t = 0; v == 0 && t < want.n; t++) /* ref */
             for (int64_t i = 0; i < fv_count(want.type[t]); i++) {
-                const double w = want.data[t][i];
-                const double nearest = got.type[t].dtype == FV_BF16  ? (double)fv_bf16_value(fv_bf16_round_double(w))
-                                       : got.type[t].dtype == FV_F32 ? (double)(float)w
-                                                                     : w;
+                const double w = want.data[t][i], nearest = rounded_to(got.type[t].dtype, w);
                 ck_assert_msg(got.data[t][i] == nearest, "%s '%s' on ref: %g is not %g rounded",
                               fv_op_get(row.op)->name, row.note, got.data[t][i], w);
             }
@@ -202,10 +213,10 @@ START_TEST(test_agreement_bf16) {
             bound b = bound_of(row.op, t);
             const bool on_cuda = strcmp(variants[v].backend, "cuda") == 0;
             if (on_cuda && (row.op == FV_OP_ATTENTION || row.op == FV_OP_ATTENTION_BWD))
-                b.tolerance *= 2; /* it multiplies scores by bf16 with 16 bits of theirs: 97 u */
-            const double off = excess(b, &got, &want, &magnitude, t, libraries ? &c : NULL);
-            ck_assert_msg(off <= 1, "%s '%s' on %s: result %d is off by %.3g times the bound", fv_op_get(row.op)->name,
-                          row.note, variants[v].name, t, off);
+                b.tolerance *= 2; /* it multiplies scores with 16 bits of theirs: 97 u in bf16 */
+            const double off = excess(b, &got, &want, &magnitude, t, libraries ? &low : NULL);
+            ck_assert_msg(off <= 1, "%s '%s' in %s on %s: result %d is off by %.3g times the bound",
+                          fv_op_get(row.op)->name, row.note, fv_dtype_name(dtype), variants[v].name, t, off);
         }
         op_results_free(&got);
         fvt_close(&d);
@@ -227,12 +238,13 @@ static void compare_bits(const op_case *c, const op_results *a, const op_results
                       when);
 }
 
-static void check_same_bits(int index, bool bf16) {
+/* dtype: of the data. */
+static void check_same_bits(int index, fv_dtype dtype) {
     op_case c;
     op_row row;
     op_results first, other;
     op_case_make(&op_rows[index], &c);
-    if (bf16) c = op_case_lower(&c, &row);
+    if (dtype != FV_F32) c = op_case_lower(&c, dtype, &row);
     for (size_t v = 0; v < N_VARIANTS; v++)
         for (int threads = 1; threads <= 4; threads *= 2) {
             fvt_device d;
@@ -255,12 +267,12 @@ static void check_same_bits(int index, bool bf16) {
 }
 
 START_TEST(test_same_bits) {
-    check_same_bits(_i, false);
+    check_same_bits(_i, FV_F32);
 }
 END_TEST
 
-START_TEST(test_same_bits_bf16) {
-    if (fv_op_precision(op_rows[_i].op) != FV_PRECISION_FULL) check_same_bits(_i, true);
+START_TEST(test_same_bits_low) {
+    if (fv_op_precision(op_rows[_i / LOWS].op) != FV_PRECISION_FULL) check_same_bits(_i / LOWS, lows[_i % LOWS]);
 }
 END_TEST
 
@@ -426,9 +438,9 @@ Suite *ops_suite(void) {
     tcase_add_loop_test(promises, test_dropout_draws, 0, 2);
     tcase_add_test(promises, test_gelu_tails);
     tcase_add_loop_test(agreement, test_agreement, 0, op_row_count);
-    tcase_add_loop_test(agreement, test_agreement_bf16, 0, op_row_count);
+    tcase_add_loop_test(agreement, test_agreement_low, 0, op_row_count * LOWS);
     tcase_add_loop_test(bits, test_same_bits, 0, op_row_count);
-    tcase_add_loop_test(bits, test_same_bits_bf16, 0, op_row_count);
+    tcase_add_loop_test(bits, test_same_bits_low, 0, op_row_count * LOWS);
     tcase_set_timeout(agreement, 120);
     tcase_set_timeout(bits, 120);
     suite_add_tcase(suite, promises);

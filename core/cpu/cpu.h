@@ -42,18 +42,27 @@ typedef struct fv_cpu_device {
 #define FV_CAT3_(a, b, c) a##b##_##c
 #define FV_CAT3(a, b, c) FV_CAT3_(a, b, c)
 #ifdef FV_ISA
-/* The second build of a kernel file, for bf16 data, has names of its own: fv_cpu_avx2_bf16_activation. */
+/* Builds of a kernel file for bf16 and f16 data have names of their own: fv_cpu_avx2_bf16_activation. Those for f16 are
+ * where the processor converts; elsewhere mixed.c does. */
+#if defined(FV_ISA_avx2) || defined(FV_ISA_avx512)
+#define FV_F16_BUILD 1
+#endif
 #define CPU_BF16(name) FV_CAT3(fv_cpu_, FV_ISA, bf16_##name)
-#ifdef FV_BF16_DATA
+#define CPU_F16(name) FV_CAT3(fv_cpu_, FV_ISA, f16_##name)
+#if defined(FV_BF16_DATA)
 #define CPU(name) CPU_BF16(name)
+#elif defined(FV_F16_DATA)
+#define CPU(name) CPU_F16(name)
 #else
 #define CPU(name) FV_CAT3(fv_cpu_, FV_ISA, name)
 #endif
 /* The kernels of this build: void CPU(conv2d)(const fv_call *c), ... */
 #define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU(name)(const fv_call *c);
 #include "core/ops.def"
-/* Those with bf16 data; an op has one if table.c lists it. */
-#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) void CPU_BF16(name)(const fv_call *c);
+/* Those with bf16 and f16 data; an op has them if table.c lists it. */
+#define OP(ENUM, name, min_in, max_in, results, attr, diff, cost, onnx) \
+    void CPU_BF16(name)(const fv_call *c); \
+    void CPU_F16(name)(const fv_call *c);
 #include "core/ops.def"
 void CPU(peak_tile)(void *arg, int64_t tile, int thread);
 double CPU(peak_flops)(void); /* operations of one of its rounds */
@@ -71,8 +80,8 @@ size_t CPU(augment_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(update_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(muon_workspace)(const fv_graph *g, const fv_node *node);
 
-/* mixed.c: a node with bf16 among its operands or results by its float32 kernel, and what workspace that takes; `plain`
- * gives that of the float32 kernels. */
+/* mixed.c: a node with bf16 or f16 among its operands or results by its float32 kernel, and what workspace that takes;
+ * `plain` gives that of the float32 kernels. */
 typedef size_t (*fv_cpu_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
 void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel);
 size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node, fv_cpu_workspace plain);

@@ -97,29 +97,15 @@ fv_status fv_model_save(fv_ctx *ctx, fv_store *store, const char *path, bool ema
 
 /* ---------------------------------------------------------------- conversion */
 
-static double half_to_double(uint16_t h) {
-    int exponent = h >> 10 & 31, fraction = h & 1023;
-    double value;
-    if (exponent == 31) value = fraction ? (double)NAN : (double)INFINITY;
-    else if (exponent == 0) value = ldexp(fraction, -24);
-    else value = ldexp(fraction + 1024, exponent - 25);
-    return h & 0x8000 ? -value : value;
-}
-
 static double load_float(fv_dtype dtype, const unsigned char *from) {
     uint16_t h;
-    uint32_t word;
     float f;
     double d;
     switch (dtype) {
     case FV_F32: memcpy(&f, from, sizeof f); return (double)f;
     case FV_F64: memcpy(&d, from, sizeof d); return d;
-    case FV_F16: memcpy(&h, from, sizeof h); return half_to_double(h);
-    case FV_BF16:
-        memcpy(&h, from, sizeof h);
-        word = (uint32_t)h << 16;
-        memcpy(&f, &word, sizeof f);
-        return (double)f;
+    case FV_F16:
+    case FV_BF16: memcpy(&h, from, sizeof h); return (double)fv_low_value(dtype, h);
     default: return 0.0;
     }
 }
@@ -135,7 +121,7 @@ static int64_t load_integer(fv_dtype dtype, const unsigned char *from) {
 }
 
 static bool is_float(fv_dtype dtype) {
-    return dtype == FV_F32 || dtype == FV_F64 || dtype == FV_F16 || dtype == FV_BF16;
+    return dtype == FV_F32 || dtype == FV_F64 || fv_is_low(dtype);
 }
 
 /* Which types of a file a slot takes: floats for float32 and float64, integers for int64, else only its own. */

@@ -1,4 +1,4 @@
-/* cast.c: the same numbers as another float type: f32 to bf16, rounded to nearest even, and back. */
+/* cast.c: the same numbers as another float type: f32 to bf16 or f16, rounded to nearest even, and back. */
 #include "core/ops/ops_internal.h"
 
 /* float64 is a type of whole graphs, for the reference backend: nothing is cast to it or from it. */
@@ -6,8 +6,8 @@ bool fv_infer_cast(fv_infer *i) {
     fv_dtype to = i->attr->cast.to;
     if (!fv_expect_float(i, 0, "x", 0, FV_MAX_RANK)) return false;
     fv_type y = i->in[0];
-    if (to != FV_F32 && to != FV_BF16 && to != y.dtype)
-        return fv_infer_fail(i, "a cast gives f32 or bf16, not %s", fv_dtype_name(to));
+    if (to != FV_F32 && !fv_is_low(to) && to != y.dtype)
+        return fv_infer_fail(i, "a cast gives f32, bf16 or f16, not %s", fv_dtype_name(to));
     if (y.dtype == FV_F64 && to != FV_F64) return fv_infer_fail(i, "f64 is not cast");
     y.dtype = to;
     return fv_set_result_type(i, 0, y);

@@ -4,12 +4,12 @@
 /* ---------------------------------------------------------------- shape rules */
 
 static bool is_float(fv_dtype dtype) {
-    return dtype == FV_F32 || dtype == FV_F64 || dtype == FV_BF16;
+    return dtype == FV_F32 || dtype == FV_F64 || fv_is_low(dtype);
 }
 
-/* Losses, updates and the like take no bf16. */
+/* Losses, updates and the like take no bf16 or f16. */
 static bool op_takes(fv_op op, fv_dtype dtype) {
-    return is_float(dtype) && (dtype != FV_BF16 || fv_op_precision(op) != FV_PRECISION_FULL);
+    return is_float(dtype) && (!fv_is_low(dtype) || fv_op_precision(op) != FV_PRECISION_FULL);
 }
 
 fv_dtype fv_float_of(const fv_infer *i) {
@@ -20,7 +20,7 @@ fv_dtype fv_float_of(const fv_infer *i) {
 
 fv_dtype fv_wide_of(const fv_infer *i) {
     fv_dtype dtype = fv_float_of(i);
-    return dtype == FV_BF16 ? FV_F32 : dtype;
+    return fv_is_low(dtype) ? FV_F32 : dtype;
 }
 
 static bool expect_filled(fv_infer *i, int k, const char *what) {
@@ -35,10 +35,11 @@ static bool expect_floats(fv_infer *i, int k, const char *what, fv_dtype dtype, 
     if (!expect_filled(i, k, what)) return false;
     fv_type t = i->in[k];
     if (!op_takes(i->op, t.dtype))
-        return fv_infer_fail(i, "%s must hold floats (f32 or f64%s), it is %s", what,
-                             op_takes(i->op, FV_BF16) ? " or bf16" : "", FV_TEXT(t));
+        return fv_infer_fail(i, "%s must hold floats (f32%s or f64), it is %s", what,
+                             op_takes(i->op, FV_BF16) ? ", bf16, f16" : "", FV_TEXT(t));
     if (t.dtype != dtype && dtype != fv_float_of(i))
-        return fv_infer_fail(i, "%s is %s, beside bf16 it must be %s", what, FV_TEXT(t), fv_dtype_name(dtype));
+        return fv_infer_fail(i, "%s is %s, beside %s it must be %s", what, FV_TEXT(t), fv_dtype_name(fv_float_of(i)),
+                             fv_dtype_name(dtype));
     if (t.dtype != dtype)
         return fv_infer_fail(i, "%s is %s, but other operands are %s", what, FV_TEXT(t), fv_dtype_name(dtype));
     if (t.rank >= min_rank && t.rank <= max_rank) return true;

@@ -25,7 +25,7 @@
 
 /* The float type of the node: that of its first float operand. All its data has this type. */
 fv_dtype fv_float_of(const fv_infer *i);
-/* The type of its parameters, statistics and gradients of weights: the same, but f32 beside bf16. */
+/* The type of its parameters, statistics and gradients of weights: the same, but f32 beside bf16 and f16. */
 fv_dtype fv_wide_of(const fv_infer *i);
 /* Operand k is there, holds floats of the node's type, is not empty, and min_rank <= rank <= max_rank. */
 bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max_rank);

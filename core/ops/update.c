@@ -7,6 +7,14 @@
 #include <math.h>
 #include <stdio.h>
 
+bool fv_infer_loss_scale(fv_infer *i) {
+    return fv_expect_float(i, 0, "x", 0, FV_MAX_RANK) && fv_set_result_type(i, 0, i->in[0]);
+}
+
+fv_value fv_loss_scale(fv_scope s, fv_value x) {
+    return fv_op_node(s, FV_OP_LOSS_SCALE, &x, 1, NULL);
+}
+
 bool fv_infer_grad_stats(fv_infer *i) {
     for (int k = 0; k < i->n_in; k++) {
         char what[32] = "";

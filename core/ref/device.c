@@ -20,7 +20,7 @@ static void ref_close(fv_device *dev) {
     if (dev) fv_free(dev->ctx, dev, 1, sizeof *dev);
 }
 
-/* All floats of a node are float32 or bf16, or all are float64. */
+/* All floats of a node are float64, or none is. */
 static bool ref_supports(const fv_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size) {
     (void)dev;
     bool seen[FV_DTYPE_COUNT] = {false};
@@ -29,12 +29,8 @@ static bool ref_supports(const fv_device *dev, const fv_graph *g, const fv_node 
         if (v.id) seen[g->values[v.id].type.dtype] = true;
     }
     for (int r = 0; r < node->results; r++) seen[g->values[node->first_result + r].type.dtype] = true;
-    if (seen[FV_F16]) {
-        snprintf(why, size, "it computes in float32, bf16 and float64 only");
-        return false;
-    }
-    if (seen[FV_F64] && (seen[FV_F32] || seen[FV_BF16])) {
-        snprintf(why, size, "float64 and %s operands are mixed", seen[FV_F32] ? "float32" : "bf16");
+    if (seen[FV_F64] && (seen[FV_F32] || seen[FV_BF16] || seen[FV_F16])) {
+        snprintf(why, size, "f64 and %s are mixed", seen[FV_F32] ? "f32" : seen[FV_BF16] ? "bf16" : "f16");
         return false;
     }
     return true;

@@ -4,7 +4,7 @@
  *   ref_f32.c  real = float  ─┐                        ┌─ fv_ref_f32_kernels
  *   ref_f64.c  real = double ─┴─► kernels.inc ► *.inc ─┴─ fv_ref_f64_kernels
  *
- * With bf16 among its operands or results an operation is what float64 gives for the same numbers, rounded once
+ * With bf16 or f16 among its operands or results an operation is what float64 gives for the same numbers, rounded once
  * (ref_mixed.c).
  *
  * The tables come from ops.def: a kernel that is missing does not compile. Conventions: every float operand and result

@@ -1,5 +1,5 @@
-/* ref_mixed.c: what an operation with bf16 operands or results computes: what the float64 kernel gives for the same
- * numbers, each result rounded once to its type, to nearest even. Nothing in between is rounded. */
+/* ref_mixed.c: what an operation with bf16 or f16 operands or results computes: what the float64 kernel gives for the
+ * same numbers, each result rounded once to its type, to nearest even. Nothing in between is rounded. */
 #include "core/ref/ref.h"
 
 /* In the workspace each operand and result has its tensor and its elements as doubles. */
@@ -17,14 +17,15 @@ size_t fv_ref_mixed_doubles(const fv_graph *g, const fv_node *node) {
 }
 
 static bool is_float(const fv_tensor *t) {
-    return t->data && (t->type.dtype == FV_F32 || t->type.dtype == FV_BF16);
+    return t->data && (t->type.dtype == FV_F32 || fv_is_low(t->type.dtype));
 }
 
 static void widen(const fv_tensor *t, double *to) {
     const int64_t n = fv_count(t->type);
     const float *wide = t->data;
     const uint16_t *low = t->data;
-    for (int64_t i = 0; i < n; i++) to[i] = t->type.dtype == FV_BF16 ? (double)fv_bf16_value(low[i]) : (double)wide[i];
+    const fv_dtype dtype = t->type.dtype;
+    for (int64_t i = 0; i < n; i++) to[i] = (double)(fv_is_low(dtype) ? fv_low_value(dtype, low[i]) : wide[i]);
 }
 
 static void narrow(const double *from, const fv_tensor *t) {
@@ -32,7 +33,7 @@ static void narrow(const double *from, const fv_tensor *t) {
     float *wide = t->data;
     uint16_t *low = t->data;
     for (int64_t i = 0; i < n; i++) {
-        if (t->type.dtype == FV_BF16) low[i] = fv_bf16_round_double(from[i]);
+        if (fv_is_low(t->type.dtype)) low[i] = fv_low_round_double(t->type.dtype, from[i]);
         else wide[i] = (float)from[i];
     }
 }

@@ -4,7 +4,7 @@
  *   forward    s = scale q k^T ─► p = softmax(s), lse ─► y = p v
  *   backward   p = exp(scale q k^T - lse), ds = p (dy v^T - delta) with delta = dy . y
  *              dq = scale ds k, dk = scale ds^T q, dv = p^T dy
- *   workspace  [n * heads * sq] delta, then [pairs] [sq] [sk] p, and ds   floats, also where q, k, v are bf16 */
+ *   workspace  [n * heads * sq] delta, then [pairs] [sq] [sk] p, and ds   floats, also where q, k, v are not */
 #include "cuda/kernels/gemm.cuh"
 #include "cuda/kernels/kernels.h"
 

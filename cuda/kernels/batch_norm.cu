@@ -2,8 +2,8 @@
  *
  *   forward    tile_moments ─► combine_moments ─► apply        backward   tile_sums ─► add_tiles ─► gradient
  *
- *   a thread has V channels side by side, as many as 16 bytes hold (8 of bf16, 4 floats), or 4 or 1 where c is no
- *   multiple of that; a tile: up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
+ *   a thread has V channels side by side, as many as 16 bytes hold (8 of bf16 or f16, 4 floats), or 4 or 1 where c is
+ * no multiple of that; a tile: up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
  * squared distances from that mean, in two passes of which the second reads the cache; tiles are combined in double
  * (Chan et al. 1983). workspace [2] [c]: mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
 #include "cuda/kernels/activation.cuh"
@@ -23,7 +23,7 @@ static bn_cut cut_of(const fv_type *t, const fv_batch_norm_attr *a) {
     bn_cut d;
     d.c = t->dim[t->rank - 1];
     d.rows = fv_extent(t, 0, t->rank - 1);
-    d.vector = t->dtype == FV_BF16 && d.c % 8 == 0 ? 8 : d.c % 4 == 0 ? 4 : 1;
+    d.vector = fv_is_low(t->dtype) && d.c % 8 == 0 ? 8 : d.c % 4 == 0 ? 4 : 1;
     d.lanes = 1;
     while (d.lanes < 32 && d.lanes * d.vector < d.c) d.lanes *= 2;
     d.down = FV_THREADS / d.lanes;

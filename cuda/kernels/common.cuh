@@ -1,7 +1,8 @@
 /* common.cuh: what the kernels share: index arithmetic, sums over a block, Philox; elements.cuh: loads and stores.
  *
- * Kernels are templates over E, the type of the elements in memory, float or bf16; parameters and statistics are float.
- * Arithmetic is float32, sums that are long or whose terms differ much are kept in double. Index arithmetic is __host__
+ * Kernels are templates over E, the type of the elements in memory, float, bf16 or f16; parameters and statistics are
+ * float. Arithmetic is float32, sums that are long or whose terms differ much are kept in double. Index arithmetic is
+ * __host__
  * __device__: launchers and kernels cut work alike. Sums are cut in tiles that depend on the shape only, and tiles are
  * added in their order. */
 #ifndef FV_CUDA_KERNELS_COMMON_CUH
@@ -126,6 +127,18 @@ FV_HD fv_philox fv_draw(uint64_t seed, uint64_t element, uint64_t row, uint64_t 
 /* A word to [0,1), 24 bits: fv_uniform_f32(). */
 FV_HD float fv_uniform(uint32_t word) {
     return (float)(word >> 8) * (1.0f / 16777216.0f);
+}
+
+/* ---------------------------------------------------------------- gradients */
+
+/* fv_step_unscale(), for a step in device memory. */
+__device__ __forceinline__ double fv_unscale(const fv_step *step) {
+    return step->loss_scale > 0 ? 1 / step->loss_scale : 1;
+}
+/* What updates multiply gradients by: it takes the loss scale out of them and clips them. stats may be null. */
+__device__ __forceinline__ float fv_clip_factor(const fv_step *step, const float *stats, float clip) {
+    const float unscale = (float)fv_unscale(step);
+    return stats && clip > 0 ? unscale * fminf(1.0f, clip / (stats[0] + 1e-6f)) : unscale;
 }
 
 /* ---------------------------------------------------------------- faults */

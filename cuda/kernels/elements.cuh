@@ -1,64 +1,100 @@
-/* elements.cuh: the types of elements in memory, float and bf16, and how they are read and written: one, or as many as
- * 16 bytes hold. In registers everything is float; bf16 is rounded once, when it is written. */
+/* elements.cuh: the types of elements in memory, float, bf16 and f16, and how they are read and written: one, or as
+ * many as 16 bytes hold. In registers everything is float; the low types are rounded once, when they are written. */
 #ifndef FV_CUDA_KERNELS_ELEMENTS_CUH
 #define FV_CUDA_KERNELS_ELEMENTS_CUH
 
 #include "cuda/cuda.h"
 
-/* The upper half of a float (core/tensor.h). */
+/* The upper half of a float, and IEEE half (core/tensor.h). */
 struct fv_bf16 {
+    uint16_t bits;
+};
+struct fv_f16 {
     uint16_t bits;
 };
 
 /* A launcher for elements of the tensor's type: FUNCTION<E>(arguments...). */
 #define FV_BY_TYPE(tensor, FUNCTION, ...) \
-    ((tensor).type.dtype == FV_BF16 ? FUNCTION<fv_bf16>(__VA_ARGS__) : FUNCTION<float>(__VA_ARGS__))
+    ((tensor).type.dtype == FV_BF16  ? FUNCTION<fv_bf16>(__VA_ARGS__) \
+     : (tensor).type.dtype == FV_F16 ? FUNCTION<fv_f16>(__VA_ARGS__) \
+                                     : FUNCTION<float>(__VA_ARGS__))
 
-/* ---------------------------------------------------------------- bf16 */
+/* ---------------------------------------------------------------- bf16 and f16: to nearest, ties to even; NaN stays
+ * NaN */
 
-__device__ __forceinline__ float fv_widened(uint32_t half) {
-    return __uint_as_float(half << 16);
+__device__ __forceinline__ float fv_widened(fv_bf16 x) {
+    return __uint_as_float((uint32_t)x.bits << 16);
 }
-/* To nearest, ties to even; NaN stays NaN: fv_bf16_round(). */
-__device__ __forceinline__ uint32_t fv_narrowed(float x) {
+__device__ __forceinline__ void fv_narrow_to(fv_bf16 *p, float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    uint16_t half;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(x));
-    return half;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(p->bits) : "f"(x));
 #else
     const uint32_t bits = __float_as_uint(x);
-    return (bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    p->bits =
+        (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 #endif
 }
-/* Two in a word. */
-__device__ __forceinline__ uint32_t fv_narrowed_pair(float first, float second) {
+/* Two in a word, the first in its lower half. */
+__device__ __forceinline__ uint32_t fv_narrowed_pair(fv_bf16, float first, float second) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
     return pair;
 #else
-    return fv_narrowed(first) | fv_narrowed(second) << 16;
+    fv_bf16 low, high;
+    fv_narrow_to(&low, first);
+    fv_narrow_to(&high, second);
+    return low.bits | (uint32_t)high.bits << 16;
 #endif
 }
 
-/* ---------------------------------------------------------------- one element */
+__device__ __forceinline__ float fv_widened(fv_f16 x) {
+#if defined(__CUDA_ARCH__)
+    float v;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(x.bits));
+    return v;
+#else
+    return fv_f16_value(x.bits);
+#endif
+}
+__device__ __forceinline__ void fv_narrow_to(fv_f16 *p, float x) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(p->bits) : "f"(x));
+#else
+    p->bits = fv_f16_round(x);
+#endif
+}
+__device__ __forceinline__ uint32_t fv_narrowed_pair(fv_f16, float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return pair;
+#else
+    fv_f16 low, high;
+    fv_narrow_to(&low, first);
+    fv_narrow_to(&high, second);
+    return low.bits | (uint32_t)high.bits << 16;
+#endif
+}
+
+/* ---------------------------------------------------------------- one element. L: a low type */
 
 __device__ __forceinline__ float fv_get(const float *p) {
     return *p;
 }
-__device__ __forceinline__ float fv_get(const fv_bf16 *p) {
-    return fv_widened(p->bits);
+template <typename L> __device__ __forceinline__ float fv_get(const L *p) {
+    return fv_widened(*p);
 }
 __device__ __forceinline__ void fv_put(float *p, float v) {
     *p = v;
 }
-__device__ __forceinline__ void fv_put(fv_bf16 *p, float v) {
-    p->bits = (uint16_t)fv_narrowed(v);
+template <typename L> __device__ __forceinline__ void fv_put(L *p, float v) {
+    fv_narrow_to(p, v);
 }
 
 /* ---------------------------------------------------------------- several side by side */
 
-/* Elements in 16 bytes, the most that a thread reads at once: 4 floats, 8 of bf16. */
+/* Elements in 16 bytes, the most that a thread reads at once: 4 floats, 8 of a low type. */
 template <typename E> constexpr int FV_WIDE = 16 / (int)sizeof(E);
 
 template <int V> struct fv_some { float v[V]; };
@@ -77,7 +113,7 @@ template <int V> __device__ __forceinline__ fv_some<V> fv_load(const float *p, i
     }
     return r;
 }
-template <int V> __device__ __forceinline__ fv_some<V> fv_load(const fv_bf16 *p, int64_t i) {
+template <int V, typename L> __device__ __forceinline__ fv_some<V> fv_load(const L *p, int64_t i) {
     fv_some<V> r;
     if constexpr (V == 1) {
         r.v[0] = fv_get(p + i);
@@ -92,8 +128,8 @@ template <int V> __device__ __forceinline__ fv_some<V> fv_load(const fv_bf16 *p,
         }
 #pragma unroll
         for (int j = 0; j < V / 2; j++) {
-            r.v[2 * j] = fv_widened(pairs[j]);
-            r.v[2 * j + 1] = __uint_as_float(pairs[j] & 0xffff0000u);
+            r.v[2 * j] = fv_widened(L{(uint16_t)pairs[j]});
+            r.v[2 * j + 1] = fv_widened(L{(uint16_t)(pairs[j] >> 16)});
         }
     }
     return r;
@@ -108,13 +144,13 @@ template <int V> __device__ __forceinline__ void fv_save(float *p, int64_t i, co
             *reinterpret_cast<float4 *>(p + i + j) = make_float4(r.v[j], r.v[j + 1], r.v[j + 2], r.v[j + 3]);
     }
 }
-template <int V> __device__ __forceinline__ void fv_save(fv_bf16 *p, int64_t i, const fv_some<V> &r) {
+template <int V, typename L> __device__ __forceinline__ void fv_save(L *p, int64_t i, const fv_some<V> &r) {
     if constexpr (V == 1) {
         fv_put(p + i, r.v[0]);
     } else {
         uint32_t pairs[V / 2];
 #pragma unroll
-        for (int j = 0; j < V / 2; j++) pairs[j] = fv_narrowed_pair(r.v[2 * j], r.v[2 * j + 1]);
+        for (int j = 0; j < V / 2; j++) pairs[j] = fv_narrowed_pair(L{}, r.v[2 * j], r.v[2 * j + 1]);
         if constexpr (V == 4) *reinterpret_cast<uint2 *>(p + i) = make_uint2(pairs[0], pairs[1]);
         else *reinterpret_cast<uint4 *>(p + i) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     }

@@ -10,7 +10,7 @@
  * Where an operand is bf16, tensor cores multiply (gemm_mma.cuh), on GPUs that have those for bf16.
  *
  * An operand A is a struct of
- *   Element                   float or fv_bf16: what at() gives holds no more than that
+ *   Element                   float, fv_bf16 or fv_f16: what at() gives holds no more than that
  *   K_FAST                    neighbours along k are neighbours in memory (else those along m or n are)
  *   Line line(batch, i)       what is known from the row m or the column n; only called for i in range
  *   Step step(batch, k)       what is known from k; only called for k in range
@@ -254,7 +254,7 @@ static cudaError_t fv_gemm(cudaStream_t stream, const A &a, const B &b, const C 
     if (m == 0 || n == 0 || batch == 0) return cudaSuccess;
     if (!fv_gemm_cut(m, n, k, batch, workspace != NULL, &s)) return cudaErrorInvalidValue;
     const dim3 grid((unsigned)(fv_up(m, s.tile) * fv_up(n, s.tile)), (unsigned)s.slices, (unsigned)batch);
-    if constexpr (FV_IS_BF16<A> || FV_IS_BF16<B>) {
+    if constexpr (FV_IS_LOW<A> || FV_IS_LOW<B>) {
         if (s.tile == 128) FV_LAUNCH((gemm_mma_kernel<128, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
         else FV_LAUNCH((gemm_mma_kernel<64, A, B, C>), grid, 256, 0, stream, a, b, c, s, partial);
     } else {

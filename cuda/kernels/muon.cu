@@ -144,7 +144,7 @@ struct muon_lists {
 /* b = momentum * b + g; the direction, g + momentum * b or b, into x, and sums of squares by block */
 __global__ void muon_direction_kernel(muon_rule r, muon_size d, muon_lists l, float *xs, muon_sum *sums) {
     if (!muon_begins(r)) return;
-    const float clip = r.stats && r.clip > 0 ? fminf(1.0f, r.clip / (r.stats[0] + 1e-6f)) : 1.0f;
+    const float clip = fv_clip_factor(r.step, r.stats, r.clip);
     const float *weight = l.of(0), *grad = l.of(1);
     float *momentum = r.momentum != 0 ? l.of(2) : NULL, *x = xs + blockIdx.y * d.m * d.n;
     double direction = 0, weights = 0;

@@ -8,10 +8,8 @@ cudaError_t fv_cuda_reshape(const fv_cuda_call *c) {
 }
 
 cudaError_t fv_cuda_cast(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->in[0].type);
     if (c->in[0].type.dtype == c->out[0].type.dtype) return fv_cuda_reshape(c);
-    if (c->in[0].type.dtype == FV_BF16) return fv_cuda_widen(c->in[0].data, fv_result_of(c, 0), count, c->stream);
-    return fv_cuda_narrow(fv_operand(c, 0), c->out[0].data, count, c->stream);
+    return fv_cuda_convert(&c->in[0], &c->out[0], c->stream);
 }
 
 cudaError_t fv_cuda_assign(const fv_cuda_call *c) {

@@ -17,7 +17,7 @@ static fv_dtype other_float(const fv_graph *g, const fv_node *node) {
         const int32_t id =
             i < node->operands ? g->operands[node->first_operand + i].id : node->first_result + i - node->operands;
         const fv_dtype d = id ? g->values[id].type.dtype : FV_F32;
-        if (d == FV_F64 || d == FV_F16 || (d == FV_BF16 && !low)) return d;
+        if (d == FV_F64 || (fv_is_low(d) && !low)) return d;
     }
     return FV_DTYPE_COUNT;
 }

@@ -86,7 +86,7 @@ __global__ void part_squares_kernel(lists l, part_sum *sums) {
     sums[blockIdx.x].finite = odd == 0;
 }
 
-__global__ void stats_kernel(const part_sum *sums, int count, float *stats) {
+__global__ void stats_kernel(const part_sum *sums, int count, const fv_step *step, float *stats) {
     double squares = 0;
     int odd = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
@@ -96,7 +96,7 @@ __global__ void stats_kernel(const part_sum *sums, int count, float *stats) {
     squares = fv_block_sum(squares);
     odd = fv_block_sum(odd);
     if (threadIdx.x != 0) return;
-    stats[0] = (float)sqrt(squares);
+    stats[0] = (float)(sqrt(squares) * fv_unscale(step));
     stats[1] = odd == 0 ? 1.0f : 0.0f;
 }
 
@@ -104,17 +104,23 @@ cudaError_t fv_cuda_grad_stats(const fv_cuda_call *c) {
     part_sum *sums = static_cast<part_sum *>(c->workspace);
     const unsigned parts = parts_of(c);
     if (parts) FV_LAUNCH(part_squares_kernel, parts, FV_THREADS, 0, c->stream, lists_of(c), sums);
-    FV_LAUNCH(stats_kernel, 1, FV_THREADS, 0, c->stream, sums, (int)parts, static_cast<float *>(c->out[0].data));
+    FV_LAUNCH(stats_kernel, 1, FV_THREADS, 0, c->stream, sums, (int)parts, c->step,
+              static_cast<float *>(c->out[0].data));
+    return cudaGetLastError();
+}
+
+__global__ void loss_scale_kernel(const float *x, float *y, int64_t count, const fv_step *step) {
+    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) y[i] = (float)step->loss_scale * x[i];
+}
+
+cudaError_t fv_cuda_loss_scale(const fv_cuda_call *c) {
+    const int64_t count = fv_count(c->out[0].type);
+    FV_LAUNCH(loss_scale_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream, fv_operand(c, 0),
+              fv_result_of(c, 0), count, c->step);
     return cudaGetLastError();
 }
 
 /* ---------------------------------------------------------------- optimizers */
-
-/* stats [norm, finite] may be null. False when the gradients were not all finite: then nothing changes. */
-__device__ __forceinline__ bool update_begins(const float *stats, float clip, float *scale) {
-    *scale = stats && clip > 0 ? fminf(1.0f, clip / (stats[0] + 1e-6f)) : 1.0f;
-    return !stats || stats[1] != 0;
-}
 
 struct rule {
     const fv_step *step;
@@ -143,10 +149,17 @@ static rule rule_of(const fv_cuda_call *c) {
     return r;
 }
 
+/* False when the gradients were not all finite: then nothing changes. *scale takes the loss scale out of them and clips
+ * them. */
+__device__ __forceinline__ bool update_begins(const rule &r, float clip, float *scale) {
+    *scale = fv_clip_factor(r.step, r.stats, clip);
+    return !r.stats || r.stats[1] != 0;
+}
+
 /* g = scale * grad + wd * p;  b = momentum * b + g;  p -= lr * (nesterov ? g + momentum * b : b) */
 __global__ void sgd_kernel(lists l, rule r) {
     float scale;
-    if (!update_begins(r.stats, r.clip, &scale)) return;
+    if (!update_begins(r, r.clip, &scale)) return;
     const part at = l.parts[blockIdx.x];
     float *p = piece(l, at, 0), *momentum = r.momentum != 0 ? piece(l, at, 2) : NULL;
     const float *grad = piece(l, at, 1);
@@ -166,7 +179,7 @@ __global__ void sgd_kernel(lists l, rule r) {
 __global__ void adam_kernel(lists l, rule r) {
     __shared__ float by, root, keep; /* lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), 1 - lr * wd */
     float scale;
-    if (!update_begins(r.stats, r.clip, &scale)) return;
+    if (!update_begins(r, r.clip, &scale)) return;
     const double lr = r.step->lr[r.group], wd = r.step->weight_decay[r.group];
     if (threadIdx.x == 0) {
         const double time = (double)(r.step->step + 1);
@@ -193,7 +206,7 @@ __global__ void adam_kernel(lists l, rule r) {
 /* ema += (1 - decay) * (p - ema) */
 __global__ void ema_kernel(lists l, rule r) {
     float scale;
-    if (!update_begins(r.stats, 0, &scale)) return;
+    if (!update_begins(r, 0, &scale)) return;
     const part at = l.parts[blockIdx.x];
     float *ema = piece(l, at, 0);
     const float *p = piece(l, at, 1), by = (float)(1 - r.step->ema_decay);
@@ -203,7 +216,7 @@ __global__ void ema_kernel(lists l, rule r) {
 /* At step.lookahead: slow as ema, then fast = slow */
 __global__ void lookahead_kernel(lists l, rule r) {
     float scale;
-    if (!r.step->lookahead || !update_begins(r.stats, 0, &scale)) return;
+    if (!r.step->lookahead || !update_begins(r, 0, &scale)) return;
     const part at = l.parts[blockIdx.x];
     float *slow = piece(l, at, 0), *fast = piece(l, at, 1);
     const float by = (float)(1 - r.step->lookahead_decay);

@@ -38,7 +38,7 @@ static fv_graph *training_graph(test *t, const fv_model_entry *m, int64_t batch,
     fv_set_output(g, "loss", loss);
     fv_graph_fuse(g);
     fv_status status = fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_SGD});
-    if (precision == FV_BF16) fv_graph_mix_precision(g, precision);
+    if (fv_is_low(precision)) fv_graph_mix_precision(g, precision);
     if (status == FV_OK && fv_graph_finish(g) == FV_OK) return g;
     fv_graph_free(g);
     return NULL;
@@ -139,6 +139,7 @@ int main(int argc, char **argv) {
         if (wanted(fv_model_at(i)->name, argv + first, argc - first)) {
             check_model(&t, fv_model_at(i), FV_F32);
             check_model(&t, fv_model_at(i), FV_BF16);
+            check_model(&t, fv_model_at(i), FV_F16);
         }
     printf("%d problems, %d plans (%d compiled when run), at most %.1f MB of workspace\n", t.n_seen, t.planned,
            t.runtime_compiled, 1e-6 * (double)t.workspace);

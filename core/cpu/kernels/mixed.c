@@ -1,6 +1,6 @@
-/* mixed.c: nodes with bf16 among their operands or results, by their float32 kernels: operands are widened, results
- * rounded. Products of matrices go through it a few pictures at a time, so that their floats stay in the cache and
- * memory sees bf16 only:
+/* mixed.c: nodes with bf16 or f16 among their operands or results, by their float32 kernels: operands are widened,
+ * results rounded. Products of matrices go through it a few pictures at a time, so that their floats stay in the cache
+ * and memory sees 16 bits only:
  *
  *   x bf16 [n,h,w,c] ─ rows of dimension 0 ─► floats ─► conv2d ─► floats ─► y bf16 [n,oh,ow,k]
  *
@@ -12,41 +12,25 @@
 
 /* ---------------------------------------------------------------- conversion */
 
-typedef struct convert_args {
-    fv_bf16 *low;
-    float *wide;
-    int64_t count;
-} convert_args;
-
-static void widen_tile(void *arg, int64_t tile, int thread) {
-    const convert_args *a = arg;
-    fv_range r = fv_tile_range(a->count, FV_TILE, tile);
-    int64_t i = r.begin;
-    (void)thread;
-    for (; i + FV_VL <= r.end; i += FV_VL) vf_store(a->wide + i, vf_load(a->low + i));
-    if (i < r.end) vf_store_n(a->wide + i, vf_load_n(a->low + i, (int)(r.end - i)), (int)(r.end - i));
+static void convert_tile(void *arg, int64_t tile, int thread) {
+    fv_convert_tile(arg, tile, thread);
+}
+static void convert(const fv_call *c, fv_dtype from, const void *x, fv_dtype to, void *y, int64_t count) {
+    fv_convert_args a = {x, y, from, to, count};
+    fv_pool_run(c->pool, fv_ceil_div(count, FV_TILE), convert_tile, &a);
 }
 
-static void narrow_tile(void *arg, int64_t tile, int thread) {
-    const convert_args *a = arg;
-    fv_range r = fv_tile_range(a->count, FV_TILE, tile);
-    int64_t i = r.begin;
-    (void)thread;
-    for (; i + FV_VL <= r.end; i += FV_VL) vf_store(a->low + i, vf_load(a->wide + i));
-    if (i < r.end) vf_store_n(a->low + i, vf_load_n(a->wide + i, (int)(r.end - i)), (int)(r.end - i));
-}
-
-static void add_tile(void *arg, int64_t tile, int thread) { /* wide += low, both of them floats */
-    const convert_args *a = arg;
-    const float *more = (const float *)(const void *)a->low;
+static void add_tile(void *arg, int64_t tile, int thread) { /* y += x, both of them floats */
+    const fv_convert_args *a = arg;
+    const float *x = a->x;
+    float *y = a->y;
     fv_range r = fv_tile_range(a->count, FV_TILE, tile);
     (void)thread;
-    for (int64_t i = r.begin; i < r.end; i++) a->wide[i] += more[i];
+    for (int64_t i = r.begin; i < r.end; i++) y[i] += x[i];
 }
-
-static void convert(const fv_call *c, fv_tile_fn fn, void *low, float *wide, int64_t count) {
-    convert_args a = {low, wide, count};
-    fv_pool_run(c->pool, fv_ceil_div(count, FV_TILE), fn, &a);
+static void add(const fv_call *c, const float *x, float *y, int64_t count) {
+    fv_convert_args a = {.x = x, .y = y, .count = count};
+    fv_pool_run(c->pool, fv_ceil_div(count, FV_TILE), add_tile, &a);
 }
 
 /* ---------------------------------------------------------------- pieces */
@@ -73,7 +57,7 @@ static cut cut_of(fv_op op, int rank) {
     }
 }
 
-/* How a node is computed. Workspace: [a tensor per operand and result][floats of each bf16 one][sum][kernel's own] */
+/* How a node is computed. Workspace: [a tensor per operand and result][floats of each low one][sum][kernel's own] */
 typedef struct scheme {
     cut cut;
     int n_in, n;
@@ -96,7 +80,7 @@ static scheme make_scheme(fv_op op, const fv_type *type, int n_in, int n) {
     scheme s = {.cut = cut_of(op, type[0].rank), .n_in = n_in, .n = n, .total = 1, .rows = 1};
     int64_t floats = 0;
     for (int i = 0; s.cut.by_rows && i < n; i++)
-        if (goes_by_rows(&s, i) && type[i].dtype == FV_BF16) floats += fv_count(type[i]) / type[0].dim[0];
+        if (goes_by_rows(&s, i) && fv_is_low(type[i].dtype)) floats += fv_count(type[i]) / type[0].dim[0];
     if (floats) {
         s.total = type[0].dim[0];
         s.rows = fv_max64(1, fv_min64(s.total, PIECE_FLOATS / floats));
@@ -104,7 +88,7 @@ static scheme make_scheme(fv_op op, const fv_type *type, int n_in, int n) {
     } else s.cut = (cut){0, false};
     size_t at = fv_lines((size_t)n * sizeof(fv_tensor));
     for (int i = 0; i < n; i++)
-        if (type[i].dtype == FV_BF16) at += fv_lines((size_t)fv_count(part_of(&s, i, type[i], s.rows)) * sizeof(float));
+        if (fv_is_low(type[i].dtype)) at += fv_lines((size_t)fv_count(part_of(&s, i, type[i], s.rows)) * sizeof(float));
     s.sum_at = at;
     if (s.cut.sum && s.rows < s.total) at += fv_lines((size_t)fv_count(type[n_in]) * sizeof(float));
     s.kernel_at = at;
@@ -125,7 +109,7 @@ static size_t piece_workspace(const fv_device *dev, const fv_graph *g, const fv_
         fv_value v = i < s->n_in ? g->operands[node->first_operand + i] : (fv_value){node->first_result + i - s->n_in};
         if (i < s->n_in) operands[i] = (fv_value){v.id ? i + 1 : 0};
         values[i + 1] = (fv_val){.type = part_of(s, i, fv_typeof(g, v), rows)};
-        if (values[i + 1].type.dtype == FV_BF16) values[i + 1].type.dtype = FV_F32;
+        if (fv_is_low(values[i + 1].type.dtype)) values[i + 1].type.dtype = FV_F32;
     }
     return plain(dev, &piece, &own);
 }
@@ -172,7 +156,7 @@ static void place_floats(job *j) {
     for (int i = 0; i < j->s.n; i++) {
         const fv_tensor *t = own(j, i);
         j->tensor[i] = *t;
-        if (t->type.dtype != FV_BF16) continue;
+        if (!fv_is_low(t->type.dtype)) continue;
         if (t->data) j->tensor[i].data = (char *)j->c->workspace + at;
         at += fv_lines((size_t)fv_count(part_of(&j->s, i, t->type, j->s.rows)) * sizeof(float));
     }
@@ -183,12 +167,13 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     fv_call piece = *j->c;
     for (int i = 0; i < s->n; i++) {
         fv_tensor *t = &j->tensor[i];
-        const bool low = own(j, i)->type.dtype == FV_BF16;
+        const fv_dtype dtype = own(j, i)->type.dtype;
+        const bool low = fv_is_low(dtype);
         t->type = part_of(s, i, own(j, i)->type, rows);
         if (low) t->type.dtype = FV_F32;
         else t->data = from_row(j, i, row);
         if (low && t->data && i < s->n_in && (row == 0 || goes_by_rows(s, i)))
-            convert(j->c, widen_tile, from_row(j, i, row), t->data, fv_count(t->type));
+            convert(j->c, dtype, from_row(j, i, row), FV_F32, t->data, fv_count(t->type));
     }
     if (row > 0 && j->sum) j->tensor[s->n_in].data = j->sum;
     piece.in = j->tensor;
@@ -196,10 +181,12 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     piece.workspace = (char *)j->c->workspace + s->kernel_at;
     piece.workspace_bytes = j->c->workspace_bytes - s->kernel_at;
     kernel(&piece);
-    for (int i = s->n_in; i < s->n; i++)
-        if (own(j, i)->type.dtype == FV_BF16 && own(j, i)->data)
-            convert(j->c, narrow_tile, from_row(j, i, row), j->tensor[i].data, fv_count(j->tensor[i].type));
-    if (row > 0 && j->sum) convert(j->c, add_tile, j->sum, own(j, s->n_in)->data, fv_count(own(j, s->n_in)->type));
+    for (int i = s->n_in; i < s->n; i++) {
+        const fv_dtype dtype = own(j, i)->type.dtype;
+        if (fv_is_low(dtype) && own(j, i)->data)
+            convert(j->c, FV_F32, j->tensor[i].data, dtype, from_row(j, i, row), fv_count(j->tensor[i].type));
+    }
+    if (row > 0 && j->sum) add(j->c, j->sum, own(j, s->n_in)->data, fv_count(own(j, s->n_in)->type));
 }
 
 void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel) {

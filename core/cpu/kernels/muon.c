@@ -307,7 +307,7 @@ void CPU(muon_update)(const fv_call *c) {
     if (lr == 0 || (stats && stats[1] == 0)) return;
     job j = prepare(c);
     j.lr = (float)lr;
-    if (stats && a->clip > 0) j.clip = (float)fmin(1.0, a->clip / (stats[0] + 1e-6));
+    j.clip = (float)(fv_step_unscale(c->step) * (stats && a->clip > 0 ? fmin(1.0, a->clip / (stats[0] + 1e-6)) : 1.0));
     fv_pool_run(c->pool, j.n_spans, momentum_tile, &j);
     find_scales(&j, lr, c->step->weight_decay[a->group]);
     fv_pool_run(c->pool, j.n_spans, scale_tile, &j);

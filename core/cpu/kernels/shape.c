@@ -1,4 +1,5 @@
-/* shape.c: operations that move elements: reshape, transpose, concat, slice, pad. */
+/* shape.c: operations that move elements: reshape, transpose, concat, slice, pad. The build for bf16 serves f16, too.
+ */
 #include "core/cpu/kernels/tile.h"
 
 /* ---------------------------------------------------------------- plain copies */
@@ -21,40 +22,18 @@ void CPU(reshape)(const fv_call *c) {
     if (a.x != a.y) fv_pool_run(c->pool, fv_ceil_div(a.count, FV_TILE), copy_tile, &a);
 }
 
-/* ---------------------------------------------------------------- cast: any of float and bf16 to any */
-
-typedef struct cast_args {
-    const void *x;
-    void *y;
-    bool from_low, to_low; /* bf16 */
-    int64_t count;
-} cast_args;
-
-FV_INLINE void cast_range(const cast_args *a, fv_range r, bool from_low, bool to_low) {
-    const fv_bf16 *low = a->x;
-    const float *wide = a->x;
-    for (int64_t i = r.begin; i < r.end; i += FV_VL) {
-        const int n = (int)fv_min64(r.end - i, FV_VL);
-        const vf v = from_low ? vf_load_n(low + i, n) : vf_load_n(wide + i, n);
-        if (to_low) vf_store_n((fv_bf16 *)a->y + i, v, n);
-        else vf_store_n((float *)a->y + i, v, n);
-    }
-}
+/* ---------------------------------------------------------------- cast: any of float, bf16 and f16 to any */
 
 static void cast_tile(void *arg, int64_t tile, int thread) {
-    const cast_args *a = arg;
-    fv_range r = fv_tile_range(a->count, FV_TILE, tile);
-    (void)thread;
-    if (a->from_low) a->to_low ? cast_range(a, r, true, true) : cast_range(a, r, true, false);
-    else a->to_low ? cast_range(a, r, false, true) : cast_range(a, r, false, false);
+    fv_convert_tile(arg, tile, thread);
 }
 
 void CPU(cast)(const fv_call *c) {
-    cast_args a = {.x = c->in[0].data,
-                   .y = c->out[0].data,
-                   .from_low = c->in[0].type.dtype == FV_BF16,
-                   .to_low = c->out[0].type.dtype == FV_BF16,
-                   .count = fv_count(c->out[0].type)};
+    fv_convert_args a = {.x = c->in[0].data,
+                         .y = c->out[0].data,
+                         .from = c->in[0].type.dtype,
+                         .to = c->out[0].type.dtype,
+                         .count = fv_count(c->out[0].type)};
     fv_pool_run(c->pool, fv_ceil_div(a.count, FV_TILE), cast_tile, &a);
 }
 
@@ -235,6 +214,15 @@ static void copy_in_tile(void *arg, int64_t tile, int thread) {
     }
 }
 
+static fv_elem pad_value(const fv_call *c, float value) {
+#ifdef FV_BF16_DATA
+    if (c->out[0].type.dtype == FV_F16) return (fv_elem){fv_f16_round(value)};
+#else
+    (void)c;
+#endif
+    return fv_elem_of(value);
+}
+
 static void run_box(const fv_call *c, const fv_type *small, const fv_type *whole, const int64_t *start,
                     const int64_t *step, float value, bool in) {
     const fv_type *rows = in ? whole : small;
@@ -242,7 +230,7 @@ static void run_box(const fv_call *c, const fv_type *small, const fv_type *whole
     for (int i = 0; i < FV_MAX_RANK; i++) steps[i] = step && step[i] > 0 ? step[i] : 1;
     box_args a = {.x = c->in[0].data,
                   .y = c->out[0].data,
-                  .value = fv_elem_of(value),
+                  .value = pad_value(c, value),
                   .rank = small->rank,
                   .small = small->dim,
                   .whole = whole->dim,

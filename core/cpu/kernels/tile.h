@@ -17,23 +17,29 @@ FV_INLINE void fv_prefetch(const void *p) {
     __builtin_prefetch((const void *)((uintptr_t)p + FV_AHEAD));
 }
 
-/* The data of a kernel: floats, or bf16 in the second build of the files in BF16_SRC (Makefile). What lies in the
- * workspace, parameters and statistics are floats in both. */
-#ifdef FV_BF16_DATA
+/* The data of a kernel: floats, or bf16 or f16 in further builds of the files in BF16_SRC and F16_SRC (Makefile). What
+ * lies in the workspace, parameters and statistics are floats in all. */
+#if defined(FV_BF16_DATA)
 typedef fv_bf16 fv_elem;
+#elif defined(FV_F16_DATA)
+typedef fv_f16 fv_elem;
 #else
 typedef float fv_elem;
 #endif
 FV_INLINE float fv_get(const fv_elem *p) {
-#ifdef FV_BF16_DATA
+#if defined(FV_BF16_DATA)
     return fv_bf16_value(p->bits);
+#elif defined(FV_F16_DATA)
+    return fv_f16_value(p->bits);
 #else
     return *p;
 #endif
 }
 FV_INLINE fv_elem fv_elem_of(float x) {
-#ifdef FV_BF16_DATA
+#if defined(FV_BF16_DATA)
     return (fv_elem){fv_bf16_round(x)};
+#elif defined(FV_F16_DATA)
+    return (fv_elem){fv_f16_round(x)};
 #else
     return x;
 #endif
@@ -56,6 +62,39 @@ FV_INLINE int64_t fv_max64(int64_t a, int64_t b) {
 /* Part `tile` of [0, n) cut in pieces of `size`. */
 FV_INLINE fv_range fv_tile_range(int64_t n, int64_t size, int64_t tile) {
     return (fv_range){tile * size, fv_min64(n, (tile + 1) * size)};
+}
+
+/* Elements of any float type but double as those of another. */
+typedef struct fv_convert_args {
+    const void *x;
+    void *y;
+    fv_dtype from, to;
+    int64_t count;
+} fv_convert_args;
+FV_INLINE vf vf_load_as(fv_dtype dtype, const void *p, int64_t i, int n) {
+    if (dtype == FV_F16) return vf_load_n((const fv_f16 *)p + i, n);
+    return dtype == FV_BF16 ? vf_load_n((const fv_bf16 *)p + i, n) : vf_load_n((const float *)p + i, n);
+}
+FV_INLINE void vf_store_as(fv_dtype dtype, void *p, int64_t i, vf v, int n) {
+    if (dtype == FV_F16) vf_store_n((fv_f16 *)p + i, v, n);
+    else if (dtype == FV_BF16) vf_store_n((fv_bf16 *)p + i, v, n);
+    else vf_store_n((float *)p + i, v, n);
+}
+FV_INLINE void fv_convert_range(const fv_convert_args *a, fv_range r, fv_dtype from, fv_dtype to) {
+    int64_t i = r.begin;
+    for (; i + FV_VL <= r.end; i += FV_VL) vf_store_as(to, a->y, i, vf_load_as(from, a->x, i, FV_VL), FV_VL);
+    const int n = (int)(r.end - i);
+    if (n) vf_store_as(to, a->y, i, vf_load_as(from, a->x, i, n), n);
+}
+FV_INLINE void fv_convert_tile(void *arg, int64_t tile, int thread) {
+    const fv_convert_args *a = arg;
+    const fv_range r = fv_tile_range(a->count, FV_TILE, tile);
+    (void)thread;
+    if (a->from == FV_F32 && a->to == FV_BF16) fv_convert_range(a, r, FV_F32, FV_BF16);
+    else if (a->from == FV_F32 && a->to == FV_F16) fv_convert_range(a, r, FV_F32, FV_F16);
+    else if (a->from == FV_BF16 && a->to == FV_F32) fv_convert_range(a, r, FV_BF16, FV_F32);
+    else if (a->from == FV_F16 && a->to == FV_F32) fv_convert_range(a, r, FV_F16, FV_F32);
+    else fv_convert_range(a, r, a->from, a->to);
 }
 
 /* Rows of `cols` elements per tile so that a tile has about FV_TILE elements. */

@@ -16,7 +16,7 @@ typedef struct update_args {
     part *parts;
     int64_t tiles;
     int first, count; /* operands [first, first + count) are the first list */
-    float clip;       /* factor of the gradients */
+    float clip;       /* factor of the gradients: takes the loss scale out of them and clips them */
     float lr, decay;
     float c1, c2; /* adam: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } update_args;
@@ -88,8 +88,14 @@ void CPU(grad_stats)(const fv_call *c) {
     double squares = 0;
     fv_pool_run(c->pool, a.tiles, squares_tile, &a);
     for (int64_t k = 0; k < a.tiles; k++) squares += a.parts[k].squares;
-    stats[0] = (float)sqrt(squares);
+    stats[0] = (float)(sqrt(squares) * fv_step_unscale(c->step));
     stats[1] = isfinite(squares) ? 1.0f : 0.0f;
+}
+
+void CPU(loss_scale)(const fv_call *c) { /* of a scalar */
+    const float *x = c->in[0].data, by = (float)c->step->loss_scale;
+    float *y = c->out[0].data;
+    for (int64_t i = 0; i < fv_count(c->out[0].type); i++) y[i] = by * x[i];
 }
 
 /* ---------------------------------------------------------------- updates */
@@ -102,7 +108,7 @@ static bool begin(const fv_call *c, fv_op op, update_args *a) {
     *a = cut(c, op);
     a->lr = (float)c->step->lr[u->group];
     a->decay = (float)c->step->weight_decay[u->group];
-    if (stats && u->clip > 0) a->clip = (float)fmin(1.0, u->clip / (stats[0] + 1e-6));
+    a->clip = (float)(fv_step_unscale(c->step) * (stats && u->clip > 0 ? fmin(1.0, u->clip / (stats[0] + 1e-6)) : 1.0));
     return true;
 }
 

@@ -5,7 +5,7 @@
  * 0 vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it vm m = vm_gt(a, b);
  * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
  *
- *                                         p: floats, or bf16, which is widened and rounded
+ *                                         p: floats, or bf16 or f16, which are widened and rounded
  *
  * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
 #ifndef FV_CORE_CPU_KERNELS_VEC_H
@@ -146,38 +146,63 @@ FV_INLINE void vf_stream_end(void) {
 #endif
 }
 
-/* ---------------------------------------------------------------- bf16 in memory */
+/* ---------------------------------------------------------------- bf16 and f16 in memory */
 
-typedef struct fv_bf16 { /* a struct, so that nobody computes with its bits */
+typedef struct fv_bf16 { /* structs, so that nobody computes with their bits */
     uint16_t bits;
 } fv_bf16;
+typedef struct fv_f16 {
+    uint16_t bits;
+} fv_f16;
 typedef uint16_t vu16 __attribute__((vector_size(FV_VL * 2)));
 
-FV_INLINE vf vf_load_n_bf16(const fv_bf16 *p, int n) {
-    vu16 h = {0};
-    if (n == FV_VL) memcpy(&h, p, sizeof h);
-    else memcpy(&h, p, (size_t)n * sizeof *p);
+FV_INLINE vf vf_of_bf16(vu16 h) {
     return (vf)(__builtin_convertvector(h, vu) << 16);
 }
-FV_INLINE vf vf_load_bf16(const fv_bf16 *p) {
-    return vf_load_n_bf16(p, FV_VL);
-}
-/* To nearest even; NaN stays, denormals are kept (VCVTNEPS2BF16 would drop them). */
-FV_INLINE vu16 vu16_round(vf v) {
+/* Rounding, of both types: to nearest even; NaN stays, denormals are kept (VCVTNEPS2BF16 would drop them). */
+FV_INLINE vu16 vf_to_bf16(vf v) {
     const vu bits = (vu)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
     const vu nan = (vu)((bits & 0x7fffffff) > 0x7f800000);
     return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vu16);
 }
-FV_INLINE void vf_store_n_bf16(fv_bf16 *p, vf v, int n) {
-    const vu16 h = vu16_round(v);
+/* The last two as fv_f16_value() and fv_f16_round() (core/tensor.h). */
+FV_INLINE vf vf_of_f16(vu16 h) {
+#if FV_AVX512
+    return (vf)_mm512_cvtph_ps((__m256i)h);
+#elif FV_AVX2
+    return (vf)_mm256_cvtph_ps((__m128i)h);
+#else
+    const vu bits = __builtin_convertvector(h, vu), odd = (vu)((bits & 0x7c00) == 0x7c00); /* infinity or NaN */
+    const vf x = (vf)((bits & 0x7fff) << 13) * 0x1p112f;
+    return (vf)((vu)x | (bits & 0x8000) << 16 | (odd & 0x7f800000));
+#endif
+}
+FV_INLINE vu16 vf_to_f16(vf v) {
+#if FV_AVX512
+    return (vu16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#elif FV_AVX2
+    return (vu16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    const vu sign = (vu)v >> 16 & 0x8000, bits = (vu)v & 0x7fffffff;
+    const vu nan = (vu)(bits > 0x7f800000), large = (vu)(bits >= 0x47800000), small = (vu)(bits < 0x38800000);
+    const vu normal = (bits - (112u << 23) + 0xfff + (bits >> 13 & 1)) >> 13;
+    const vu denormal = (vu)((vf)(bits & small) + 0.5f) - 0x3f000000;
+    const vu finite = (small & denormal) | (~small & normal), odd = 0x7c00 | (nan & (0x200 | (bits >> 13 & 0x1ff)));
+    return __builtin_convertvector(sign | (large & odd) | (~large & finite), vu16);
+#endif
+}
+
+FV_INLINE vu16 vu16_load_n(const void *p, int n) {
+    vu16 h = {0};
+    if (n == FV_VL) memcpy(&h, p, sizeof h);
+    else memcpy(&h, p, (size_t)n * sizeof(uint16_t));
+    return h;
+}
+FV_INLINE void vu16_store_n(void *p, vu16 h, int n) {
     if (n == FV_VL) memcpy(p, &h, sizeof h);
-    else memcpy(p, &h, (size_t)n * sizeof *p);
+    else memcpy(p, &h, (size_t)n * sizeof(uint16_t));
 }
-FV_INLINE void vf_store_bf16(fv_bf16 *p, vf v) {
-    vf_store_n_bf16(p, v, FV_VL);
-}
-FV_INLINE void vf_stream_bf16(fv_bf16 *p, vf v) {
-    const vu16 h = vu16_round(v);
+FV_INLINE void vu16_stream(void *p, vu16 h) {
 #if FV_AVX512
     _mm256_stream_si256((__m256i *)p, (__m256i)h);
 #elif FV_AVX2
@@ -186,9 +211,33 @@ FV_INLINE void vf_stream_bf16(fv_bf16 *p, vf v) {
     memcpy(p, &h, sizeof h);
 #endif
 }
+#define FV_LOW_MEMORY(low) \
+    FV_INLINE vf vf_load_n_##low(const fv_##low *p, int n) { \
+        return vf_of_##low(vu16_load_n(p, n)); \
+    } \
+    FV_INLINE vf vf_load_##low(const fv_##low *p) { \
+        return vf_load_n_##low(p, FV_VL); \
+    } \
+    FV_INLINE void vf_store_n_##low(fv_##low *p, vf v, int n) { \
+        vu16_store_n(p, vf_to_##low(v), n); \
+    } \
+    FV_INLINE void vf_store_##low(fv_##low *p, vf v) { \
+        vf_store_n_##low(p, v, FV_VL); \
+    } \
+    FV_INLINE void vf_stream_##low(fv_##low *p, vf v) { \
+        vu16_stream(p, vf_to_##low(v)); \
+    }
+FV_LOW_MEMORY(bf16)
+FV_LOW_MEMORY(f16)
 
-/* Floats or bf16, by the pointer. */
-#define FV_BY_TYPE(name, p) _Generic((p), fv_bf16 * : name##_bf16, const fv_bf16 * : name##_bf16, default : name##_f32)
+/* Floats, bf16 or f16, by the pointer. */
+#define FV_BY_TYPE(name, p) \
+    _Generic((p), fv_bf16 * \
+             : name##_bf16, const fv_bf16 * \
+             : name##_bf16, fv_f16 * \
+             : name##_f16, const fv_f16 * \
+             : name##_f16, default \
+             : name##_f32)
 #define vf_load(p) FV_BY_TYPE(vf_load, p)(p)
 #define vf_load_n(p, n) FV_BY_TYPE(vf_load_n, p)(p, n)
 #define vf_store(p, v) FV_BY_TYPE(vf_store, p)(p, v)

@@ -4,7 +4,9 @@
 #ifndef FV_TESTS_CUDA_MMA_H
 #define FV_TESTS_CUDA_MMA_H
 
+#include "core/tensor.h"
 #include "cuda_bf16.h"
+#include "cuda_fp16.h"
 
 #include <cstdio>
 
@@ -40,14 +42,18 @@ template <typename F> static inline void fill_fragment(F &f, float value) {
     if (!works()) return;
     for (int i = 0; i < 256; i++) f.v[i / 16][i % 16] = value;
 }
-template <typename Use, typename Layout>
-static inline void load_matrix_sync(fragment<Use, 16, 16, 16, __nv_bfloat16, Layout> &f, const __nv_bfloat16 *p,
-                                    unsigned ldm) {
+static inline float value_of(__nv_bfloat16 x) {
+    return fv_bf16_value(x.bits);
+}
+static inline float value_of(__half x) {
+    return fv_f16_value(x.bits);
+}
+template <typename Use, typename T, typename Layout>
+static inline void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout> &f, const T *p, unsigned ldm) {
     together(p, ldm, sizeof *p);
     if (!works()) return;
     for (int i = 0; i < 16; i++)
-        for (int j = 0; j < 16; j++)
-            f.v[i][j] = __uint_as_float((unsigned)p[is_row<Layout> ? i * ldm + j : j * ldm + i].bits << 16);
+        for (int j = 0; j < 16; j++) f.v[i][j] = value_of(p[is_row<Layout> ? i * ldm + j : j * ldm + i]);
 }
 template <typename A, typename B>
 static inline void mma_sync(fragment<accumulator, 16, 16, 16, float> &d, const A &a, const B &b,
