@@ -79,8 +79,9 @@ expect 2 "did you mean 'resnet20'?" info resnet2O
 expect 3 "did you mean 'cifar10'?" train --data cifar-10
 expect 3 "did you mean 'cifar100'?" eval --data cifr100
 expect 2 "add '--device ref'" train --data synthetic --precision float64
-expect 2 "--precision bf16" train --data synthetic --precision float16
-expect 2 "predict computes in float32 or bf16" predict runs/none x.png --device ref --precision float64
+expect 2 "--loss-scale is for --precision float16, not for bf16" train --data synthetic --precision bf16 --loss-scale 1024
+expect 2 "--loss-scale must be auto or a number" train --data synthetic --precision float16 --loss-scale 0
+expect 2 "predict computes in float32, bf16 or float16" predict runs/none x.png --device ref --precision float64
 expect 2 "needs --milestones" train --data synthetic --sched multistep
 expect 2 "must rise" train --data synthetic --sched multistep --milestones 5,3
 expect 2 "--betas needs two" train --data synthetic --betas 0.9
@@ -333,6 +334,19 @@ expect 0 "test" eval runs/ema --precision bf16
 expect 0 "bf16" bench --model lenet5 --precision bf16 -b 16 --seconds 0.05
 expect 0 "bf16 [" info lenet5 --precision bf16
 check "info finds the same parameters per layer" cmp <("$fovea" info lenet5 | awk '/conv2d|linear/ {print $1, $4, $5}') <("$fovea" info lenet5 --precision bf16 | sed 's/bf16 \[/[/' | awk '/conv2d|linear/ {print $1, $4, $5}')
+# float16
+expect 0 "test " train --data synthetic --model lenet5 --precision float16 --epochs 2 -b 64 --name float16
+check "what was trained in float16 has learned" between "$(column runs/float16/results.csv metrics/accuracy_top1 2)" 0.16 0.6
+check "the loss scale is part of the state" grep -aqF '"loss_scale":"0x1p+16"' runs/float16/state/last.safetensors
+check "float16 weights are float32" test "$(grep -ac '"dtype":"F16"' runs/float16/weights/best/model.safetensors runs/float16/state/last.safetensors | cut -d: -f2 | sort -u)" = 0
+expect 0 "test" eval runs/float16 --precision float16
+expect 0 "float16" bench --model lenet5 --precision float16 -b 16 --seconds 0.05
+expect 0 "f16 [" info lenet5 --precision float16
+# The first gradients of this one are too large for the scale that runs begin with.
+large=(train --data synthetic --model resnet20 --img-size 8 --fraction 0.05 -b 32 --epochs 1 --loss-reduction sum --lr 0.001 --precision float16)
+expect 0 "step 1: gradients past float16's range; the step is left out, the loss scale is 32768 now" "${large[@]}" --name large
+check "what that lowered is part of the state" grep -aqF '"loss_scale":"0x1p+15"' runs/large/state/last.safetensors
+expect 7 "a lower --loss-scale" "${large[@]}" --loss-scale 65536 --name too_large
 expect 0 "dry run" train --data synthetic --img-size 16 --model vit_tiny_patch4_32_d6 --fraction 0.05 -b 8 --dry-run
 
 # ---------------------------------------------------------------- pictures of one's own: predict

@@ -66,6 +66,10 @@ expect 0 "" "${run[@]}" --epochs 2 --device cuda --precision bf16 --name low
 expect 0 "" "${run[@]}" --epochs 2 --device cpu --precision bf16 --name low_cpu
 check "in bf16, losses on cuda ($(loss low)) and cpu ($(loss low_cpu)) agree, and are not those of float32" \
     awk -v a="$(loss low)" -v b="$(loss low_cpu)" -v c="$(loss cuda)" 'BEGIN { d = a - b; exit !(a > 0 && d * d < 1e-6 && a != c) }'
+expect 0 "" "${run[@]}" --epochs 2 --device cuda --precision float16 --name half
+expect 0 "" "${run[@]}" --epochs 2 --device cpu --precision float16 --name half_cpu
+check "in float16, losses on cuda ($(loss half)) and cpu ($(loss half_cpu)) agree, and are not those of bf16" \
+    awk -v a="$(loss half)" -v b="$(loss half_cpu)" -v c="$(loss low)" 'BEGIN { d = a - b; exit !(a > 0 && d * d < 1e-6 && a != c) }'
 expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
 expect 0 "" train --resume resumed --epochs 2 --quiet
 check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define FV_BENCH_WARMUP 3
-#define FV_BENCH_MOST 200000 /* steps */
+#define FV_BENCH_MOST 200000     /* steps */
+#define FV_BENCH_LOSS_SCALE 1024 /* float16: fixed, low enough for every model's random pictures */
 
 typedef struct bench {
     fv_tool *tool;
@@ -111,7 +112,7 @@ static fv_status make_batch(bench *b) {
 static fv_status one_step(bench *b, int64_t step) {
     fv_step data = {.seed = (uint64_t)fv_cli_int(b->cli, OPT_SEED),
                     .step = step,
-                    .loss_scale = 1,
+                    .loss_scale = b->net.precision == FV_F16 ? FV_BENCH_LOSS_SCALE : 1,
                     .lr = {1e-3, 1e-3},
                     .weight_decay = {5e-4, 0}};
     double loss;

@@ -96,7 +96,7 @@ static fv_status find_model(predict *p) {
 static fv_status configure(predict *p) {
     fv_cli *cli = p->cli;
     if (fv_network_precision(fv_cli_text(cli, OPT_PRECISION)) == FV_F64)
-        return fv_fail(p->ctx, FV_E_USAGE, "predict computes in float32 or bf16, not in float64");
+        return fv_fail(p->ctx, FV_E_USAGE, "predict computes in float32, bf16 or float16, not in float64");
     FV_TRY(find_model(p));
     FV_TRY(fv_defaults_resolve_files(cli, p->model));
     FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", fv_cli_int(cli, OPT_IMG_SIZE) <= 64 ? 10 : 1000));
@@ -125,7 +125,8 @@ static fv_graph *build_graph(const predict *p) {
                                   FV_PAD_REFLECT);
     fv_set_output(g, "logits", fv_model_build(g, p->model->name, x, &p->cfg));
     fv_graph_fuse(g);
-    if (fv_network_precision(fv_cli_text(p->cli, OPT_PRECISION)) == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
+    fv_dtype precision = fv_network_precision(fv_cli_text(p->cli, OPT_PRECISION));
+    if (fv_is_low(precision)) fv_graph_mix_precision(g, precision);
     return g;
 }
 

@@ -15,10 +15,6 @@ static fv_status check_device(fv_cli *cli) {
     }
     const char *device = fv_cli_text(cli, OPT_DEVICE);
     bool cuda = device && !strncmp(device, "cuda", 4);
-    if (!strcmp(precision, "float16")) {
-        fv_fail(cli->ctx, FV_E_USAGE, "--precision float16 does not run on processors: its numbers end at 65504");
-        return fv_hint(cli->ctx, "'--precision bf16' takes as little memory and has float32's range");
-    }
     if ((ref || cuda) && fv_cli_given(cli, OPT_ISA))
         return fv_fail(cli->ctx, FV_E_USAGE, "--isa is for the cpu device, not for %s", ref ? "ref" : "cuda");
     if (device && strchr(device, ':') && !cuda)
@@ -148,6 +144,20 @@ static fv_status check_schedule(fv_cli *cli) {
     return FV_OK;
 }
 
+static fv_status check_loss_scale(fv_cli *cli) {
+    const char *text = fv_cli_text(cli, OPT_LOSS_SCALE);
+    char *end;
+    if (!strcmp(text, "auto")) return FV_OK;
+    double scale = strtod(text, &end);
+    if (end == text || *end || !(scale >= 1e-6 && scale <= 1e30))
+        return fv_fail(cli->ctx, FV_E_USAGE, "--loss-scale must be auto or a number from 1e-6 to 1e30, not '%.40s'",
+                       text);
+    if (!strcmp(fv_cli_text(cli, OPT_PRECISION), "float16")) return FV_OK;
+    fv_fail(cli->ctx, FV_E_USAGE, "--loss-scale is for --precision float16, not for %s",
+            fv_cli_text(cli, OPT_PRECISION));
+    return fv_hint(cli->ctx, "other types reach further down: their gradients need no scale");
+}
+
 static fv_status check_train(fv_cli *cli) {
     if (fv_cli_bool(cli, OPT_FORCE) && !fv_cli_has(cli, OPT_RESUME))
         return fv_fail(cli->ctx, FV_E_USAGE, "--force goes with --resume RUN; nothing else needs it");
@@ -166,6 +176,7 @@ static fv_status check_train(fv_cli *cli) {
     if (cli->value[OPT_BETAS].count != 2)
         return fv_fail(cli->ctx, FV_E_USAGE, "--betas needs two numbers, not '%s'", fv_cli_text(cli, OPT_BETAS));
     FV_TRY(check_on_nan(cli));
+    FV_TRY(check_loss_scale(cli));
     FV_TRY(check_range(cli, OPT_SCALE));
     FV_TRY(check_range(cli, OPT_RATIO));
     FV_TRY(check_jitter(cli));

@@ -73,6 +73,14 @@ static void set_on_nan(fv_loop *loop) {
     if (loop->on_nan == FV_ON_NAN_SKIP) loop->most_skips = strtoll(text + 5, NULL, 10);
 }
 
+/* p.loss_scale of a run that goes on is that of its state. */
+static void set_loss_scale(fv_loop *loop) {
+    const char *text = fv_cli_text(loop->s->cli, OPT_LOSS_SCALE);
+    loop->scales = loop->s->net.precision == FV_F16;
+    loop->fixed_scale = strcmp(text, "auto") != 0;
+    loop->p.loss_scale = !loop->scales ? 0 : loop->fixed_scale ? strtod(text, NULL) : FV_LOSS_SCALE;
+}
+
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     const fv_cli *cli = s->cli;
     memset(loop, 0, sizeof *loop);
@@ -95,6 +103,7 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     loop->n_epochs = (loop->steps + loop->steps_per_epoch - 1) / loop->steps_per_epoch;
     set_schedule(loop);
     set_on_nan(loop);
+    set_loss_scale(loop);
     loop->p.lr_factor = 1;
     loop->began = loop->last_save = fv_tool_now();
     return FV_OK;
@@ -138,8 +147,8 @@ static fv_step step_data(const fv_loop *loop, double lr) {
                                   .steps = loop->steps,
                                   .decay = fv_cli_float(s->cli, OPT_LOOKAHEAD_DECAY),
                                   .power = fv_cli_float(s->cli, OPT_LOOKAHEAD_POWER)};
-    fv_step step = {
-        .seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->p.step, .epoch = loop->p.epoch, .loss_scale = 1};
+    fv_step step = {.seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->p.step, .epoch = loop->p.epoch};
+    step.loss_scale = loop->scales ? loop->p.loss_scale : 1;
     step.lr[0] = step.lr[1] = lr;
     step.weight_decay[0] = s->net.optim.weight_decay;
     for (int i = 0; i < s->net.optim.n_groups; i++) {
@@ -171,6 +180,9 @@ static fv_status fail_non_finite(fv_loop *loop, const fv_batch *batch, const fv_
     fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->p.step + 1,
             (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss",
             where[0] ? "; the first such value came out of " : "", where, what_is_kept(loop, kept, sizeof kept));
+    if (loop->fixed_scale && isfinite(loss))
+        return fv_hint(s->ctx, "a lower --loss-scale (now %g), or 'auto', keeps gradients within float16's range",
+                       step->loss_scale);
     return fv_hint(s->ctx,
                    "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help; --on-nan says "
                    "what else to do",
@@ -193,6 +205,25 @@ static fv_status skip_step(fv_loop *loop, const fv_batch *batch, const fv_step *
     p->steps_done++;
     p->skipped++;
     return FV_OK;
+}
+
+/* The scale after a step; whether that is all there is to a step that was not finite. A loss that is not finite is not
+ * the scale's work. */
+static bool scale_loss(fv_loop *loop, const fv_step_result *r) {
+    fv_progress *p = &loop->p;
+    fv_loss_scaling scaling = {.scale = p->loss_scale, .good = p->scale_steps};
+    if (!loop->scales || loop->fixed_scale || !isfinite(r->loss)) return false;
+    if (!fv_loss_scaling_next(&scaling, r->finite, FV_LOSS_SCALE_STEPS)) return false;
+    char text[160];
+    snprintf(text, sizeof text,
+             "step %lld: gradients past float16's range; the step is left out, the loss scale is %g now",
+             (long long)p->step + 1, scaling.scale);
+    if (!r->finite && loop->overflow_said) fv_console_detail(loop->s->con, "%s", text);
+    else if (!r->finite) fv_console_say(loop->s->con, "%s (said once; each time with -v)", text);
+    loop->overflow_said |= !r->finite;
+    p->loss_scale = scaling.scale;
+    p->scale_steps = scaling.good;
+    return true;
 }
 
 /* Forward, backward and update over the micro-steps; batch: the last one. */
@@ -225,6 +256,7 @@ fv_status fv_loop_step(fv_loop *loop, fv_step_result *out) {
     *out = (fv_step_result){0};
     FV_TRY(fv_session_rest(loop->s, resting_groups(loop)));
     FV_TRY(run_batches(loop, &step, &batch, out));
+    out->finite |= scale_loss(loop, out);
     if (!out->finite && may_roll_back(loop)) return FV_OK; /* fv_loop_run goes back */
     if (!out->finite && loop->on_nan == FV_ON_NAN_ROLLBACK) return fail_non_finite(loop, &batch, &step, out->loss);
     if (!out->finite) return skip_step(loop, &batch, &step, out->loss);

@@ -20,7 +20,9 @@ typedef struct fv_loop {
     double began;     /* when training began, less what earlier processes trained: now - began is the time it took */
     double last_save; /* when the last state was handed to the saver */
     double last_lr;
-    double waited; /* for the loader, up to the end of the last epoch */
+    double waited;            /* for the loader, up to the end of the last epoch */
+    bool scales, fixed_scale; /* float16: the loss is scaled; always by the same */
+    bool overflow_said;
     fv_on_nan on_nan;
     int64_t most_skips;
     double rolled_back; /* when; 0: never */
@@ -32,7 +34,9 @@ typedef struct fv_loop {
 /* What one step gave. */
 typedef struct fv_step_result {
     double loss, top1, norm; /* mean over its batches; right ones; gradient norm */
-    bool finite;             /* false: nothing was updated, and --on-nan says to go on */
+    /* false: nothing was updated, and --on-nan says to go on. Gradients that only the loss scale made infinite do not
+     * count: nothing was updated, either, but the next scale is lower. */
+    bool finite;
 } fv_step_result;
 
 fv_status fv_loop_begin(fv_loop *loop, fv_session *s);

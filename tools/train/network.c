@@ -141,7 +141,7 @@ static void count_correct(fv_graph *g, const fv_network *net, head h) {
 /* The last pass over a graph. */
 static fv_status set_precision(fv_graph *g, const fv_network *net) {
     if (net->precision == FV_F64) fv_graph_cast_floats(g, FV_F64);
-    if (net->precision == FV_BF16) fv_graph_mix_precision(g, FV_BF16);
+    if (fv_is_low(net->precision)) fv_graph_mix_precision(g, net->precision);
     return fv_graph_finish(g);
 }
 
@@ -157,7 +157,9 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
     FV_TRY(fv_graph_finish(g));
     FV_TRY(check_names(g, net));
     *size = fv_network_measure(g, net->batch);
-    FV_TRY(fv_optim_build(g, fv_find_output(g, net->sum_loss ? "loss_sum" : "loss"), &net->optim));
+    fv_optim_cfg optim = net->optim;
+    optim.loss_scaling = net->precision == FV_F16;
+    FV_TRY(fv_optim_build(g, fv_find_output(g, net->sum_loss ? "loss_sum" : "loss"), &optim));
     FV_TRY(set_precision(g, net));
     FV_TRY(fv_graph_recompute(g, net->recompute, &size->recompute));
     return fv_graph_finish(g);
@@ -258,7 +260,13 @@ static fv_status feed_floats(fv_ctx *ctx, fv_program *p, bool float64, const cha
 }
 
 fv_dtype fv_network_precision(const char *text) {
-    return !strcmp(text, "float64") ? FV_F64 : !strcmp(text, "bf16") ? FV_BF16 : FV_F32;
+    static const struct {
+        const char *text;
+        fv_dtype dtype;
+    } words[] = {{"float64", FV_F64}, {"bf16", FV_BF16}, {"float16", FV_F16}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(text, words[i].text)) return words[i].dtype;
+    return FV_F32;
 }
 
 fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch) {

@@ -28,7 +28,7 @@ typedef struct fv_network {
     const char *const *freeze; /* training: prefixes of the names of what is not trained */
     int n_freeze;
     bool freeze_named;  /* they are the user's: each must be the name of something */
-    fv_dtype precision; /* FV_F32, FV_F64, or FV_BF16: mixed with float32 */
+    fv_dtype precision; /* FV_F32, FV_F64, or FV_BF16 or FV_F16: mixed with float32 */
     double recompute;   /* training: part of a step's time that saving memory may cost (fv_graph_recompute) */
     fv_optim_cfg optim; /* training */
 } fv_network;
@@ -48,8 +48,8 @@ double fv_network_recompute(const char *word);
 /* --freeze: the first N stages of net->model, or names, into net->freeze. Memory from arena. */
 fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_network *net);
 
-/* Forward, loss, backward and update. Outputs: loss [] (the mean), grad_stats [2], and top1 [], top5 [] (counts) or,
- * with several labels, logits [batch,classes]. */
+/* Forward, loss, backward and update; in FV_F16 the loss is scaled (fv_optim_cfg.loss_scaling). Outputs: loss [] (the
+ * mean), grad_stats [2], and top1 [], top5 [] (counts) or, with several labels, logits [batch,classes]. */
 fv_status fv_network_train_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Forward in evaluation mode. Outputs: logits [batch,classes], row_loss [batch]. */
 fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);

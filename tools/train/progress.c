@@ -17,7 +17,7 @@ void fv_progress_write(const fv_progress *p, fv_progress_text *out) {
     FV_PROGRESS_TABLE(FV_PROGRESS_INT, FV_PROGRESS_REAL)
 #undef FV_PROGRESS_INT
 #undef FV_PROGRESS_REAL
-    _Static_assert(FV_PROGRESS_COUNT == 18, "as many as the table has rows");
+    _Static_assert(FV_PROGRESS_COUNT == 20, "as many as the table has rows");
 }
 
 static fv_status bad_value(fv_ctx *ctx, const fv_st_file *file, const char *name) {
@@ -26,8 +26,14 @@ static fv_status bad_value(fv_ctx *ctx, const fv_st_file *file, const char *name
                       text ? "not a number that makes sense: " : "missing", text ? text : "");
 }
 
-static fv_status read_int(fv_ctx *ctx, const fv_st_file *file, const char *name, int64_t *out) {
+/* Values that states of earlier versions lack; 0 there. */
+static const char *saved_text(const fv_st_file *file, const char *name) {
     const char *text = fv_st_meta(file, name);
+    return text || (strcmp(name, "loss_scale") != 0 && strcmp(name, "scale_steps") != 0) ? text : "0";
+}
+
+static fv_status read_int(fv_ctx *ctx, const fv_st_file *file, const char *name, int64_t *out) {
+    const char *text = saved_text(file, name);
     char *end = NULL;
     errno = 0;
     long long v = text ? strtoll(text, &end, 10) : 0;
@@ -37,7 +43,7 @@ static fv_status read_int(fv_ctx *ctx, const fv_st_file *file, const char *name,
 }
 
 static fv_status read_real(fv_ctx *ctx, const fv_st_file *file, const char *name, double *out) {
-    const char *text = fv_st_meta(file, name);
+    const char *text = saved_text(file, name);
     char *end = NULL;
     *out = text ? strtod(text, &end) : 0;
     return text && end != text && !*end && isfinite(*out) ? FV_OK : bad_value(ctx, file, name);

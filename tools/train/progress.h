@@ -24,6 +24,8 @@
     R(lr_factor)           /* 1, halved by each rollback */ \
     R(train_seconds)       /* of the epoch, without evaluation */ \
     R(total_train_seconds) /* of earlier epochs */ \
+    R(loss_scale)          /* float16; 0: none */ \
+    I(scale_steps)         /* good ones since the loss scale changed */ \
     R(elapsed)             /* since training began, without the time between a kill and the resume */
 
 typedef struct fv_progress {
@@ -34,7 +36,7 @@ typedef struct fv_progress {
 #undef FV_PROGRESS_REAL
 } fv_progress;
 
-#define FV_PROGRESS_COUNT 18
+#define FV_PROGRESS_COUNT 20
 #define FV_PROGRESS_TEXT 48
 typedef struct fv_progress_text { /* key, value pairs for metadata */
     const char *key[FV_PROGRESS_COUNT];
