@@ -36,6 +36,7 @@ fv_value fv_tanh(fv_scope s, fv_value x);
 /* Name of an activation ("relu"), and whether its backward needs the output (true) or the input (false). */
 const char *fv_act_name(fv_act_kind kind);
 bool fv_act_saves_output(fv_act_kind kind);
+bool fv_act_needs_input(fv_act_kind kind); /* known, and the output does not tell */
 /* Whether batch norm can take it over as its last part: relu, whose slope the output tells, and those whose backward
  * needs the input, which is computed again from what batch norm keeps anyway. */
 bool fv_act_can_end_norm(fv_act_kind kind);

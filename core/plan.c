@@ -136,6 +136,7 @@ static bool in_place_operand(const fv_node *n, int j) {
     case FV_OP_SUB:
     case FV_OP_MUL: return j <= 1;
     case FV_OP_BATCH_NORM_BWD: return j == 0;
+    case FV_OP_ACTIVATED_LINEAR_BWD_DATA: return j == 2;
     default: return false;
     }
 }

@@ -11,9 +11,10 @@
 
 #include <string.h>
 
-#define BALANCE 11.0      /* operations in the time of one byte: what the roofline of a CPU core comes to */
-#define LEAST_BYTES 65536 /* smaller values are not worth a node */
-#define SMALL_SHARE 16    /* an operand so much smaller than the value may be kept longer for its sake */
+#define BALANCE 11.0             /* operations in the time of one byte: what the roofline of a CPU core comes to */
+#define ACTIVATION_OPERATIONS 20 /* per element, of those that a linear layer can apply on the way */
+#define LEAST_BYTES 65536        /* smaller values are not worth a node */
+#define SMALL_SHARE 16           /* an operand so much smaller than the value may be kept longer for its sake */
 
 typedef struct span { /* life of a value that has memory of its own; positions in the order of execution */
     size_t bytes;
@@ -27,6 +28,7 @@ typedef struct candidate {
     int32_t node, value;
     int32_t forward_last; /* last reader of the forward pass */
     double cost;
+    double worth; /* bytes per cost, at most */
     bool tried;
 } candidate;
 
@@ -75,6 +77,17 @@ static bool may_run_again(fv_op op) {
 static double cost_of(const fv_graph *g, const fv_node *n) {
     double flops = fv_node_flops(g, n), bytes = BALANCE * fv_node_bytes(g, n);
     return flops > bytes ? flops : bytes;
+}
+
+/* Time of its clone. An activation that gradients of linear layers' weights alone read never is in memory: the backend
+ * applies it on the way (core/cpu/rewrite.c). */
+static double cost_of_clone(const fv_graph *g, const fv_node *n) {
+    bool on_the_way = n->op == FV_OP_ACTIVATION && fv_act_needs_input(n->attr.activation.kind);
+    for (int32_t k = 0; k < g->n_nodes && on_the_way; k++)
+        for (int j = 0; j < g->nodes[k].operands && g->nodes[k].backward; j++)
+            if (g->operands[g->nodes[k].first_operand + j].id == n->first_result)
+                on_the_way &= g->nodes[k].op == FV_OP_LINEAR_BWD_WEIGHT;
+    return on_the_way ? ACTIVATION_OPERATIONS * fv_node_flops(g, n) : cost_of(g, n);
 }
 
 /* ---------------------------------------------------------------- lifetimes */
@@ -189,7 +202,8 @@ static void find_candidates(recomputer *r) {
         if (s->bytes < LEAST_BYTES || s->pinned || n->operands > MOST_OPERANDS) continue;
         int32_t forward_last = last_forward_reader(r, n->first_result, k);
         if (forward_last >= s->first) continue;
-        r->list[r->n_list++] = (candidate){k, n->first_result, forward_last, cost_of(g, n), false};
+        const double cost = cost_of_clone(g, n);
+        r->list[r->n_list++] = (candidate){k, n->first_result, forward_last, cost, (double)s->bytes / cost, false};
         r->index[n->first_result] = r->n_list;
     }
 }
@@ -270,27 +284,29 @@ static candidate *best_at(recomputer *r, int32_t peak, double budget) {
         const span *s = &r->spans[c->value];
         if (c->tried || s->taken || s->pinned || c->forward_last >= peak || s->first <= peak || s->first == INT32_MAX)
             continue;
-        double worth = (double)s->bytes / c->cost;
-        if (r->spent + c->cost > budget || worth <= best_worth) continue;
+        if (r->spent + c->cost > budget || c->worth <= best_worth) continue;
         best = c;
-        best_worth = worth;
+        best_worth = c->worth;
     }
     return best;
 }
 
-/* Take the candidate, unless that raises the peak or costs too much. */
+/* Take the candidate, unless that raises the peak or costs too much; or put it back, if it is worth less than it was
+ * taken for, because other clones have to come along. */
 static void try_to_take(recomputer *r, candidate *c, double budget, int32_t *peak, size_t *bytes) {
     size_t size = (size_t)r->g->n_values * sizeof *r->spans, then;
     double spent = r->spent;
     memcpy(r->before, r->spans, size);
-    c->tried = true;
     bool ok = take_for(r, c->value, r->spans[c->value].first, 0) && r->spent <= budget;
     int32_t at = ok ? find_peak(r, &then) : 0;
-    if (ok && then <= *bytes) {
+    const double freed = ok ? (double)*bytes - (double)r->live[*peak] : 0, worth = ok ? freed / (r->spent - spent) : 0;
+    c->tried = !ok || then > *bytes || worth >= c->worth * (1 - 1e-9);
+    if (c->tried && ok && then <= *bytes) {
         *peak = at;
         *bytes = then;
         return;
     }
+    c->worth = worth;
     memcpy(r->spans, r->before, size);
     r->spent = spent;
 }

@@ -67,6 +67,15 @@
     ROW(LINEAR, note_, N(rows, in_), N(out_, in_), N(out_)), ROW(LINEAR_BWD_DATA, note_, N(rows, out_), N(out_, in_)), \
         ROW(LINEAR_BWD_WEIGHT, note_, N(rows, out_), N(rows, in_))
 
+/* The same of act(x). */
+#define ACTIVATED_ROWS(note_, kind_, rows, in_, out_) \
+    ROWA(ACTIVATED_LINEAR, note_, LIST(.activation = {FV_ACT_##kind_, 0}), OPERAND(FILL_AWAY, rows, in_), \
+         N(out_, in_), N(out_)), \
+        ROWA(ACTIVATED_LINEAR_BWD_DATA, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), N(out_, in_), \
+             OPERAND(FILL_AWAY, rows, in_)), \
+        ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), \
+             OPERAND(FILL_AWAY, rows, in_))
+
 #define MATMUL_ATTR(ta, tb) LIST(.matmul = {ta, tb})
 
 #define BN_ATTR(act_) LIST(.batch_norm = {.eps = 1e-5, .act = FV_ACT_##act_})
@@ -439,6 +448,16 @@ const op_row op_rows[] = {
     ROWA(LOOKAHEAD_UPDATE, "not finite", LIST(.update = {.count = 1}), BAD_STATS, STATE(FILL_NORMAL, 5), STATE(FILL_NORMAL, 5)),
     ROWA(LOOKAHEAD_UPDATE, "large", LIST(.update = {.count = 1}), ABSENT, STATE(FILL_NORMAL, 5, 4099), STATE(FILL_NORMAL, 5, 4099)),
     ROWA(EMA_UPDATE, "large", LIST(.update = {.count = 1}), ABSENT, STATE(FILL_NORMAL, 5, 4099), N(5, 4099)),
+
+    ACTIVATED_ROWS("one", GELU, 1, 1, 1),
+    ACTIVATED_ROWS("tails", GELU_TANH, 17, 33, 5),
+    ACTIVATED_ROWS("large", GELU, 130, 257, 96),
+    ACTIVATED_ROWS("turned, several units", SILU, 600, 40, 30),
+    ACTIVATED_ROWS("depth in blocks", HARDSWISH, 70, 1300, 17),
+    ACTIVATED_ROWS("depth of the gradient in blocks", GELU, 70, 19, 1300),
+    ROWA(ACTIVATED_LINEAR, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
+    ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, "blocks of columns", LIST(.activation = {FV_ACT_GELU, 0}), N(270, 12),
+         N(270, 801)),
 };
 /* clang-format on */
 

@@ -1,5 +1,5 @@
 /* test_fuse.c: batch norm with a residual and an activation as one node computes what the plain nodes compute, whatever
- * is asked of it. */
+ * is asked of it; and linear layers that apply an activation. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -121,13 +121,107 @@ START_TEST(other_activations_stay) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- an activation between two linear layers */
+
+enum { ROWS = 1100, IN = 24, HIDDEN = 40, OUT = 12, RESULTS = 6 };
+static const char *const results[RESULTS] = {"y", "grad0", "grad1", "grad2", "grad3", "grad4"};
+
+/* y = w2 act(w1 x + b1) + b2 and gradients of x, w1, b1, w2, b2. apart: the activation's result is asked for, and its
+ * gradient, so that nothing can be joined. */
+static void build_mlp(fvt_device *d, fv_act_kind kind, int64_t rows, bool apart, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    fv_scope s = fv_root(g);
+    fv_value x = fv_input(s, "x", fv_shape(FV_F32, 2, rows / 2, IN)),
+             w1 = fv_input(s, "w1", fv_shape(FV_F32, HIDDEN, IN)), b1 = fv_input(s, "b1", fv_shape(FV_F32, HIDDEN)),
+             w2 = fv_input(s, "w2", fv_shape(FV_F32, OUT, HIDDEN)), b2 = fv_input(s, "b2", fv_shape(FV_F32, OUT));
+    fv_value act = fv_activation(s, fv_linear(s, x, w1, b1), kind, 0), y = fv_linear(s, act, w2, b2);
+    fv_value loss = fv_sum(s, fv_mul(s, y, fv_input(s, "weight", fv_typeof(g, y))), 7, false);
+    const fv_value wrt[] = {x, w1, b1, w2, b2, act};
+    fv_value grads[6];
+    fvt_name name;
+    ck_assert_msg(fv_gradients(g, loss, 6, wrt, grads) == FV_OK, "%s", d->ctx.error.message);
+    fv_set_output(g, "y", y);
+    for (int k = 0; k < (apart ? 6 : 5); k++) fv_set_output(g, fvt_numbered(&name, "grad", k), grads[k]);
+    if (apart) fv_set_output(g, "act", act);
+    fvt_compile(d, g, false, p);
+    static const char *const inputs[] = {"x", "w1", "b1", "w2", "b2", "weight"};
+    for (int k = 0; k < 6; k++) {
+        const int64_t n = fv_count(fvt_type(p, inputs[k]));
+        double *values = fvt_doubles(n);
+        for (int64_t i = 0; i < n; i++) values[i] = fvt_normal(5, (uint64_t)i, (uint32_t)k);
+        fvt_set(p, inputs[k], values);
+        fvt_free(values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+/* Nodes of a kind that run. */
+static int count_nodes(const fvt_program *p, fv_op op) {
+    const fv_plan *plan = fv_program_plan(p->program);
+    int n = 0;
+    for (int32_t i = 0; i < plan->segment_first[FV_SEG_COUNT]; i++) n += plan->graph->nodes[plan->order[i]].op == op;
+    return n;
+}
+
+static void expect_same_bits(fvt_program *a, fvt_program *b, const char *name, const char *isa) {
+    const int64_t n = fv_count(fvt_type(a, name));
+    double *x = fvt_doubles(n), *y = fvt_doubles(n);
+    fvt_get(a, name, x);
+    fvt_get(b, name, y);
+    for (int64_t i = 0; i < n; i++)
+        ck_assert_msg(x[i] == y[i], "%s: %s[%lld]: %.9g apart, %.9g joined", isa, name, (long long)i, x[i], y[i]);
+    fvt_free(x);
+    fvt_free(y);
+}
+
+START_TEST(activated_linear_is_plain) {
+    static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+    for (int k = 0; k < 4; k++) {
+        fvt_device d;
+        fvt_program apart, joined;
+        if (!fvt_open(&d, "cpu", 2, isas[k])) continue;
+        build_mlp(&d, kinds[_i], ROWS, true, &apart);
+        build_mlp(&d, kinds[_i], ROWS, false, &joined);
+        const bool joins = kinds[_i] != FV_ACT_RELU; /* whose slope its result tells */
+        ck_assert_int_eq(count_nodes(&apart, FV_OP_ACTIVATION), 1);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION), !joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION_BWD), !joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR), joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR_BWD_DATA), joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT), joins);
+        for (int r = 0; r < RESULTS; r++) expect_same_bits(&apart, &joined, results[r], isas[k]);
+        if (joins)
+            ck_assert_uint_lt(fv_program_plan(joined.program)->arena_bytes,
+                              fv_program_plan(apart.program)->arena_bytes - ROWS * HIDDEN * sizeof(float));
+        fvt_destroy(&apart);
+        fvt_destroy(&joined);
+        fvt_close(&d);
+    }
+}
+END_TEST
+
+/* In the caches there is nothing to win. */
+START_TEST(few_rows_stay_apart) {
+    fvt_device d;
+    fvt_program p;
+    ck_assert(fvt_open(&d, "cpu", 1, NULL));
+    build_mlp(&d, FV_ACT_GELU, 64, false, &p);
+    ck_assert_int_eq(count_nodes(&p, FV_OP_ACTIVATION), 1);
+    ck_assert_int_eq(count_nodes(&p, FV_OP_ACTIVATION_BWD), 1);
+    fvt_destroy(&p);
+    fvt_close(&d);
+}
+END_TEST
+
 Suite *fuse_suite(void) {
     Suite *suite = suite_create("fuse");
-    TCase *tc = tcase_create("norm and activation");
+    TCase *tc = tcase_create("activations");
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, fused_activation_is_plain, 0, KINDS);
     tcase_add_loop_test(tc, fused_activation_without, 0, KINDS);
     tcase_add_test(tc, other_activations_stay);
+    tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
+    tcase_add_test(tc, few_rows_stay_apart);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -308,7 +308,7 @@ START_TEST(plan_leaves_few_gaps) {
     fv_set_output(g, "loss", loss);
     fv_graph_fuse(g);
     ck_assert_int_eq(fv_optim_build(g, loss, &sgd), FV_OK);
-    ck_assert_int_eq(fv_graph_recompute(g, 0.04, NULL), FV_OK);
+    ck_assert_int_eq(fv_graph_recompute(g, 0.02, NULL), FV_OK);
     ck_assert_int_eq(fv_store_create(&ctx, dev, &store), FV_OK);
     ck_assert_int_eq(fv_store_bind(store, g), FV_OK);
     ck_assert_int_eq(fv_plan_make(g, store, dev, NULL, &plan), FV_OK);

@@ -8,6 +8,7 @@ static fv_status plan_graph(fv_ctx *ctx, fv_device *device, fv_graph *g, fv_plan
     fv_store *store = NULL;
     FV_TRY(fv_store_create(ctx, device, &store));
     fv_status status = fv_store_bind(store, g);
+    if (status == FV_OK && device->backend->rewrite) status = device->backend->rewrite(device, g);
     if (status == FV_OK) status = fv_plan_make(g, store, device, NULL, plan);
     fv_store_destroy(store);
     return status;

@@ -1,6 +1,7 @@
 /* device.c: the CPU device. It owns a pool of threads and one of the builds of kernels/; execution itself is the host
  * executor's (core/host.c), shared with the reference backend. */
 #include "core/cpu/cpu.h"
+#include "core/cpu/rewrite.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -146,7 +147,7 @@ const fv_backend fv_backend_cpu = {
     .copy = fv_host_copy,
     .wait = fv_host_wait,
     .supports = cpu_supports,
-    .rewrite = NULL,
+    .rewrite = fv_cpu_rewrite,
     .workspace = cpu_workspace,
     .prepared = cpu_prepared,
     .compile = cpu_compile,

@@ -29,8 +29,11 @@ const char *fv_act_name(fv_act_kind kind) {
 bool fv_act_saves_output(fv_act_kind kind) {
     return known(kind) && kinds[kind].saves_output;
 }
+bool fv_act_needs_input(fv_act_kind kind) {
+    return known(kind) && !kinds[kind].saves_output;
+}
 bool fv_act_can_end_norm(fv_act_kind kind) {
-    return kind == FV_ACT_RELU || (known(kind) && !kinds[kind].saves_output);
+    return kind == FV_ACT_RELU || fv_act_needs_input(kind);
 }
 
 static bool attr_is_sound(fv_infer *i) {

@@ -57,6 +57,33 @@ fv_value fv_linear(fv_scope s, fv_value x, fv_value w, fv_value bias) {
     return fv_op_node(s, FV_OP_LINEAR, (fv_value[]){x, w, bias}, fv_is_none(bias) ? 2 : 3, NULL);
 }
 
+/* ---------------------------------------------------------------- linear layers of act(x) */
+
+static bool is_told_by_input(fv_infer *i) {
+    const fv_act_kind kind = i->attr->activation.kind;
+    return fv_act_needs_input(kind) || fv_infer_fail(i, "%s is no activation whose slope x tells", fv_act_name(kind));
+}
+
+bool fv_infer_activated_linear(fv_infer *i) {
+    return is_told_by_input(i) && fv_infer_linear(i);
+}
+
+bool fv_infer_activated_linear_bwd_data(fv_infer *i) {
+    return is_told_by_input(i) && fv_infer_linear_bwd_data(i) && fv_expect_like(i, 2, "x", i->out[0], "dx");
+}
+
+bool fv_infer_activated_linear_bwd_weight(fv_infer *i) {
+    return is_told_by_input(i) && fv_infer_linear_bwd_weight(i);
+}
+
+double fv_flops_activated_linear(const fv_infer *i) {
+    const bool forward = i->op == FV_OP_ACTIVATED_LINEAR;
+    return fv_flops_linear(i) + fv_elements(forward ? i->in[0] : i->out[0]);
+}
+double fv_flops_activated_linear_bwd_weight(const fv_infer *i) {
+    return fv_flops_linear_bwd_weight(i) + fv_elements(i->in[1]);
+}
+
 /* ---------------------------------------------------------------- matmul: a [...,m,k] (or [...,k,m]), b [...,k,n] */
 
 bool fv_infer_matmul(fv_infer *i) {

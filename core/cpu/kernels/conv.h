@@ -76,6 +76,11 @@ int64_t CPU(conv_window_lines)(const fv_conv_window *win, const char **at);
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
 /* Forward with packed weights that are kept (backend.h: prepared); 0 where packing is a small part of the work. */
 size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace);
+/* For linear layers, with c->attr->activation. FORWARD: of act(source), saved NULL. DATA: the result is multiplied by
+ * act'(saved), and may lie over saved. */
+size_t CPU(activated_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
+void CPU(activated_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                         const float *weight, const float *bias, const float *saved, float *result);
 /* FORWARD: source x, result y. DATA: source dy, result dx, bias NULL. */
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result);
@@ -89,10 +94,11 @@ void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, con
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
-/* The same for 1x1 kernels without padding, and linear layers. */
+/* The same for 1x1 kernels without padding, and linear layers. act: of act(x); or NULL. */
 bool CPU(conv_point_weight_fits)(const fv_conv_shape *s);
-size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads);
-void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
+size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated);
+void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_activation_attr *act, const float *dy,
+                            const float *x, float *dw);
 
 /* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums.
  * kept: the weights are packed or transformed already. */

@@ -1,4 +1,5 @@
 /* conv_gemm.c: forward convolution and the gradient of the data by row_gemm over windows (conv.h). */
+#include "core/cpu/kernels/activate.h"
 #include "core/cpu/kernels/conv.h"
 
 enum {
@@ -36,7 +37,7 @@ static bool fits_in_place(const fv_conv_axis *a) {
     return a->tap_first >= 0 && (a->count - 1) * a->source_step + a->tap_first + a->taps <= a->source;
 }
 
-static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bool activated) {
     const bool forward = kind == FV_CONV_FORWARD;
     plan p = {.shape = s, .kind = kind, .groups = s->groups};
     int64_t taps[2];
@@ -51,7 +52,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     p.result_c = forward ? s->k : s->c;
     p.result[0] = forward ? s->oh : s->h;
     p.result[1] = forward ? s->ow : s->w;
-    p.in_place = fits_in_place(&p.all[0]) && fits_in_place(&p.all[1]);
+    p.in_place = fits_in_place(&p.all[0]) && fits_in_place(&p.all[1]) && !(activated && forward);
 
     int64_t fit = fv_max64(16, PANEL_DEPTH / fv_max64(1, taps[0] * taps[1]));
     p.blocks = fv_max64(1, fv_ceil_div(p.depth, fit));
@@ -70,6 +71,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     p.panels = fv_ceil_div(p.columns, FV_NR);
     p.chunks = units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
     if (large) p.chunks = fv_max64(p.chunks, fv_ceil_div(p.panels, LARGE_PANELS));
+    if (activated && forward) p.chunks = 1; /* the source of a unit is activated once */
     p.chunk_panels = fv_ceil_div(p.panels, fv_max64(1, p.chunks));
     p.chunks = fv_ceil_div(p.panels, fv_max64(1, p.chunk_panels));
 
@@ -78,6 +80,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     if (!p.in_place)
         p.scratch_floats =
             (size_t)(p.units.images * p.units.window[0] * p.units.window[1] + FV_STRIP) * (size_t)p.block;
+    else if (activated) p.scratch_floats = (size_t)p.table_rows * FV_NR;
     p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
     for (int a = 0; a < 2; a++) p.axis_at[a] = fv_workspace_add(&p.total, (size_t)p.phases[a] * sizeof(fv_conv_axis));
     p.tap_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
@@ -89,12 +92,16 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
 
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
     if (kind == FV_CONV_FORWARD && CPU(conv_few_fits)(s)) return CPU(conv_few_workspace)(s);
-    return make_plan(s, kind, threads).total;
+    return make_plan(s, kind, threads, false).total;
+}
+
+size_t CPU(activated_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads) {
+    return make_plan(s, kind, threads, true).total;
 }
 
 size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
     if (s->n * s->oh * s->ow > KEEP_POSITIONS) return 0;
-    const plan p = make_plan(s, FV_CONV_FORWARD, threads);
+    const plan p = make_plan(s, FV_CONV_FORWARD, threads, false);
     *workspace = p.weight_at;
     return p.weight_bytes;
 }
@@ -109,7 +116,9 @@ typedef struct job {
     ptrdiff_t *tap;              /* per phase at the number of its first tap */
     ptrdiff_t *table;            /* [4][x_off table_rows, y_off table_rows] by table_of */
     float *packed, *scratch;
-    bool stream, kept; /* kept: the packed weights, from run to run */
+    const fv_activation_attr *act; /* of the source, or of the result's slopes; or NULL */
+    const float *saved;            /* what the slopes are of; NULL: the source is activated */
+    bool stream, kept;             /* kept: the packed weights, from run to run */
     int threads;
 } job;
 
@@ -125,12 +134,12 @@ static void fill_table(const job *j, int64_t ph, int64_t pw) {
     const int64_t pixel = p->in_place ? p->source_c : p->block;
     const int64_t row = pixel * (p->in_place ? p->source[1] : p->units.window[1]);
     const int64_t image = row * (p->in_place ? p->source[0] : p->units.window[0]);
-    const int64_t rows = fv_min64(p->units.band, h->count);
+    const int64_t rows = fv_min64(p->units.band, h->count), result_c = j->saved ? FV_NR : p->result_c;
     for (int64_t i = 0; i < p->units.images; i++) {
         for (int64_t a = 0; a < rows; a++) {
             for (int64_t b = 0; b < w->count; b++) {
                 *x_off++ = i * image + a * h->source_step * row + b * w->source_step * pixel;
-                *y_off++ = ((i * p->result[0] + a * h->result_step) * p->result[1] + b * w->result_step) * p->result_c;
+                *y_off++ = ((i * p->result[0] + a * h->result_step) * p->result[1] + b * w->result_step) * result_c;
             }
         }
     }
@@ -279,6 +288,45 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
     }
 }
 
+/* ---------------------------------------------------------------- activations, of linear layers */
+
+/* Rows of a unit, channels [first, first + channels). */
+static void activate_source(const job *j, const unit *u, int64_t first, int64_t channels, float *to) {
+    const plan *p = &j->p;
+    for (int64_t i = 0; i < u->images; i++)
+        CPU(activate)(j->act, j->source + (u->image + i) * p->source_c + first, to + i * p->block, channels);
+}
+
+/* All panels of a chunk: the product goes to the scratch, from where its slopes take it to the result. */
+static void run_slopes(const job *j, unit *u, float *scratch) {
+    const plan *p = &j->p;
+    fv_row_gemm g = {.x_off = j->table,
+                     .y = scratch,
+                     .y_off = j->table + p->table_rows,
+                     .rows = u->images,
+                     .tap = j->tap,
+                     .taps = 1,
+                     .ahead = &u->ahead};
+    const int64_t end = fv_min64(p->panels, (u->chunk + 1) * p->chunk_panels);
+    for (int64_t panel = u->chunk * p->chunk_panels; panel < end; panel++) {
+        const int64_t at = u->image * p->result_c + panel * FV_NR;
+        g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
+        u->ahead.run[1].at = (const char *)(j->saved + at);
+        u->ahead.run[1].step = p->result_c * (ptrdiff_t)sizeof(float);
+        u->ahead.run[1].lines = u->images;
+        u->ahead.run[1].per_tile = FV_MR;
+        for (int64_t block = 0; block < p->blocks; block++) {
+            g.x = j->source + u->image * p->source_c + block * p->block;
+            g.depth = fv_min64(p->block, p->depth - block * p->block);
+            g.b = packed_at(j, 0, 0, 0, block, panel);
+            g.accumulate = block > 0;
+            CPU(row_gemm)(&g);
+        }
+        CPU(activate_slopes)
+        (j->act, &(fv_slope_tile){scratch, j->saved + at, j->result + at, u->images, FV_NR, p->result_c, g.columns});
+    }
+}
+
 static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
     const plan *p = &j->p;
     const int64_t first = tile / p->chunks / p->units.bands;
@@ -324,12 +372,17 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
     const int64_t row = u.position * p->all[0].source_step;
     look_ahead(j, &u, tile);
     float *scratch = j->scratch + (size_t)thread * p->scratch_floats;
+    if (j->saved) {
+        run_slopes(j, &u, scratch);
+        return;
+    }
     for (int64_t group = 0; group < p->groups; group++) {
         for (int64_t block = 0; block < p->blocks; block++) {
             win.c0 = group * p->depth + block * p->block;
             win.channels = fv_min64(p->block, p->depth - block * p->block);
             const float *x = scratch;
-            if (p->in_place) x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
+            if (j->act) activate_source(j, &u, win.c0, win.channels, scratch);
+            else if (p->in_place) x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
             else CPU(conv_copy_window)(&win, scratch);
             for (int64_t phase = 0; phase < p->phases[0] * p->phases[1]; phase++)
                 run_phase(j, &u, phase, group, block, x);
@@ -345,42 +398,60 @@ static bool may_stream(const job *j) {
            (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
 }
 
+/* j has all but what lies in the workspace. */
+static void run(const fv_call *c, job *j) {
+    const plan *p = &j->p;
+    const fv_conv_shape *s = p->shape;
+    char *work = c->workspace;
+    for (int a = 0; a < 2; a++) {
+        fv_conv_axis *axis = (fv_conv_axis *)(work + p->axis_at[a]);
+        for (int64_t i = 0; i < p->phases[a]; i++) axis[i] = fv_conv_phase(s, p->kind, a, i);
+        j->axis[a] = axis;
+    }
+    j->tap = (ptrdiff_t *)(work + p->tap_at);
+    j->table = (ptrdiff_t *)(work + p->table_at);
+    j->packed = j->kept ? c->prepared : work + p->weight_at;
+    j->scratch = (float *)(work + p->scratch_at);
+    j->threads = fv_pool_threads(c->pool);
+    bool filled[4] = {false};
+    for (int64_t ph = 0; ph < p->phases[0]; ph++) {
+        for (int64_t pw = 0; pw < p->phases[1]; pw++) {
+            fill_taps(j, ph, pw);
+            int table = table_of(j, ph, pw);
+            if (!filled[table]) fill_table(j, ph, pw);
+            filled[table] = true;
+        }
+    }
+    const int64_t pack_tiles = p->phases[0] * p->phases[1] * p->groups * p->panels;
+    const int64_t weights = s->k * s->r * s->s * (s->c / s->groups);
+    if (!j->kept || c->preparing) fv_pool_run(weights < PACK_ALONE ? NULL : c->pool, pack_tiles, pack_tile, j);
+    if (!c->preparing) fv_pool_run(c->pool, p->units.image_units * p->units.bands * p->chunks, unit_tile, j);
+}
+
 void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                     const float *weight, const float *bias, float *result) {
     if (kind == FV_CONV_FORWARD && !c->prepared && CPU(conv_few_fits)(s)) {
         CPU(conv_few)(c, s, source, weight, bias, result);
         return;
     }
-    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool)),
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool), false),
              .source = source,
              .weight = weight,
              .bias = bias,
              .result = result,
-             .kept = c->prepared != NULL,
-             .threads = fv_pool_threads(c->pool)};
-    const plan *p = &j.p;
-    char *work = c->workspace;
-    for (int a = 0; a < 2; a++) {
-        fv_conv_axis *axis = (fv_conv_axis *)(work + p->axis_at[a]);
-        for (int64_t i = 0; i < p->phases[a]; i++) axis[i] = fv_conv_phase(s, kind, a, i);
-        j.axis[a] = axis;
-    }
-    j.tap = (ptrdiff_t *)(work + p->tap_at);
-    j.table = (ptrdiff_t *)(work + p->table_at);
-    j.packed = c->prepared ? c->prepared : work + p->weight_at;
-    j.scratch = (float *)(work + p->scratch_at);
+             .kept = c->prepared != NULL};
     j.stream = may_stream(&j);
-    bool filled[4] = {false};
-    for (int64_t ph = 0; ph < p->phases[0]; ph++) {
-        for (int64_t pw = 0; pw < p->phases[1]; pw++) {
-            fill_taps(&j, ph, pw);
-            int table = table_of(&j, ph, pw);
-            if (!filled[table]) fill_table(&j, ph, pw);
-            filled[table] = true;
-        }
-    }
-    const int64_t pack_tiles = p->phases[0] * p->phases[1] * p->groups * p->panels;
-    const int64_t weights = s->k * s->r * s->s * (s->c / s->groups);
-    if (!c->prepared || c->preparing) fv_pool_run(weights < PACK_ALONE ? NULL : c->pool, pack_tiles, pack_tile, &j);
-    if (!c->preparing) fv_pool_run(c->pool, p->units.image_units * p->units.bands * p->chunks, unit_tile, &j);
+    run(c, &j);
+}
+
+void CPU(activated_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
+                         const float *weight, const float *bias, const float *saved, float *result) {
+    job j = {.p = make_plan(s, kind, fv_pool_threads(c->pool), true),
+             .source = source,
+             .weight = weight,
+             .bias = bias,
+             .act = &c->attr->activation,
+             .saved = saved,
+             .result = result};
+    run(c, &j);
 }

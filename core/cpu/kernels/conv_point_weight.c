@@ -9,8 +9,11 @@
  * stored once per unit. The tiles lie one behind the other, [c / FV_NR][k / FV_MR][FV_MR][FV_NR], until the end. Where
  * fewer places of the tiles stay empty that way, dy and x change places ("turned").
  *
+ * With an activation, the rows of x go through it in groups, which stay in the first-level cache, on their way there.
+ *
  * The rows are split into at most 4 parts whose sums are added in order; dw is split into blocks, which changes nothing
  * in the order of a sum, so that their number may depend on that of the threads. */
+#include "core/cpu/kernels/activate.h"
 #include "core/cpu/kernels/conv.h"
 
 enum {
@@ -33,6 +36,8 @@ typedef struct plan {
     int64_t parts, units;                /* units per part */
     int64_t sum_floats;                  /* of dw in tiles; without parts, of a block */
     int64_t unit_rows, packed_floats[2]; /* of a thread */
+    int64_t active_floats;               /* of a thread: a group of rows of act(x) */
+    int64_t thread_floats;
     size_t sums_at, packed_at, total;
 } plan;
 
@@ -55,7 +60,7 @@ static void cut_blocks(plan *p, int axis, int64_t count, int64_t most) {
     p->blocks[axis] = fv_ceil_div(count, p->block[axis]);
 }
 
-static plan make_plan(const fv_conv_shape *s, int threads) {
+static plan make_plan(const fv_conv_shape *s, int threads, bool activated) {
     plan p = {.shape = s, .rows = s->n * s->oh * s->ow, .turned = cost(s->c, s->k) < cost(s->k, s->c)};
     p.channels[0] = p.turned ? s->c : s->k;
     p.channels[1] = p.turned ? s->k : s->c;
@@ -74,25 +79,31 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
     p.packed_floats[0] = round_line(p.unit_rows * p.block[0] * FV_MR);
     p.packed_floats[1] = round_line(p.unit_rows * p.block[1] * FV_NR);
     p.sums_at = fv_workspace_add(&p.total, (size_t)(p.sum_floats * (p.parts > 1 ? p.parts : threads)) * sizeof(float));
-    p.packed_at =
-        fv_workspace_add(&p.total, (size_t)((p.packed_floats[0] + p.packed_floats[1]) * threads) * sizeof(float));
+    if (activated) p.active_floats = round_line(GROUP_ROWS * (p.turned ? p.block[0] * FV_MR : p.block[1] * FV_NR));
+    p.thread_floats = p.packed_floats[0] + p.packed_floats[1] + p.active_floats;
+    p.packed_at = fv_workspace_add(&p.total, (size_t)(p.thread_floats * threads) * sizeof(float));
     return p;
 }
 
-size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads) {
-    return make_plan(s, threads).total;
+size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated) {
+    return make_plan(s, threads, activated).total;
 }
 
 typedef struct job {
     plan p;
-    const float *operand[2]; /* dy, x; turned: x, dy */
+    const float *operand[2];       /* dy, x; turned: x, dy */
+    const fv_activation_attr *act; /* or NULL */
     float *dw, *sums, *packed;
 } job;
+
+static bool is_x(const job *j, int operand) {
+    return (operand == 1) != j->p.turned;
+}
 
 /* Where the row of position `row` lies, in floats: of dy, or of the pixel of x that it reads. */
 static int64_t row_at(const job *j, int operand, int64_t row) {
     const fv_conv_shape *s = j->p.shape;
-    if ((operand == 0) != j->p.turned) return row * s->k;
+    if (!is_x(j, operand)) return row * s->k;
     if (s->stride[0] == 1 && s->stride[1] == 1) return row * s->c;
     const int64_t image = row / (s->oh * s->ow), h = row / s->ow % s->oh, w = row % s->ow;
     return ((image * s->h + h * s->stride[0]) * s->w + w * s->stride[1]) * s->c;
@@ -114,14 +125,18 @@ static void pack_tail(float *dst, const float *const *row, int width, int column
 }
 
 /* Channels [first, first + channels) of rows [begin, end) of an operand as panels of `width`, the last one of `last`.
- */
+ * active: room for what an activation makes of a group of them. */
 FV_INLINE void pack(const job *j, int operand, fv_range unit, int64_t first, int64_t channels, const int width,
-                    int last, float *dst) {
+                    int last, float *dst, float *active) {
     const int64_t whole = channels / width, depth = unit.end - unit.begin;
     for (int64_t p = unit.begin; p < unit.end; p += GROUP_ROWS) {
         const float *row[GROUP_ROWS];
         const int rows = (int)fv_min64(GROUP_ROWS, unit.end - p);
         for (int r = 0; r < rows; r++) row[r] = j->operand[operand] + row_at(j, operand, p + r) + first;
+        for (int r = 0; r < rows && j->act && is_x(j, operand); r++) {
+            CPU(activate)(j->act, row[r], active + r * channels, channels);
+            row[r] = active + r * channels;
+        }
         float *to = dst + (p - unit.begin) * width;
         if (rows == GROUP_ROWS) pack_whole(to, row, whole, depth, width, GROUP_ROWS);
         else
@@ -169,14 +184,14 @@ static fv_range unit_of(const plan *p, int64_t unit) {
 /* Sums of a block over the units of a part; its first tile lies at `sums`, its panels `panel_step` apart. */
 static void sum_block(const job *j, const block *b, int64_t part, float *packed, float *sums, int64_t panel_step) {
     const plan *p = &j->p;
-    float *columns = packed + p->packed_floats[0];
+    float *columns = packed + p->packed_floats[0], *active = columns + p->packed_floats[1];
     for (int64_t u = part * p->units; u < (part + 1) * p->units; u++) {
         const fv_range unit = unit_of(p, u);
         const int64_t depth = unit.end - unit.begin, tail = b->channels[1] % FV_NR;
         fv_ahead ahead = {0};
         if (u + 1 < (part + 1) * p->units) ahead = look_ahead(j, b, unit_of(p, u + 1));
-        pack(j, 0, unit, b->tiles.begin * FV_MR, b->channels[0], FV_MR, FV_MR, packed);
-        pack(j, 1, unit, b->panels.begin * FV_NR, b->channels[1], FV_NR, fv_panel_width(tail), columns);
+        pack(j, 0, unit, b->tiles.begin * FV_MR, b->channels[0], FV_MR, FV_MR, packed, active);
+        pack(j, 1, unit, b->panels.begin * FV_NR, b->channels[1], FV_NR, fv_panel_width(tail), columns, active);
         fv_panel_gemm g = {.a = packed,
                            .tiles = b->tiles.end - b->tiles.begin,
                            .depth = depth,
@@ -216,7 +231,7 @@ static void sum_item(void *arg, int64_t item, int thread) {
     const plan *p = &j->p;
     const int64_t blocks = p->blocks[0] * p->blocks[1], part = item / blocks;
     const block b = block_of(p, item % blocks);
-    float *packed = j->packed + thread * (p->packed_floats[0] + p->packed_floats[1]);
+    float *packed = j->packed + thread * p->thread_floats;
     if (p->parts > 1) {
         float *sums = j->sums + part * p->sum_floats + (b.panels.begin * p->tiles + b.tiles.begin) * TILE_FLOATS;
         sum_block(j, &b, part, packed, sums, p->tiles * TILE_FLOATS);
@@ -237,8 +252,9 @@ static void finish_row(void *arg, int64_t tile, int thread) {
     for (int64_t n = 0; n < p->panels; n++) finish_tile(j, tile, n, j->sums + (n * p->tiles + tile) * TILE_FLOATS);
 }
 
-void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
-    job j = {.p = make_plan(s, fv_pool_threads(c->pool)), .dw = dw};
+void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_activation_attr *act, const float *dy,
+                            const float *x, float *dw) {
+    job j = {.p = make_plan(s, fv_pool_threads(c->pool), act != NULL), .act = act, .dw = dw};
     const plan *p = &j.p;
     j.operand[p->turned] = dy;
     j.operand[!p->turned] = x;

@@ -2,22 +2,48 @@
  */
 #include "core/cpu/kernels/conv.h"
 
+static bool is_empty(const fv_call *c) {
+    return c->out[0].data == NULL || fv_count(c->out[0].type) == 0;
+}
+
 void CPU(linear)(const fv_call *c) {
     const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
-    if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
+    if (is_empty(c)) return;
     CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), c->out[0].data);
 }
 
 /* dy [rows,out], w -> dx [rows,in] */
 void CPU(linear_bwd_data)(const fv_call *c) {
     const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
-    if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
+    if (is_empty(c)) return;
     CPU(conv_gemm)(c, &s, FV_CONV_DATA, c->in[0].data, c->in[1].data, NULL, c->out[0].data);
 }
 
 /* dy [rows,out], x [rows,in] -> dw [out,in] */
 void CPU(linear_bwd_weight)(const fv_call *c) {
     const fv_conv_shape s = CPU(linear_shape)(c->in[1].type, c->out[0].type);
-    if (c->out[0].data == NULL || fv_count(c->out[0].type) == 0) return;
+    if (is_empty(c)) return;
     CPU(conv_weight)(c, &s, c->in[0].data, c->in[1].data, c->out[0].data);
+}
+
+/* ---------------------------------------------------------------- of act(x) */
+
+void CPU(activated_linear)(const fv_call *c) {
+    const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
+    if (is_empty(c)) return;
+    CPU(activated_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), NULL, c->out[0].data);
+}
+
+/* dy [rows,out], w, x [rows,in] -> dx [rows,in], which may lie over x */
+void CPU(activated_linear_bwd_data)(const fv_call *c) {
+    const fv_conv_shape s = CPU(linear_shape)(c->out[0].type, c->in[1].type);
+    if (is_empty(c)) return;
+    CPU(activated_gemm)(c, &s, FV_CONV_DATA, c->in[0].data, c->in[1].data, NULL, c->in[2].data, c->out[0].data);
+}
+
+void CPU(activated_linear_bwd_weight)(const fv_call *c) {
+    const fv_conv_shape s = CPU(linear_shape)(c->in[1].type, c->out[0].type);
+    if (is_empty(c)) return;
+    if (s.n > 0) CPU(conv_point_weight)(c, &s, &c->attr->activation, c->in[0].data, c->in[1].data, c->out[0].data);
+    else memset(c->out[0].data, 0, (size_t)fv_count(c->out[0].type) * sizeof(float));
 }
