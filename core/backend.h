@@ -43,7 +43,10 @@ typedef struct fv_device_opts {
     bool direct;     /* cpu: sum convolutions tap by tap, without Winograd's filtering: slower, roundings a fifth */
     int index;       /* cuda: which GPU */
     bool fast;       /* cuda: TF32 in float32, and sums in any order: not the same bits in every run */
-    bool no_graphs;  /* cuda: launch every kernel by itself instead of recording a step into a CUDA graph */
+    /* cuda: the file of which library kernel was the fastest for a problem; measured where it does not say. NULL: the
+     * libraries' heuristics choose. Read while the device is opened and appended to afterwards. */
+    const char *autotune;
+    bool no_graphs; /* cuda: launch every kernel by itself instead of recording a step into a CUDA graph */
 } fv_device_opts;
 
 typedef struct fv_backend {

@@ -1,5 +1,5 @@
 /* conv_cudnn.c: a convolution as a graph of one operation, its engines in the order of cuDNN's heuristics, and the
- * first that keeps our promises as a plan. */
+ * first of them that keep our promises as plans. */
 #include "cuda/conv_cudnn.h"
 
 #include <dlfcn.h>
@@ -261,7 +261,7 @@ typedef struct turned_down {
 static bool try_config(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, descriptor config,
                        fv_cudnn_plan *out, turned_down *no) {
     const bool f32 = p->dtype[0] == FV_F32;
-    fv_cudnn_plan candidate = {0};
+    fv_cudnn_plan candidate = {.config = config, .name = out->name};
     bool reduced;
     if (!read_engine(lib, config, &candidate, &reduced)) return no->unplanned++, false;
     if (reduced || (f32 && candidate.tensor_cores && !limits->fast)) return no->rounding++, false;
@@ -275,27 +275,35 @@ static bool try_config(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_c
     return true;
 }
 
-static bool make_plan(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, fv_cudnn_plan *out,
-                      char *why, size_t size) {
+/* Plans out of what the heuristics of one mode propose. A configuration's name is its place in their list. */
+static void add_plans(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, descriptor graph,
+                      cudnnBackendHeurMode_t mode, fv_cudnn_plans *out, turned_down *no) {
+    descriptor configs[MOST_CONFIGS];
+    const int64_t n = configs_of(lib, graph, mode, configs);
+    for (int64_t i = 0; i < n && out->n < limits->most; i++) {
+        const uint64_t name = 1 + (uint64_t)i + MOST_CONFIGS * (uint64_t)mode;
+        if (limits->only && limits->only != name) continue;
+        out->plan[out->n].name = name;
+        if (!try_config(lib, p, limits, configs[i], &out->plan[out->n], no)) continue;
+        configs[i] = NULL;
+        out->n++;
+    }
+    destroy_all(lib, configs, MOST_CONFIGS);
+}
+
+static bool make_plans(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                       fv_cudnn_plans *out, char *why, size_t size) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     builder b = {.lib = lib};
-    descriptor graph = graph_of(&b, p), chosen = NULL;
+    descriptor graph = graph_of(&b, p);
     turned_down no = {0};
-    *out = (fv_cudnn_plan){0};
-    for (size_t m = 0; m < sizeof modes / sizeof *modes && !chosen && b.status == CUDNN_STATUS_SUCCESS; m++) {
-        descriptor configs[MOST_CONFIGS];
-        int64_t n = configs_of(lib, graph, modes[m], configs);
-        for (int64_t i = 0; i < n && !chosen; i++)
-            if (try_config(lib, p, limits, configs[i], out, &no)) {
-                chosen = configs[i];
-                configs[i] = NULL;
-            }
-        destroy_all(lib, configs, MOST_CONFIGS);
-    }
-    if (chosen) {
+    *out = (fv_cudnn_plans){0};
+    /* What is there to fall back to is slower than what is proposed. */
+    for (size_t m = 0; m < sizeof modes / sizeof *modes && out->n == 0 && b.status == CUDNN_STATUS_SUCCESS; m++)
+        add_plans(lib, p, limits, graph, modes[m], out, &no);
+    if (out->n > 0) {
         memcpy(out->kept, b.made, sizeof b.made);
         out->n_kept = b.n;
-        out->kept[out->n_kept++] = chosen;
         return true;
     }
     if (b.status != CUDNN_STATUS_SUCCESS) snprintf(why, size, "%s: %s", b.what, lib->cudnnGetErrorString(b.status));
@@ -306,20 +314,33 @@ static bool make_plan(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cu
     return false;
 }
 
-bool fv_cudnn_plan_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
-                        fv_cudnn_plan *out, char *why, size_t size) {
-    if (make_plan(lib, p, limits, out, why, size)) return true;
+bool fv_cudnn_plans_make(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                         fv_cudnn_plans *out, char *why, size_t size) {
+    if (make_plans(lib, p, limits, out, why, size)) return true;
     if (p->task != FV_CUDA_CONV_WEIGHT || p->dtype[0] == p->dtype[1]) return false;
     fv_cuda_problem rounded = *p;
     rounded.dtype[1] = p->dtype[0];
-    out->rounded = make_plan(lib, &rounded, limits, out, why, size);
-    return out->rounded;
+    if (!make_plans(lib, &rounded, limits, out, why, size)) return false;
+    out->rounded = true;
+    return true;
 }
 
-void fv_cudnn_plan_free(const fv_cudnn *lib, fv_cudnn_plan *plan) {
-    if (plan->plan) lib->cudnnBackendDestroyDescriptor(plan->plan);
-    for (int i = plan->n_kept - 1; i >= 0; i--) lib->cudnnBackendDestroyDescriptor(plan->kept[i]);
-    *plan = (fv_cudnn_plan){0};
+static void free_plan(const fv_cudnn *lib, fv_cudnn_plan *plan) {
+    lib->cudnnBackendDestroyDescriptor(plan->plan);
+    lib->cudnnBackendDestroyDescriptor(plan->config);
+}
+
+void fv_cudnn_plans_keep(const fv_cudnn *lib, fv_cudnn_plans *plans, int i) {
+    for (int k = 0; k < plans->n; k++)
+        if (k != i) free_plan(lib, &plans->plan[k]);
+    plans->plan[0] = plans->plan[i];
+    plans->n = 1;
+}
+
+void fv_cudnn_plans_free(const fv_cudnn *lib, fv_cudnn_plans *plans) {
+    for (int k = 0; k < plans->n; k++) free_plan(lib, &plans->plan[k]);
+    for (int i = plans->n_kept - 1; i >= 0; i--) lib->cudnnBackendDestroyDescriptor(plans->kept[i]);
+    *plans = (fv_cudnn_plans){0};
 }
 
 cudnnStatus_t fv_cudnn_run(const fv_cudnn *lib, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace) {

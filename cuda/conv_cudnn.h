@@ -33,29 +33,40 @@ bool fv_cudnn_functions(fv_cudnn *cudnn, void *library);
 /* Instead of a handle: a device described in cuDNN's own JSON, to plan for it where there is none. */
 bool fv_cudnn_describe_device(fv_cudnn *cudnn, const char *json, char *why, size_t size);
 
+#define FV_CUDNN_MOST 8 /* candidates */
 #define FV_CUDNN_KEPT 8
+
 typedef struct fv_cudnn_plan {
-    cudnnBackendDescriptor_t plan;
-    cudnnBackendDescriptor_t kept[FV_CUDNN_KEPT]; /* what it refers to */
-    int n_kept;
+    cudnnBackendDescriptor_t plan, config;
     int64_t workspace;
     int64_t engine;
+    uint64_t name; /* among the candidates of the problem, with this version of the library on this kind of GPU */
     bool runtime_compiled, tensor_cores, any_order; /* any_order: not the same bits in every run */
-    bool rounded; /* the gradient of weights is wanted as float32 and comes as the data's type: it must be widened */
 } fv_cudnn_plan;
+
+/* A problem as cuDNN's graph, and plans for it. */
+typedef struct fv_cudnn_plans {
+    cudnnBackendDescriptor_t kept[FV_CUDNN_KEPT]; /* the graph, and what it refers to */
+    int n_kept;
+    bool rounded; /* the gradient of weights is wanted as float32 and comes as the data's type: it must be widened */
+    fv_cudnn_plan plan[FV_CUDNN_MOST];
+    int n;
+} fv_cudnn_plans;
 
 typedef struct fv_cudnn_limits {
     int64_t workspace; /* bytes */
     bool fast;         /* TF32 in float32 and sums in any order are allowed */
+    int most;          /* plans, at most FV_CUDNN_MOST */
+    uint64_t only;     /* the one of this name; 0: any */
 } fv_cudnn_limits;
 
-/* The first plan within the limits, in the order of cuDNN's heuristics; false and why if there is none. A gradient of
- * weights in float32 out of other data is asked for first, then one that is rounded to that type: cuDNN 9.19 has only
- * those.
- */
-bool fv_cudnn_plan_make(const fv_cudnn *cudnn, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
-                        fv_cudnn_plan *out, char *why, size_t size);
-void fv_cudnn_plan_free(const fv_cudnn *cudnn, fv_cudnn_plan *plan);
+/* Plans within the limits, in the order of cuDNN's heuristics; false and why if there is none. A gradient of weights in
+ * float32 out of other data is asked for first, then one that is rounded to that type: cuDNN 9.19 has only those. */
+bool fv_cudnn_plans_make(const fv_cudnn *cudnn, const fv_cuda_problem *p, const fv_cudnn_limits *limits,
+                         fv_cudnn_plans *out, char *why, size_t size);
+/* Free all but plan i, which becomes the only one. */
+void fv_cudnn_plans_keep(const fv_cudnn *cudnn, fv_cudnn_plans *plans, int i);
+void fv_cudnn_plans_free(const fv_cudnn *cudnn, fv_cudnn_plans *plans);
 /* Operands in the order x, w, y of the convolution, whichever of them is the result. */
 cudnnStatus_t fv_cudnn_run(const fv_cudnn *cudnn, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace);
 

@@ -194,7 +194,7 @@ static fv_status open_parts(fv_cuda_device *dev, const fv_device_opts *opts) {
     if (!dev->staging) return base->ctx->error.code;
     FV_TRY(fv_cuda_check(base, cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     FV_TRY(fv_cuda_check(base, make_staging(dev->staging), "pinned memory"));
-    FV_TRY(fv_cuda_libraries_open(dev, &dev->libraries));
+    FV_TRY(fv_cuda_libraries_open(dev, opts->autotune, &dev->libraries));
     describe(dev);
     return FV_OK;
 }

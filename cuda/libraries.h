@@ -12,8 +12,9 @@ typedef struct fv_cuda_library_plan fv_cuda_library_plan;
 
 #define FV_CUDA_WORKSPACE ((size_t)256 << 20) /* a plan that needs more is left out */
 
-/* Never fails for want of a library; only for want of memory. */
-fv_status fv_cuda_libraries_open(fv_cuda_device *dev, fv_cuda_libraries **out);
+/* Never fails for want of a library; only for want of memory. `autotune`: the file of what was measured (tune.h); NULL:
+ * nothing is measured. */
+fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out);
 void fv_cuda_libraries_close(fv_cuda_libraries *libraries); /* NULL is fine */
 /* "cuDNN 9.19.0, cuBLASLt 13.1.0"; "" if there is none. */
 void fv_cuda_libraries_text(const fv_cuda_libraries *libraries, char *buf, size_t size);

@@ -2,7 +2,8 @@
  * runs with kernels of our own. */
 #include "cuda/libraries.h"
 
-fv_status fv_cuda_libraries_open(fv_cuda_device *dev, fv_cuda_libraries **out) {
+fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out) {
+    (void)autotune;
     *out = NULL;
     fv_log(dev->base.ctx, FV_LOG_DEBUG, "built without cuDNN: convolutions and products run with kernels of our own");
     return FV_OK;

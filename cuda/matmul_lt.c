@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 bool fv_lt_functions(fv_lt *lt, void *library) {
     void *symbol;
@@ -72,7 +73,7 @@ bool fv_lt_describe(const fv_lt *lt, const fv_cuda_problem *p, bool fast, fv_lt_
 
 /* Sums of parts in an order of their own (atomics) would not give the same bits in every run: only those are allowed
  * that add the parts in order, in float32. Tensors are aligned to 64 bytes (core/plan.c), not to 256, the default. */
-static bool choose(const fv_lt *lt, size_t workspace, fv_lt_plan *out) {
+static bool find_algorithms(const fv_lt *lt, size_t workspace, int most, fv_lt_plan *out) {
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = 64;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
@@ -85,28 +86,34 @@ static bool choose(const fv_lt *lt, size_t workspace, fv_lt_plan *out) {
                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment},
                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment}};
     cublasLtMatmulPreference_t wish = NULL;
-    cublasLtMatmulHeuristicResult_t best;
+    cublasLtMatmulHeuristicResult_t found[FV_LT_MOST];
     int n = 0;
     bool good = lt->cublasLtMatmulPreferenceCreate(&wish) == CUBLAS_STATUS_SUCCESS;
     for (size_t i = 0; i < sizeof set / sizeof *set && good; i++)
         good = lt->cublasLtMatmulPreferenceSetAttribute(wish, set[i].name, set[i].value, set[i].bytes) ==
                CUBLAS_STATUS_SUCCESS;
-    good = good && lt->cublasLtMatmulAlgoGetHeuristic(lt->handle, out->product, out->a, out->b, out->c, out->c, wish, 1,
-                                                      &best, &n) == CUBLAS_STATUS_SUCCESS;
+    good = good && lt->cublasLtMatmulAlgoGetHeuristic(lt->handle, out->product, out->a, out->b, out->c, out->c, wish,
+                                                      most, found, &n) == CUBLAS_STATUS_SUCCESS;
     if (wish) lt->cublasLtMatmulPreferenceDestroy(wish);
-    if (!good || n < 1 || best.state != CUBLAS_STATUS_SUCCESS) return false;
-    out->algorithm = best.algo;
-    out->workspace = best.workspaceSize;
-    return true;
+    for (int i = 0; good && i < n; i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS)
+            out->algorithm[out->n++] = (fv_lt_algorithm){found[i].algo, found[i].workspaceSize,
+                                                         XXH3_64bits(&found[i].algo, sizeof found[i].algo)};
+    return out->n > 0;
 }
 
-bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, fv_lt_plan *out, char *why,
-                     size_t size) {
+bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, int most, fv_lt_plan *out,
+                     char *why, size_t size) {
     bool described = fv_lt_describe(lt, p, fast, out);
-    if (described && choose(lt, workspace, out)) return true;
+    if (described && find_algorithms(lt, workspace, most, out)) return true;
     snprintf(why, size, "%s", described ? "no algorithm" : "it cannot be described");
     fv_lt_plan_free(lt, out);
     return false;
+}
+
+void fv_lt_plan_keep(fv_lt_plan *plan, int i) {
+    plan->algorithm[0] = plan->algorithm[i];
+    plan->n = 1;
 }
 
 void fv_lt_plan_free(const fv_lt *lt, fv_lt_plan *plan) {
@@ -117,8 +124,8 @@ void fv_lt_plan_free(const fv_lt *lt, fv_lt_plan *plan) {
     *plan = (fv_lt_plan){0};
 }
 
-cublasStatus_t fv_lt_run(const fv_lt *lt, const fv_lt_plan *plan, const void *a, const void *b, void *c,
-                         const void *bias, void *workspace, size_t workspace_bytes, cudaStream_t stream) {
+cublasStatus_t fv_lt_run(const fv_lt *lt, const fv_lt_plan *plan, int i, const void *a, const void *b, void *c,
+                         const void *bias, void *workspace, cudaStream_t stream) {
     const float one = 1, zero = 0;
     if (bias) {
         cublasStatus_t status =
@@ -126,5 +133,5 @@ cublasStatus_t fv_lt_run(const fv_lt *lt, const fv_lt_plan *plan, const void *a,
         if (status != CUBLAS_STATUS_SUCCESS) return status;
     }
     return lt->cublasLtMatmul(lt->handle, plan->product, &one, a, plan->a, b, plan->b, &zero, c, plan->c, c, plan->c,
-                              &plan->algorithm, workspace, workspace_bytes, stream);
+                              &plan->algorithm[i].algorithm, workspace, plan->algorithm[i].workspace, stream);
 }

@@ -32,22 +32,33 @@ typedef struct fv_lt {
 
 bool fv_lt_functions(fv_lt *lt, void *library); /* false if one is missing */
 
+#define FV_LT_MOST 8 /* candidates */
+
+typedef struct fv_lt_algorithm {
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+    uint64_t name; /* a hash of it: the same for this version of the library */
+} fv_lt_algorithm;
+
 /* The algorithm is chosen once: every run takes the same. */
 typedef struct fv_lt_plan {
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t a, b, c;
-    cublasLtMatmulAlgo_t algorithm;
-    size_t workspace;
+    fv_lt_algorithm algorithm[FV_LT_MOST]; /* as heuristics have it, best first */
+    int n;
     bool rounded; /* the bias is float32 and must be rounded to the type of c: nothing else can be added to it */
 } fv_lt_plan;
 
-/* False and why if there is none. */
-bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, fv_lt_plan *out, char *why,
-                     size_t size);
+/* With up to `most` algorithms, at most FV_LT_MOST. False and why if there is none. */
+bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, int most, fv_lt_plan *out,
+                     char *why, size_t size);
+/* Algorithm i becomes the only one. */
+void fv_lt_plan_keep(fv_lt_plan *plan, int i);
 /* All but the algorithm, for which a GPU must be asked. */
 bool fv_lt_describe(const fv_lt *lt, const fv_cuda_problem *p, bool fast, fv_lt_plan *out);
 void fv_lt_plan_free(const fv_lt *lt, fv_lt_plan *plan);
-cublasStatus_t fv_lt_run(const fv_lt *lt, const fv_lt_plan *plan, const void *a, const void *b, void *c,
-                         const void *bias, void *workspace, size_t workspace_bytes, cudaStream_t stream);
+/* By algorithm i. */
+cublasStatus_t fv_lt_run(const fv_lt *lt, const fv_lt_plan *plan, int i, const void *a, const void *b, void *c,
+                         const void *bias, void *workspace, cudaStream_t stream);
 
 #endif

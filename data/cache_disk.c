@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -35,13 +36,26 @@ typedef struct header { /* of a .fvc file; all numbers in the machine's byte ord
 
 /* ---------------------------------------------------------------- names */
 
-static fv_status folder_of(fv_ctx *ctx, const fv_dataset_opts *opts, char out[FV_DATA_PATH]) {
+static fv_status default_folder(fv_ctx *ctx, char out[FV_DATA_PATH]) {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (opts->cache_dir) return fv_data_path(ctx, out, "%s", opts->cache_dir);
     if (base && base[0] == '/') return fv_data_path(ctx, out, "%s/fovea", base);
     if (home && home[0]) return fv_data_path(ctx, out, "%s/.cache/fovea", home);
-    fv_fail(ctx, FV_E_USAGE, "there is no place for the cache: neither HOME nor XDG_CACHE_HOME is set");
-    return fv_hint(ctx, "say --cache-dir DIR, or --cache ram");
+    return fv_fail(ctx, FV_E_USAGE, "there is no place for the cache: neither HOME nor XDG_CACHE_HOME is set");
+}
+
+fv_status fv_cache_file(fv_ctx *ctx, const char *name, char *out, size_t size) {
+    char folder[FV_DATA_PATH];
+    FV_TRY(default_folder(ctx, folder));
+    FV_TRY(fv_data_mkdirs(ctx, folder));
+    const int n = snprintf(out, size, "%s/%s", folder, name);
+    if (n >= 0 && (size_t)n < size) return FV_OK;
+    return fv_fail_at(ctx, FV_E_USAGE, folder, -1, "the path is too long");
+}
+
+static fv_status folder_of(fv_ctx *ctx, const fv_dataset_opts *opts, char out[FV_DATA_PATH]) {
+    if (opts->cache_dir) return fv_data_path(ctx, out, "%s", opts->cache_dir);
+    const fv_status status = default_folder(ctx, out);
+    return status == FV_E_USAGE ? fv_hint(ctx, "say --cache-dir DIR, or --cache ram") : status;
 }
 
 /* Of everything that the pixels depend on. */

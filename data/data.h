@@ -134,6 +134,10 @@ void fv_dataset_stats(const fv_dataset *d, const int64_t *index, int64_t n, doub
 fv_status fv_split_validation(fv_ctx *ctx, fv_arena *arena, const fv_dataset *d, double fraction, uint64_t seed,
                               int64_t **train, int64_t *n_train, int64_t **val, int64_t *n_val);
 
+/* The path of a file of that name among those that may be deleted at any time: in $XDG_CACHE_HOME/fovea, else
+ * ~/.cache/fovea, which is made if it is not there. */
+fv_status fv_cache_file(fv_ctx *ctx, const char *name, char *out, size_t size);
+
 /* ---- augmentation */
 typedef struct fv_augment_cfg {
     int crop_pad; /* random crop out of the picture padded by so many pixels; 0: none */

@@ -10,12 +10,16 @@ static fv_status open_named(fv_ctx *ctx, const fv_cli *cli, const char *name, fv
     char kind[16];
     snprintf(kind, sizeof kind, "%.*s", (int)strcspn(name, ":"), name);
     const char *folder = getenv("FOVEA_BACKENDS");
+    char autotune[512];
+    const bool tuned = fv_cli_bool(cli, OPT_AUTOTUNE) && strcmp(kind, "cuda") == 0;
+    if (tuned) FV_TRY(fv_cache_file(ctx, "autotune.txt", autotune, sizeof autotune));
     FV_TRY(fv_backend_load(ctx, kind, folder && folder[0] ? folder : NULL, &backend));
     fv_device_opts opts = {.threads = (int)fv_cli_int(cli, OPT_THREADS),
                            .isa = fv_cli_text(cli, OPT_ISA),
                            .direct = fv_cli_has(cli, OPT_WINOGRAD) && !fv_cli_bool(cli, OPT_WINOGRAD),
                            .index = colon ? (int)strtol(colon + 1, NULL, 10) : 0,
                            .fast = fv_cli_bool(cli, OPT_FAST),
+                           .autotune = tuned ? autotune : NULL,
                            .no_graphs = fv_cli_has(cli, OPT_CUDA_GRAPHS) && !fv_cli_bool(cli, OPT_CUDA_GRAPHS)};
     return backend->open(ctx, &opts, out);
 }

@@ -139,15 +139,16 @@ speed() {
 }
 
 throughput() {
-    local name peer batch rc=0 bf16 plain float32
+    local name peer batch rc=0 bf16 tuned plain float32
     : >"$temp/speeds"
-    printf '%-24s %6s %12s %12s %12s\n' "images/s" batch bf16 "no graphs" float32
+    printf '%-24s %6s %12s %12s %12s %12s\n' "images/s" batch bf16 autotuned "no graphs" float32
     while read -r name peer batch; do
         bf16=$(speed "$name" "$batch" --precision bf16) || rc=1
+        tuned=$(XDG_CACHE_HOME=$temp speed "$name" "$batch" --precision bf16 --autotune) || rc=1
         plain=$(speed "$name" "$batch" --precision bf16 --no-cuda-graphs) || rc=1
         float32=$(speed "$name" "$batch") || rc=1
         echo "$name $peer $bf16" >>"$temp/speeds"
-        printf '%-24s %6s %12s %12s %12s\n' "$name" "$batch" "$bf16" "$plain" "$float32"
+        printf '%-24s %6s %12s %12s %12s %12s\n' "$name" "$batch" "$bf16" "$tuned" "$plain" "$float32"
     done <<<"$models"
     return $rc
 }

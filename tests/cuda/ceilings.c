@@ -75,12 +75,12 @@ static bool product(meter *m, fv_lt *lt, fv_dtype type, bool fast, char *memory,
     uint32_t bits = 0;
     float got;
     p.of.gemm = (fv_cuda_gemm){.m = SIDE, .n = SIDE, .k = SIDE, .batch = 1, .a_is = 1, .transpose_a = 1};
-    if (!fv_lt_plan_make(lt, &p, (size_t)32 << 20, fast, &plan, why, sizeof why))
+    if (!fv_lt_plan_make(lt, &p, (size_t)32 << 20, fast, 1, &plan, why, sizeof why))
         return printf("{\"ceiling\": \"%s\", \"missing\": \"%s\"}\n", name, why), false;
     check(m, cudaMemsetAsync(a, 0x3f, (size_t)8 * SIDE * SIDE, m->stream));
     for (int i = 0; i <= TIMES; i++) {
         if (i == 1) begin(m);
-        if (fv_lt_run(lt, &plan, a, b, c, NULL, workspace, plan.workspace, m->stream) != CUBLAS_STATUS_SUCCESS)
+        if (fv_lt_run(lt, &plan, 0, a, b, c, NULL, workspace, m->stream) != CUBLAS_STATUS_SUCCESS)
             check(m, cudaErrorUnknown);
     }
     const double t = seconds(m) / TIMES, flops = 2.0 * SIDE * SIDE * SIDE;

@@ -19,7 +19,7 @@ typedef struct test {
     fv_ctx ctx;
     fv_cudnn cudnn;
     fv_cuda_problem seen[MOST];
-    int n_seen, planned, failed, runtime_compiled;
+    int n_seen, planned, failed, runtime_compiled, candidates;
     int64_t workspace; /* the largest */
     bool verbose;
 } test;
@@ -62,15 +62,16 @@ static void report(test *t, const fv_cuda_problem *p, const char *text) {
 
 /* float32 may have no engine that is plain float32: our own kernel runs then. What there is must keep the promises. */
 static void check(test *t, const fv_cuda_problem *p) {
-    const fv_cudnn_limits limits = {.workspace = (int64_t)256 << 20};
+    const fv_cudnn_limits limits = {.workspace = (int64_t)256 << 20, .most = 1};
     const bool half = p->dtype[0] != FV_F32;
-    fv_cudnn_plan plan;
+    fv_cudnn_plans plans;
     char why[256], name[192];
-    if (!fv_cudnn_plan_make(&t->cudnn, p, &limits, &plan, why, sizeof why)) {
+    if (!fv_cudnn_plans_make(&t->cudnn, p, &limits, &plans, why, sizeof why)) {
         if (half) report(t, p, why);
         else if (t->verbose) printf("%s: our own: %s\n", fv_cuda_problem_text(p, name, sizeof name), why);
         return;
     }
+    const fv_cudnn_plan plan = plans.plan[0];
     t->planned++;
     t->runtime_compiled += plan.runtime_compiled;
     if (plan.workspace > t->workspace) t->workspace = plan.workspace;
@@ -84,7 +85,28 @@ static void check(test *t, const fv_cuda_problem *p) {
     if (t->verbose)
         printf("%s: engine %lld, %.1f MB\n", fv_cuda_problem_text(p, name, sizeof name), (long long)plan.engine,
                1e-6 * (double)plan.workspace);
-    fv_cudnn_plan_free(&t->cudnn, &plan);
+    fv_cudnn_plans_free(&t->cudnn, &plans);
+}
+
+/* Several plans for a problem: names differ, a name asked for again is the same engine, one that is kept is left. */
+static void check_candidates(test *t, const fv_cuda_problem *p) {
+    fv_cudnn_limits limits = {.workspace = (int64_t)256 << 20, .most = 4};
+    fv_cudnn_plans all, one;
+    char why[256];
+    if (!fv_cudnn_plans_make(&t->cudnn, p, &limits, &all, why, sizeof why)) return report(t, p, why);
+    for (int i = 1; i < all.n; i++)
+        for (int k = 0; k < i; k++)
+            if (all.plan[i].name == all.plan[k].name) report(t, p, "two candidates of one name");
+    const int last = all.n - 1;
+    limits.only = all.plan[last].name;
+    if (!fv_cudnn_plans_make(&t->cudnn, p, &limits, &one, why, sizeof why)) report(t, p, why);
+    else if (one.n != 1 || one.plan[0].name != limits.only || one.plan[0].engine != all.plan[last].engine)
+        report(t, p, "a name stands for two engines");
+    t->candidates += all.n;
+    fv_cudnn_plans_keep(&t->cudnn, &all, last);
+    if (all.n != 1 || all.plan[0].name != limits.only) report(t, p, "another plan was kept");
+    fv_cudnn_plans_free(&t->cudnn, &all);
+    fv_cudnn_plans_free(&t->cudnn, &one);
 }
 
 static void check_model(test *t, const fv_model_entry *m, fv_dtype precision) {
@@ -96,7 +118,10 @@ static void check_model(test *t, const fv_model_entry *m, fv_dtype precision) {
     }
     for (int32_t i = 0; i < g->n_nodes; i++) {
         fv_cuda_problem p;
-        if (fv_cuda_problem_of(g, &g->nodes[i], &p) && p.task != FV_CUDA_GEMM && is_new(t, &p)) check(t, &p);
+        if (fv_cuda_problem_of(g, &g->nodes[i], &p) && p.task != FV_CUDA_GEMM && is_new(t, &p)) {
+            check(t, &p);
+            if (!strcmp(m->name, "resnet20") && precision != FV_F32) check_candidates(t, &p);
+        }
     }
     fv_graph_free(g);
 }
@@ -141,8 +166,10 @@ int main(int argc, char **argv) {
             check_model(&t, fv_model_at(i), FV_BF16);
             check_model(&t, fv_model_at(i), FV_F16);
         }
-    printf("%d problems, %d plans (%d compiled when run), at most %.1f MB of workspace\n", t.n_seen, t.planned,
-           t.runtime_compiled, 1e-6 * (double)t.workspace);
+    printf(
+        "%d problems, %d plans (%d compiled when run), at most %.1f MB of workspace; %d candidates to choose from for "
+        "resnet20\n",
+        t.n_seen, t.planned, t.runtime_compiled, 1e-6 * (double)t.workspace, t.candidates);
     printf("%d passed, %d failed\n", t.n_seen - t.failed, t.failed);
     return t.failed || t.n_seen == 0 ? 1 : 0;
 }

@@ -309,7 +309,7 @@ static void man_environment(FILE *to) {
         {"FOVEA_OPTION",
          "a value for --option: its name in capitals, with _ for -, such as FOVEA_BATCH_SIZE. Each option "
          "names its variable above; those that name none are not read from the environment"},
-        {"XDG_CACHE_HOME", "the cache of --cache disk lies in fovea/ below it, else in ~/.cache/fovea"},
+        {"XDG_CACHE_HOME", "what --cache disk and --autotune keep lies in fovea/ below it, else in ~/.cache/fovea"},
         {"NO_COLOR", "if it is not empty, no colours on a terminal"},
         {"TERM", "if it is dumb or missing, neither colours nor a live bar"},
         {"COLUMNS", "width of help pages on a terminal, at most 100"},
@@ -332,7 +332,9 @@ static void man_files(FILE *to) {
         {"runs/NAME/state/", "the training state, for --resume"},
         {"runs/NAME/log.txt", "the console, in its detailed form"},
         {"datasets/", "where named data sets lie, unless --data-dir or FOVEA_DATA says otherwise"},
-        {"~/.cache/fovea/", "decoded and resized pictures of --cache disk; may be deleted at any time"},
+        {"~/.cache/fovea/", "decoded and resized pictures of --cache disk, and autotune.txt, which library kernels "
+                            "--autotune found to be the "
+                            "fastest; may be deleted at any time"},
     };
     fputs(".SH FILES\n", to);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
