@@ -167,7 +167,7 @@ demo: deps ## train something real in under five minutes
 test: deps-test ## build and run all tests
 	@$(MAKE) --no-print-directory -j$(JOBS) NO_DEPS=1 KIND=$(KIND) test-programs
 	BUILD_DIR=$(B) tests/run.sh
-test-programs: all examples $(B)/unit-tests $(B)/fault.so $(EMULATED_LIB) $(CUDNN_PLANS)
+test-programs: all examples $(B)/unit-tests $(B)/fault.so $(EMULATED_LIB) $(CUDA_CHECKS)
 
 asan tsan debug: ## build with sanitizers (asan, tsan) or NaN poisoning (debug) and run the unit tests
 	@$(MAKE) --no-print-directory NO_DEPS=1 KIND=$@ $(BUILD)/$@/unit-tests $(BUILD)/$@/fovea $(if $(filter asan,$@),$(BUILD)/$@/fuzz-replay)

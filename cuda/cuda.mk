@@ -63,7 +63,7 @@ $(O)/emulated/%.c.o: %.c
 	@$(CC) $(CFLAGS_CUDA) -isystem tests/cuda/emulate -c $< -o $@
 
 # cuDNN's plans for the convolutions of every model, made without a GPU.
-CUDNN_PLANS := $(if $(and $(NVCC),$(CUDA_CUDNN)),$(B)/cudnn-plans)
+CUDA_CHECKS := $(if $(and $(NVCC),$(CUDA_CUDNN)),$(B)/cudnn-plans $(if $(filter release,$(KIND)),$(B)/gpu-ceilings))
 $(B)/cudnn-plans: $(O)/tests/cuda/plans.c.o $(O)/cuda/conv_cudnn.c.o $(O)/cuda/problem.c.o $(B)/libfovea.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)

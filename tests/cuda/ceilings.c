@@ -46,13 +46,13 @@ static void copies(meter *m, char *memory) {
 static void launches(meter *m, char *memory) {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
-    float *to = (float *)(void *)(memory + 256);
-    check(m, fv_cuda_widen(memory, to, 8, m->stream));
+    const fv_tensor from = {memory, fv_shape(FV_BF16, 8)}, to = {memory + 256, fv_shape(FV_F32, 8)};
+    check(m, fv_cuda_convert(&from, &to, m->stream));
     begin(m);
-    for (int i = 0; i < LAUNCHES; i++) check(m, fv_cuda_widen(memory, to, 8, m->stream));
+    for (int i = 0; i < LAUNCHES; i++) check(m, fv_cuda_convert(&from, &to, m->stream));
     const double alone = seconds(m) / LAUNCHES;
     check(m, cudaStreamBeginCapture(m->stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < NODES; i++) check(m, fv_cuda_widen(memory, to, 8, m->stream));
+    for (int i = 0; i < NODES; i++) check(m, fv_cuda_convert(&from, &to, m->stream));
     check(m, cudaStreamEndCapture(m->stream, &graph));
     check(m, cudaGraphInstantiate(&exec, graph, 0));
     if (m->error == cudaSuccess) check(m, cudaGraphLaunch(exec, m->stream));
