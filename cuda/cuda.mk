@@ -36,12 +36,13 @@ $(O)/cuda/%.c.o: cuda/%.c
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_CUDA) -isystem $(CUDA_HOME)/include -c $< -o $@
 
-# The same sources against a CUDA runtime on the host (tests/cuda/emulate): what tests run where there is no GPU.
+# The same sources against a CUDA runtime on the host (tests/cuda/emulate): what tests run where there is no GPU. -MD: its headers
+# stand where a system's would, and make must see when they change.
 CXX          ?= g++
 EMULATED_SRC := $(CUDA_KERNEL_SRC) $(CUDA_HOST_SRC) cuda/libraries_none.c $(wildcard tests/cuda/emulate/*.cpp)
 EMULATED_OBJ := $(EMULATED_SRC:%=$(O)/emulated/%.o)
 EMULATED_LIB := $(if $(wildcard cuda/kernels/table.cu),$(if $(shell command -v $(CXX)),$(B)/emulated/libfovea-cuda.so))
-EMULATED_CXX  = $(filter ccache,$(CC)) $(CXX) -std=gnu++17 -ffile-prefix-map=$(CURDIR)=. $(OPT_$(KIND)) -O2 -fPIC -I. -isystem tests/cuda/emulate -MMD -MP \
+EMULATED_CXX  = $(filter ccache,$(CC)) $(CXX) -std=gnu++17 -ffile-prefix-map=$(CURDIR)=. $(OPT_$(KIND)) -O2 -fPIC -I. -isystem tests/cuda/emulate -MD -MP \
     -Wall -Wextra -Wno-unknown-pragmas $(if $(WERROR),-Werror)
 
 emulated: $(B)/emulated/libfovea-cuda.so
@@ -60,7 +61,7 @@ $(O)/emulated/%.cpp.o: %.cpp
 $(O)/emulated/%.c.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $< (emulated)"
-	@$(CC) $(CFLAGS_CUDA) -isystem tests/cuda/emulate -c $< -o $@
+	@$(CC) $(patsubst -MMD,-MD,$(CFLAGS_CUDA)) -isystem tests/cuda/emulate -c $< -o $@
 
 # cuDNN's plans for the convolutions of every model, made without a GPU.
 CUDA_CHECKS := $(if $(and $(NVCC),$(CUDA_CUDNN)),$(B)/cudnn-plans $(if $(filter release,$(KIND)),$(B)/gpu-ceilings))
