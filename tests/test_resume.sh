@@ -13,7 +13,7 @@ mlp=(--model mlp --img-size 8 --fraction 0.1 -b 24 --opt adamw --lr 0.002 --drop
 recipe=(--model lenet5 --img-size 16 --fraction 0.1 -b 32 --epochs 2.4 --sched linear --warmup-lr 0.0002 --lr 0.002 --min-lr 0.0001 --loss-reduction sum
     --model-ema --lookahead 4 --lookahead-power 1 --param-groups "conv1:until=1.5:wd=0.01,bias:lr=2:momentum=0.5,head:within=2")
 resnet=(--model resnet20 --img-size 8 --fraction 0.07 -b 32 --clip-grad 1 --model-ema --drop 0.1 --smoothing 0.1 --reprob 0.3 --color-jitter 0.2)
-large=(--model resnet20 --img-size 4 --fraction 0.05 -b 8 --loss-reduction sum --lr 0.001 --precision float16)
+large=(--model resnet20 --img-size 4 --fraction 0.05 -b 8 --loss-reduction sum --lr 0.001 --model-ema --precision float16)
 speedrun=(--model speedrun94 --img-size 12 --fraction 0.07 -b 48 --lr 0.02 --drop 0.1 --model-ema) # filters from the pictures
 
 # ---------------------------------------------------------------- R8: the same bits as the run that was never interrupted

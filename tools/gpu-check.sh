@@ -97,7 +97,7 @@ sanitizer() {
 
 same_bits() {
     local run=(train --data synthetic --model resnet20 --fraction 0.1 -b 32 --epochs 2 --seed 7 --output "$temp" --quiet --device cuda) name precision
-    for precision in float32 bf16; do
+    for precision in float32 bf16 float16; do
         "$build/fovea" "${run[@]}" --precision $precision --name first-$precision &&
             "$build/fovea" "${run[@]}" --precision $precision --name second-$precision &&
             "$build/fovea" "${run[@]}" --precision $precision --no-cuda-graphs --name plain-$precision || return 1
@@ -105,19 +105,19 @@ same_bits() {
             cmp "$temp/first-$precision/weights/last/model.safetensors" "$temp/$name-$precision/weights/last/model.safetensors" || return 1
         done
     done
-    echo "float32 and bf16: three runs each, one without CUDA graphs: the same weights"
+    echo "float32, bf16 and float16: three runs each, one without CUDA graphs: the same weights"
 }
 
 # The losses of the first epochs on the GPU and on the processor: rounding differs, the course does not.
 loss_curve() {
     local run=(train --data synthetic --model resnet20 --fraction 0.1 -b 32 --epochs 2 --seed 7 --output "$temp" --quiet) precision
     "$build/fovea" "${run[@]}" --device cpu --name cpu || return 1
-    for precision in float32 bf16; do
+    for precision in float32 bf16 float16; do
         [ -s "$temp/first-$precision/results.csv" ] ||
             "$build/fovea" "${run[@]}" --device cuda --precision $precision --name first-$precision || return 1
         paste -d, <(cut -d, -f3 "$temp/first-$precision/results.csv") <(cut -d, -f3 "$temp/cpu/results.csv") | awk -F, -v what=$precision '
             NR > 1 { d = ($1 - $2) / $2; if (d < 0) d = -d; if (d > worst) worst = d; rows++ }
-            END { printf "%s: training loss %.2e off, at most, over %d epochs\n", what, worst, rows; exit !(rows > 0 && worst < (what == "bf16" ? 5e-2 : 1e-2)) }' ||
+            END { printf "%s: training loss %.2e off, at most, over %d epochs\n", what, worst, rows; exit !(rows > 0 && worst < (what == "float32" ? 1e-2 : 5e-2)) }' ||
             return 1
     done
 }
@@ -207,7 +207,7 @@ shown() { # shown FUNCTION: what it says comes below the table, too
 
 export -f shown build_all versions ceilings unit_tests sanitizer same_bits loss_curve speed throughput speed_run profile peer
 export build temp results gpu capability models
-item "build" 130 bash -c build_all
+item "build" 115 bash -c build_all
 item "device and versions" 15 bash -c versions
 item "ceilings" 15 bash -c ceilings
 item "operations" 80 bash -c 'unit_tests agreement ops'
@@ -216,8 +216,8 @@ item "throughput" 95 bash -c 'shown throughput'
 item "time by operation" 10 bash -c profile
 item "speed run" 45 bash -c 'speed_run 40'
 item "PyTorch" 100 bash -c 'shown peer'
-item "the same bits" 30 bash -c same_bits
-item "losses beside the processor" 25 bash -c loss_curve
+item "the same bits" 40 bash -c same_bits
+item "losses beside the processor" 30 bash -c loss_curve
 item "memcheck" 20 bash -c 'sanitizer memcheck resnet20 16'
 item "racecheck" 20 bash -c 'sanitizer racecheck vit_tiny_patch4_32_d6 32'
 
