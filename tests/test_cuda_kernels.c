@@ -283,7 +283,7 @@ static void muon_step(fvt_device *d, double (*w)[15], int64_t *launches) {
     const bool counted = find("fv_emulated_count", &count) && find("fv_emulated_reset", &reset);
     fv_value loss = FV_NONE;
     double c[15];
-    char name[8];
+    char name[16];
     for (int i = 0; i < MATRICES; i++) {
         const bool tall = i == 3 || i == 20;
         snprintf(name, sizeof name, "w%d", i);
