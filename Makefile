@@ -19,10 +19,10 @@ O := $(B)/obj
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 # No path of this machine ends up in the objects: two builds give the same bytes, wherever they are made.
 BASE   := -std=c11 -D_GNU_SOURCE -I. -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=default -fno-math-errno -MMD -MP $(WARN)
-OPT_release := -O2 -g -DNDEBUG
+OPT_release := -O2 -g1 -DNDEBUG
 OPT_debug   := -O1 -g -DFV_DEBUG
-OPT_asan    := -O1 -g -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+OPT_asan    := -O1 -g1 -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g1 -fsanitize=thread -fno-omit-frame-pointer
 OPT_cov     := -O0 -g --coverage -fprofile-update=atomic -DNDEBUG -DFV_COVERAGE -DFV_ARENA_BLOCK=0
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_ALL = $(BASE) $(OPT_$(KIND)) $(CFLAGS)
@@ -38,25 +38,30 @@ ISAS_tested := generic $(and $(filter avx2,$(CPU_HAS)),avx2) $(and $(filter avx5
 ISAS_fuzz   := generic
 ISAS := $(filter $(if $(filter asan tsan cov,$(KIND)),$(ISAS_tested),$(or $(ISAS_$(KIND)),$(ALL_ISAS))),$(ALL_ISAS))
 # Memory bounds what is built for bf16 and float16 data, and -O3 makes it a third larger.
-OPT_low     := $(if $(filter cov,$(KIND)),,-O2)
+OPT_low     := $(if $(filter asan tsan cov,$(KIND)),,-O2)
 # -O2: nobody chooses it for its speed, and -O3 makes it a third larger.
-ISA_generic := $(if $(filter cov,$(KIND)),-O1,-O2) -ffp-contract=off
-ISA_avx2    := -O3 -mavx2 -mfma -mf16c -ffp-contract=fast
+ISA_generic := $(if $(filter asan tsan cov,$(KIND)),-O1,-O2) -ffp-contract=off
+# gcc takes up to ten times as long to optimise what a sanitizer has added.
+OPT_vector  := $(if $(filter asan tsan,$(KIND)),-O1,-O3)
+ISA_avx2    := $(OPT_vector) -mavx2 -mfma -mf16c -ffp-contract=fast
 # Tests only: the geometry of AVX-512 on AVX2.
 ISA_wide    := -O1 -mavx2 -mfma -mf16c -ffp-contract=fast -Wno-psabi
-ISA_avx512  := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+ISA_avx512  := $(OPT_vector) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 
 KERNEL_SRC := $(sort $(wildcard core/cpu/kernels/*.c))
 # Those that are built again, for bf16 and f16 data (core/cpu/kernels/tile.h); f16 only where the processor converts it.
 BF16_SRC := $(addprefix core/cpu/kernels/,activation.c batch_norm.c elementwise.c norm.c pool.c random.c reduce.c shape.c)
 F16_SRC  := $(filter-out %/shape.c,$(BF16_SRC))
 F16_ISAS := $(filter avx2 avx512,$(ISAS))
+# Built again for bf16 in pairs, which avx512_bf16 multiplies and `wide` emulates.
+PAIRS_SRC    := core/cpu/kernels/gemm.c
+PAIRS_avx512 := -mavx512bf16
 LIB_SRC  := $(sort $(wildcard core/*.c core/ops/*.c core/ref/*.c core/cpu/*.c core/io/*.c layers/*.c optim/*.c data/*.c))
 TOOL_SRC := $(sort $(wildcard tools/*.c tools/cli/*.c tools/train/*.c tools/report/*.c))
 TEST_SRC := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(O)/$(i)/%.o) $(BF16_SRC:%.c=$(O)/$(i)/bf16/%.o)) \
-    $(foreach i,$(F16_ISAS),$(F16_SRC:%.c=$(O)/$(i)/f16/%.o))
+    $(foreach i,$(F16_ISAS),$(F16_SRC:%.c=$(O)/$(i)/f16/%.o)) $(foreach i,$(filter avx512,$(ISAS)),$(O)/$(i)/pairs/$(PAIRS_SRC:.c=.o))
 TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 
 .DEFAULT_GOAL := all
@@ -92,6 +97,10 @@ $(O)/$(1)/f16/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1), f16)"
 	@$(CC) $(filter-out --coverage,$(CFLAGS_KERNEL)) $(ISA_$(1)) $(OPT_low) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_F16_DATA -c $$< -o $$@
+$(O)/$(1)/pairs/%.o: %.c
+	@mkdir -p $$(@D)
+	@echo "  CC $$< ($(1), pairs)"
+	@$(CC) $(filter-out --coverage,$(CFLAGS_KERNEL)) $(ISA_$(1)) $(PAIRS_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_PAIRS -c $$< -o $$@
 endef
 $(foreach i,$(ISAS) wide,$(eval $(call isa_rule,$(i))))
 
@@ -134,7 +143,7 @@ $(B)/fovea.1: $(B)/fovea
 $(B)/completion.%: $(B)/fovea
 	@$(B)/fovea completion $* > $@
 # Kernels with vectors of 16 lanes on any processor, for the tests. Sanitizers and counters see those of the other builds.
-WIDE_OBJ     := $(if $(filter avx2,$(ISAS)),$(if $(filter release debug,$(KIND)),$(KERNEL_SRC:%.c=$(O)/wide/%.o) $(BF16_SRC:%.c=$(O)/wide/bf16/%.o)))
+WIDE_OBJ     := $(if $(filter avx2,$(ISAS)),$(if $(filter release debug,$(KIND)),$(KERNEL_SRC:%.c=$(O)/wide/%.o) $(BF16_SRC:%.c=$(O)/wide/bf16/%.o) $(O)/wide/pairs/$(PAIRS_SRC:.c=.o)))
 # What unit tests and fuzz targets need beside their own files.
 FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ)) $(B)/libfovea.a
 $(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(O)/cuda/tune.o $(WIDE_OBJ) $(FUZZ_OBJ)

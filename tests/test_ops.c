@@ -165,7 +165,8 @@ typedef struct variant {
 } variant;
 static const variant variants[] = {
     {"ref in float32", "ref", NULL}, {"cpu generic", "cpu", "generic"}, {"cpu avx2", "cpu", "avx2"},
-    {"cpu avx512", "cpu", "avx512"}, {"cpu wide", "cpu", "wide"},       {"cuda", "cuda", NULL},
+    {"cpu avx512", "cpu", "avx512"}, {"cpu wide", "cpu", "wide"},       {"cpu avx512_bf16", "cpu", "avx512_bf16"},
+    {"cuda", "cuda", NULL},
 };
 #define N_VARIANTS (sizeof variants / sizeof *variants)
 

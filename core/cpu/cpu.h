@@ -1,6 +1,6 @@
 /* cpu.h: the CPU backend from inside. Files in core/cpu/kernels/ are compiled once per instruction set (FV_ISA =
  * generic, avx2, avx512); every name in them that others see goes through CPU(), so that the three builds live side by
- * side:
+ * side (avx512_bf16 is the build for avx512 and one more of gemm.c):
  *
  *   void CPU(conv2d)(const fv_call *c)  ->  fv_cpu_avx512_conv2d, fv_cpu_avx2_conv2d, fv_cpu_generic_conv2d
  *
@@ -24,10 +24,11 @@ typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
                        size_t *workspace);
     fv_tile_fn peak_tile; /* arg: fv_peak */
     double (*peak_flops)(void);
+    bool pairs; /* multiplies bf16 in pairs (kernels/gemm.h) */
 } fv_cpu_isa;
 extern const fv_cpu_isa fv_cpu_isa_generic;
 #if defined(__x86_64__)
-extern const fv_cpu_isa fv_cpu_isa_avx2, fv_cpu_isa_avx512;
+extern const fv_cpu_isa fv_cpu_isa_avx2, fv_cpu_isa_avx512, fv_cpu_isa_avx512_bf16;
 /* Linked into the unit tests only: tiles and tails of 16 lanes, where there is no AVX-512 (kernels/vec.h). */
 extern const fv_cpu_isa fv_cpu_isa_wide __attribute__((weak, visibility("hidden")));
 #endif
@@ -49,10 +50,17 @@ typedef struct fv_cpu_device {
 #endif
 #define CPU_BF16(name) FV_CAT3(fv_cpu_, FV_ISA, bf16_##name)
 #define CPU_F16(name) FV_CAT3(fv_cpu_, FV_ISA, f16_##name)
+/* gemm.c is built again for bf16 in pairs where an instruction multiplies them; `wide` emulates it. */
+#if defined(FV_ISA_avx512) || defined(FV_ISA_wide)
+#define FV_PAIRS_BUILD 1
+#endif
+#define CPU_PAIRS(name) FV_CAT3(fv_cpu_, FV_ISA, pairs_##name)
 #if defined(FV_BF16_DATA)
 #define CPU(name) CPU_BF16(name)
 #elif defined(FV_F16_DATA)
 #define CPU(name) CPU_F16(name)
+#elif defined(FV_PAIRS)
+#define CPU(name) CPU_PAIRS(name)
 #else
 #define CPU(name) FV_CAT3(fv_cpu_, FV_ISA, name)
 #endif
@@ -71,6 +79,9 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
 /* What a node keeps (backend.h: prepared); 0 for the operations of other families. */
 size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
                             size_t *workspace);
+/* Which operands (bit k: operand k) a node's kernel takes as bf16, in pairs, and whether it gives result 0 so (bit
+ * n_in). type: of the operands, then of the results. */
+uint32_t CPU(matrix_pairs)(const fv_device *dev, fv_op op, const fv_attr *attr, const fv_type *type, int n_in);
 size_t CPU(batch_norm_prepared)(const fv_graph *g, const fv_node *node, uint32_t constant);
 size_t CPU(norm_workspace)(const fv_graph *g, const fv_node *node);
 size_t CPU(batch_norm_workspace)(const fv_graph *g, const fv_node *node);

@@ -16,7 +16,7 @@ typedef struct isa_choice {
     bool available;
 } isa_choice;
 
-#define MAX_ISAS 4
+#define MAX_ISAS 5
 
 #if defined(__x86_64__)
 /* Conversion of f16: with every AVX2 so far, but a virtual machine may hide it. Not all compilers know its name. */
@@ -33,8 +33,10 @@ static int list_isas(isa_choice *out) {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    (void)avx512; /* a build for tests here may leave out what cannot run here (Makefile) */
+    bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
+    (void)avx512, (void)pairs; /* a build for tests here may leave out what cannot run here (Makefile) */
 #ifndef FV_WITHOUT_avx512
+    out[n++] = (isa_choice){&fv_cpu_isa_avx512_bf16, pairs};
     out[n++] = (isa_choice){&fv_cpu_isa_avx512, avx512};
 #endif
 #ifndef FV_WITHOUT_avx2

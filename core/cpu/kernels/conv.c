@@ -20,6 +20,7 @@ fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_a
         .dilation = {or_one(attr->dilation[0]), or_one(attr->dilation[1])},
         .pad = {attr->pad[0], attr->pad[1]},
         .groups = or_one(attr->groups),
+        .pairs = fv_is_low(x.dtype) || fv_is_low(y.dtype),
     };
 }
 
@@ -35,7 +36,8 @@ fv_conv_shape CPU(linear_shape)(fv_type x, fv_type w) {
                            .ow = 1,
                            .stride = {1, 1},
                            .dilation = {1, 1},
-                           .groups = 1};
+                           .groups = 1,
+                           .pairs = fv_is_low(x.dtype) || fv_is_low(w.dtype)};
 }
 
 fv_conv_axis CPU(conv_forward_axis)(const fv_conv_shape *s, int axis) {

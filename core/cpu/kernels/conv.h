@@ -20,6 +20,7 @@ typedef struct fv_conv_shape {
     int64_t oh, ow;                         /* y: [n,oh,ow,k] */
     int64_t stride[2], dilation[2], pad[2]; /* h, w; pad before */
     int64_t groups;
+    bool pairs; /* x or dy, and w, are bf16, which row_gemm and panel_gemm take in pairs */
 } fv_conv_shape;
 
 fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_attr *attr);
@@ -74,6 +75,8 @@ void CPU(conv_copy_window)(const fv_conv_window *win, float *dst);
 int64_t CPU(conv_window_lines)(const fv_conv_window *win, const char **at);
 
 size_t CPU(conv_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int threads);
+/* Whether the result may be bf16: sums of pairs that stay in registers until they are complete. */
+bool CPU(conv_gemm_rounds)(const fv_conv_shape *s, fv_conv_kind kind);
 /* Forward with packed weights that are kept (backend.h: prepared); 0 where packing is a small part of the work. */
 size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace);
 /* For linear layers, with c->attr->activation. FORWARD: of act(source), saved NULL. DATA: the result is multiplied by

@@ -39,7 +39,7 @@ static plan make_plan(const fv_conv_shape *s) {
 
 bool CPU(conv_few_fits)(const fv_conv_shape *s) {
     const int64_t positions = s->n * s->oh * s->ow, depth = s->r * s->s * (s->c / s->groups);
-    if (positions > MAX_POSITIONS || depth < positions * DEPTH_PER_POSITION) return false;
+    if (s->pairs || positions > MAX_POSITIONS || depth < positions * DEPTH_PER_POSITION) return false;
     const plan p = make_plan(s);
     return s->n * p.window[0] * p.window[1] * s->c <= MAX_WINDOW;
 }

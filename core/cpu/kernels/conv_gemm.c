@@ -1,4 +1,5 @@
-/* conv_gemm.c: forward convolution and the gradient of the data by row_gemm over windows (conv.h). */
+/* conv_gemm.c: forward convolution and the gradient of the data by row_gemm over windows (conv.h). Of bf16 in pairs,
+ * source, windows and packed weights have two channels of the source in the place of a float. */
 #include "core/cpu/kernels/activate.h"
 #include "core/cpu/kernels/conv.h"
 
@@ -21,7 +22,7 @@ typedef struct plan {
     const fv_conv_shape *shape;
     fv_conv_kind kind;
     int64_t phases[2];
-    int64_t depth, columns, groups; /* channels summed over and produced, per group */
+    int64_t depth, columns, groups; /* channels (or pairs of them) summed over, channels produced, per group */
     int64_t source[2], source_c, result[2], result_c;
     fv_conv_axis all[2]; /* spans the taps of all phases */
     fv_conv_units units;
@@ -46,9 +47,9 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
         p.all[a] = CPU(conv_span_axis)(s, kind, a, &taps[a]);
         p.source[a] = p.all[a].source;
     }
-    p.depth = (forward ? s->c : s->k) / s->groups;
+    p.source_c = (forward ? s->c : s->k) / (s->pairs ? 2 : 1);
+    p.depth = p.source_c / s->groups;
     p.columns = (forward ? s->k : s->c) / s->groups;
-    p.source_c = forward ? s->c : s->k;
     p.result_c = forward ? s->k : s->c;
     p.result[0] = forward ? s->oh : s->h;
     p.result[1] = forward ? s->ow : s->w;
@@ -99,6 +100,10 @@ size_t CPU(activated_gemm_workspace)(const fv_conv_shape *s, fv_conv_kind kind, 
     return make_plan(s, kind, threads, true).total;
 }
 
+bool CPU(conv_gemm_rounds)(const fv_conv_shape *s, fv_conv_kind kind) {
+    return s->pairs && make_plan(s, kind, 1, false).blocks == 1;
+}
+
 size_t CPU(conv_gemm_prepared)(const fv_conv_shape *s, int threads, size_t *workspace) {
     if (s->n * s->oh * s->ow > KEEP_POSITIONS) return 0;
     const plan p = make_plan(s, FV_CONV_FORWARD, threads, false);
@@ -118,7 +123,7 @@ typedef struct job {
     float *packed, *scratch;
     const fv_activation_attr *act; /* of the source, or of the result's slopes; or NULL */
     const float *saved;            /* what the slopes are of; NULL: the source is activated */
-    bool stream, kept;             /* kept: the packed weights, from run to run */
+    bool stream, kept, round;      /* kept: the packed weights, from run to run. round: the result is bf16 */
     int threads;
 } job;
 
@@ -177,6 +182,14 @@ static float *packed_at(const job *j, int64_t ph, int64_t pw, int64_t group, int
            (size_t)(panel * FV_NR * taps * channels);
 }
 
+/* The panel whose pairs lie in two rows of the weights each, from `at` on, `stride` apart. */
+static void pack_rows_of_pairs(float *dst, const job *j, int64_t at, int64_t depth, int columns, int64_t stride) {
+    const uint16_t *src = (const uint16_t *)(const void *)j->weight + at;
+    const int width = fv_panel_width(columns);
+    for (int64_t d = 0; d < depth; d++, src += 2 * stride, dst += width)
+        fv_pair_rows(dst, src, src + stride, columns, width);
+}
+
 static void pack_tile(void *arg, int64_t tile, int thread) {
     (void)thread;
     const job *j = arg;
@@ -185,7 +198,8 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
     const int64_t panel = tile % p->panels, group = tile / p->panels % p->groups, phase = tile / p->panels / p->groups;
     const int64_t ph = phase / p->phases[1], pw = phase % p->phases[1];
     const fv_conv_axis *h = &j->axis[0][ph], *w = &j->axis[1][pw];
-    const int64_t cg = s->c / s->groups, kernel = s->r * s->s * cg; /* weight: [k][r][s][cg] */
+    const bool forward = p->kind == FV_CONV_FORWARD;
+    const int64_t cg = s->c / s->groups / (s->pairs && forward ? 2 : 1), kernel = s->r * s->s * cg;
     const int columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
     for (int64_t b = 0; b < p->blocks; b++) {
         const int64_t first = b * p->block, channels = fv_min64(p->block, p->depth - first);
@@ -193,14 +207,13 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
         for (int64_t t = 0; t < h->taps * w->taps; t++, dst += channels * fv_panel_width(columns)) {
             const int64_t r = h->weight_first + t / w->taps * h->weight_step,
                           q = w->weight_first + t % w->taps * w->weight_step;
-            const float *tap = j->weight + (r * s->s + q) * cg;
-            if (p->kind == FV_CONV_FORWARD) {
-                tap += (group * p->columns + panel * FV_NR) * kernel + first;
-                CPU(pack_panel)(dst, tap, channels, columns, 1, kernel);
-            } else {
-                tap += (group * p->depth + first) * kernel + panel * FV_NR;
-                CPU(pack_panel)(dst, tap, channels, columns, kernel, 1);
-            }
+            const int64_t tap = (r * s->s + q) * cg; /* weight: [k][r][s][cg] */
+            const int64_t at = forward ? tap + (group * p->columns + panel * FV_NR) * kernel + first
+                                       : tap + (group * p->depth + first) * kernel + panel * FV_NR;
+            if (forward) CPU(pack_panel)(dst, j->weight + at, channels, columns, 1, kernel);
+            else if (s->pairs)
+                pack_rows_of_pairs(dst, j, at + (group * p->depth + first) * kernel, channels, columns, kernel);
+            else CPU(pack_panel)(dst, j->weight + at, channels, columns, kernel, 1);
         }
     }
 }
@@ -261,8 +274,8 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block);
     const ptrdiff_t *table = j->table + table_of(j, ph, pw) * 2 * p->table_rows;
     const int64_t y_row = u->position * h->result_step + h->result_first;
-    float *y = j->result + ((u->image * p->result[0] + y_row) * p->result[1] + w->result_first) * p->result_c +
-               group * p->columns;
+    const int64_t y =
+        ((u->image * p->result[0] + y_row) * p->result[1] + w->result_first) * p->result_c + group * p->columns;
     fv_row_gemm g = {
         .x = x,
         .x_off = table,
@@ -273,18 +286,21 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         .depth = p->merged ? channels * w->taps : channels,
         .accumulate = block > 0,
         .stream = j->stream,
+        .round = j->round,
         .ahead = &u->ahead,
     };
-    const bool strips = !p->in_place && w->taps == 3 && w->tap_step == 1 && w->source_step == 1;
+    const bool pairs = p->shape->pairs,
+               strips = !p->in_place && !pairs && w->taps == 3 && w->tap_step == 1 && w->source_step == 1;
     const int64_t end = fv_min64(p->panels, (u->chunk + 1) * p->chunk_panels);
     for (int64_t panel = u->chunk * p->chunk_panels; panel < end; panel++) {
-        g.y = y + panel * FV_NR;
+        g.y = j->round ? (float *)(void *)((fv_bf16 *)(void *)j->result + y + panel * FV_NR)
+                       : j->result + y + panel * FV_NR;
         g.b = packed_at(j, ph, pw, group, block, panel);
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
         if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
         if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
-        else CPU(row_gemm)(&g);
+        else fv_row_gemm_run(&g, pairs);
     }
 }
 
@@ -394,7 +410,7 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
 static bool may_stream(const job *j) {
     const plan *p = &j->p;
     const size_t bytes = (size_t)(p->shape->n * p->result[0] * p->result[1] * p->result_c) * sizeof(float);
-    return bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 &&
+    return !j->round && bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 &&
            (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
 }
 
@@ -439,7 +455,8 @@ void CPU(conv_gemm)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
              .weight = weight,
              .bias = bias,
              .result = result,
-             .kept = c->prepared != NULL};
+             .kept = c->prepared != NULL,
+             .round = fv_is_low(c->out[0].type.dtype)};
     j.stream = may_stream(&j);
     run(c, &j);
 }

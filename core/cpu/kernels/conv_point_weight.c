@@ -9,6 +9,9 @@
  * stored once per unit. The tiles lie one behind the other, [c / FV_NR][k / FV_MR][FV_MR][FV_NR], until the end. Where
  * fewer places of the tiles stay empty that way, dy and x change places ("turned").
  *
+ * Of bf16, two rows become one of pairs on the way into the panels, whose depth is then half; at the end of a unit
+ * with an odd number of rows the second is zeros.
+ *
  * With an activation, the rows of x go through it in groups, which stay in the first-level cache, on their way there.
  *
  * The rows are split into at most 4 parts whose sums are added in order; dw is split into blocks, which changes nothing
@@ -148,6 +151,22 @@ FV_INLINE void pack(const job *j, int operand, fv_range unit, int64_t first, int
     }
 }
 
+/* The same of bf16: two rows as one of pairs. */
+FV_INLINE void pack_pairs(const job *j, int operand, fv_range unit, int64_t first, int64_t channels, const int width,
+                          int last, float *dst) {
+    const uint16_t *x = (const uint16_t *)(const void *)j->operand[operand] + first;
+    const int64_t whole = channels / width, depth = fv_ceil_div(unit.end - unit.begin, 2);
+    float *tail = dst + whole * depth * width;
+    for (int64_t d = 0; d < depth; d++, dst += width, tail += last) {
+        const int64_t p = unit.begin + 2 * d;
+        const uint16_t *row = x + row_at(j, operand, p),
+                       *next = p + 1 < unit.end ? x + row_at(j, operand, p + 1) : NULL;
+        for (int64_t i = 0; i < whole; i++, row += width, next = next ? next + width : NULL)
+            fv_pair_rows(dst + i * depth * width, row, next, width, width);
+        if (channels > whole * width) fv_pair_rows(tail, row, next, (int)(channels - whole * width), last);
+    }
+}
+
 /* ---------------------------------------------------------------- products */
 
 typedef struct block { /* of dw: tiles and panels */
@@ -168,10 +187,11 @@ static block block_of(const plan *p, int64_t index) {
 static fv_ahead look_ahead(const job *j, const block *b, fv_range next) {
     const plan *p = &j->p;
     const int64_t calls = (b->tiles.end - b->tiles.begin) * (b->panels.end - b->panels.begin);
+    const int in_float = p->shape->pairs ? 2 : 1; // of what is prefetched
     fv_ahead ahead = {0};
     for (int i = 0; i < 2; i++) {
         if (b->channels[i] < p->channels[i] || p->shape->stride[0] * p->shape->stride[1] > 1) continue;
-        fv_ahead_rows(&ahead, i, j->operand[i], next, p->channels[i], AHEAD_LINES, calls);
+        fv_ahead_rows(&ahead, i, j->operand[i], next, p->channels[i] / in_float, AHEAD_LINES, calls);
     }
     return ahead;
 }
@@ -187,11 +207,19 @@ static void sum_block(const job *j, const block *b, int64_t part, float *packed,
     float *columns = packed + p->packed_floats[0], *active = columns + p->packed_floats[1];
     for (int64_t u = part * p->units; u < (part + 1) * p->units; u++) {
         const fv_range unit = unit_of(p, u);
-        const int64_t depth = unit.end - unit.begin, tail = b->channels[1] % FV_NR;
+        const bool pairs = p->shape->pairs;
+        const int64_t depth = fv_ceil_div(unit.end - unit.begin, pairs ? 2 : 1);
         fv_ahead ahead = {0};
         if (u + 1 < (part + 1) * p->units) ahead = look_ahead(j, b, unit_of(p, u + 1));
-        pack(j, 0, unit, b->tiles.begin * FV_MR, b->channels[0], FV_MR, FV_MR, packed, active);
-        pack(j, 1, unit, b->panels.begin * FV_NR, b->channels[1], FV_NR, fv_panel_width(tail), columns, active);
+        const int64_t tile0 = b->tiles.begin * FV_MR, panel0 = b->panels.begin * FV_NR;
+        const int last = fv_panel_width(b->channels[1] % FV_NR);
+        if (pairs) {
+            pack_pairs(j, 0, unit, tile0, b->channels[0], FV_MR, FV_MR, packed);
+            pack_pairs(j, 1, unit, panel0, b->channels[1], FV_NR, last, columns);
+        } else {
+            pack(j, 0, unit, tile0, b->channels[0], FV_MR, FV_MR, packed, active);
+            pack(j, 1, unit, panel0, b->channels[1], FV_NR, last, columns, active);
+        }
         fv_panel_gemm g = {.a = packed,
                            .tiles = b->tiles.end - b->tiles.begin,
                            .depth = depth,
@@ -202,7 +230,7 @@ static void sum_block(const job *j, const block *b, int64_t part, float *packed,
             g.b = columns + i * depth * FV_NR;
             g.y = sums + i * panel_step;
             g.vectors = fv_min64(FV_NR, b->channels[1] - i * FV_NR) > FV_VL ? 2 : 1;
-            CPU(panel_gemm)(&g);
+            fv_panel_gemm_run(&g, pairs);
         }
     }
 }

@@ -97,7 +97,7 @@ static bool is_bound_by_weights(const fv_conv_shape *s, int64_t tiles) {
 }
 
 bool CPU(winograd_fits)(const fv_conv_shape *s, const fv_device *dev, bool kept) {
-    if (((const fv_cpu_device *)dev)->direct) return false;
+    if (((const fv_cpu_device *)dev)->direct || s->pairs) return false;
     const bool plain = s->r == 3 && s->s == 3 && s->groups == 1 && s->stride[0] == 1 && s->stride[1] == 1 &&
                        s->dilation[0] == 1 && s->dilation[1] == 1 && s->pad[0] <= 2 && s->pad[1] <= 2;
     const int64_t tiles = s->n * fv_ceil_div(s->oh, FV_WINO_TILE) * fv_ceil_div(s->ow, FV_WINO_TILE);

@@ -1,5 +1,11 @@
-/* gemm.c: micro-kernels and packing (gemm.h). */
+/* gemm.c: micro-kernels and packing (gemm.h). With FV_PAIRS only row_gemm and panel_gemm, of pairs. */
 #include "core/cpu/kernels/gemm.h"
+
+#ifdef FV_PAIRS
+#define multiply_add vf_fma_pairs
+#else
+#define multiply_add vf_fma
+#endif
 
 /* ---------------------------------------------------------------- row_gemm */
 
@@ -9,6 +15,17 @@ typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
     const char *next; /* of g, for this tile */
     vf bias[2];
 } row_tile;
+
+#ifdef FV_PAIRS
+FV_INLINE bool rounds(const fv_row_gemm *g) {
+    return g->round;
+}
+#else
+FV_INLINE bool rounds(const fv_row_gemm *g) {
+    (void)g;
+    return false;
+}
+#endif
 
 /* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. */
 FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const bool has_next) {
@@ -30,7 +47,8 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     }
     if (!g->stream) { /* fetch the lines of the next tile's results while these are being computed */
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
-            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(g->y + t->y_next[i] + v * FV_VL, 1);
+            const float *y = rounds(g) ? g->y + t->y_next[i] / 2 : g->y + t->y_next[i];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(y + v * FV_VL, 1);
         }
     }
     fv_read_ahead(g->ahead);
@@ -47,12 +65,17 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
             FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
                 vf x = vf_set1(row[i][d]);
-                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
+                FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = multiply_add(x, w[v], acc[i][v]);
             }
             b += nv * FV_VL;
         }
     }
-    if (g->stream) {
+    if (rounds(g)) {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            fv_bf16 *y = (fv_bf16 *)(void *)g->y + t->y_off[i];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_store_n(y + v * FV_VL, acc[i][v], v < nv - 1 ? FV_VL : last);
+        }
+    } else if (g->stream) {
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) vf_stream(g->y + t->y_off[i] + v * FV_VL, acc[i][v]);
         }
@@ -78,9 +101,15 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
 ROW_TILE(row_tile_3x2, FV_MR, 2, false)
 ROW_TILE(row_tile_2x2, MR_2, 2, false)
 ROW_TILE(row_tile_1x2, MR_1, 2, false)
+#ifdef FV_PAIRS /* nobody keeps packed pairs, so there is no next panel to wait for */
+#define row_tile_next_3x2 row_tile_3x2
+#define row_tile_next_2x2 row_tile_2x2
+#define row_tile_next_1x2 row_tile_1x2
+#else
 ROW_TILE(row_tile_next_3x2, FV_MR, 2, true)
 ROW_TILE(row_tile_next_2x2, MR_2, 2, true)
 ROW_TILE(row_tile_next_1x2, MR_1, 2, true)
+#endif
 ROW_TILE(row_tile_3x1, FV_MR, 1, false)
 ROW_TILE(row_tile_2x1, MR_2, 1, false)
 ROW_TILE(row_tile_1x1, MR_1, 1, false)
@@ -118,6 +147,40 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
     fn[third](&t);
 }
 
+/* ---------------------------------------------------------------- panel_gemm */
+
+FV_INLINE void panel_tile_run(const fv_panel_gemm *g, const float *a, float *y, const int nv) {
+    const float *b = g->b;
+    vf acc[FV_MR][2];
+    FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_zero();
+        __builtin_prefetch(y + i * nv * FV_VL, 1);
+    }
+    FV_UNROLL_4 for (int64_t d = 0; d < g->depth; d++, a += FV_MR, b += nv * FV_VL) {
+        vf w[2];
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
+        FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
+            const vf x = vf_set1(a[i]);
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = multiply_add(x, w[v], acc[i][v]);
+        }
+    }
+    if (g->accumulate) {
+        FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) acc[i / nv][i % nv] += vf_load(y + i * FV_VL);
+    }
+    FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) vf_store(y + i * FV_VL, acc[i / nv][i % nv]);
+}
+
+void CPU(panel_gemm)(const fv_panel_gemm *g) {
+    const float *a = g->a;
+    float *y = g->y;
+    for (int64_t t = 0; t < g->tiles; t++, a += g->depth * FV_MR, y += g->y_step) {
+        fv_read_ahead(g->ahead);
+        if (g->vectors == 2) panel_tile_run(g, a, y, 2);
+        else panel_tile_run(g, a, y, 1);
+    }
+}
+
+#ifndef FV_PAIRS
 /* ---------------------------------------------------------------- strip_gemm */
 
 /* Positions i .. i + length; the results of those past `count` are dropped. */
@@ -219,39 +282,6 @@ void CPU(outer_gemm)(const fv_outer_gemm *g) {
     else outer_tile_1(g);
 }
 
-/* ---------------------------------------------------------------- panel_gemm */
-
-FV_INLINE void panel_tile_run(const fv_panel_gemm *g, const float *a, float *y, const int nv) {
-    const float *b = g->b;
-    vf acc[FV_MR][2];
-    FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
-        FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_zero();
-        __builtin_prefetch(y + i * nv * FV_VL, 1);
-    }
-    FV_UNROLL_4 for (int64_t d = 0; d < g->depth; d++, a += FV_MR, b += nv * FV_VL) {
-        vf w[2];
-        FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
-        FV_UNROLL_ALL for (int i = 0; i < FV_MR; i++) {
-            const vf x = vf_set1(a[i]);
-            FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_fma(x, w[v], acc[i][v]);
-        }
-    }
-    if (g->accumulate) {
-        FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) acc[i / nv][i % nv] += vf_load(y + i * FV_VL);
-    }
-    FV_UNROLL_ALL for (int i = 0; i < FV_MR * nv; i++) vf_store(y + i * FV_VL, acc[i / nv][i % nv]);
-}
-
-void CPU(panel_gemm)(const fv_panel_gemm *g) {
-    const float *a = g->a;
-    float *y = g->y;
-    for (int64_t t = 0; t < g->tiles; t++, a += g->depth * FV_MR, y += g->y_step) {
-        fv_read_ahead(g->ahead);
-        if (g->vectors == 2) panel_tile_run(g, a, y, 2);
-        else panel_tile_run(g, a, y, 1);
-    }
-}
-
 /* ---------------------------------------------------------------- packing */
 
 typedef float v4 __attribute__((vector_size(16)));
@@ -296,3 +326,4 @@ void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, p
         else if (width == FV_NR) vf_store(dst + FV_VL, vf_load_n(src + FV_VL, columns - FV_VL));
     }
 }
+#endif

@@ -11,7 +11,10 @@
  *                the reduction runs over pixels or rows p: gradients of weights
  *
  *   panel_gemm   the same with both operands packed in panels
- */
+ *
+ * Pairs: row_gemm and panel_gemm also multiply bf16, two in the place of each float of x, a and b: two neighbours in
+ * the direction that is summed over (VDPBF16PS). Counts and offsets of these are then of pairs; results, sums and bias
+ * are floats, as ever, unless row_gemm is asked to round. fv_row_gemm_run and fv_panel_gemm_run choose. */
 #ifndef FV_CORE_CPU_KERNELS_GEMM_H
 #define FV_CORE_CPU_KERNELS_GEMM_H
 
@@ -89,11 +92,22 @@ typedef struct fv_row_gemm {
     const float *bias;   /* [columns] or NULL; not with accumulate */
     bool accumulate;     /* y += instead of y = */
     bool stream;         /* write past the caches; y rows aligned to the vector, columns full */
+    bool round;          /* pairs only, not with accumulate or stream: y and y_off are of bf16 */
     fv_ahead *ahead;     /* or NULL */
     const char *next;    /* for full panels: memory asked for evenly, all the while; NULL: nothing */
     ptrdiff_t next_step; /* bytes per row of b and tile of rows */
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
+void CPU_PAIRS(row_gemm)(const fv_row_gemm *g);
+FV_INLINE void fv_row_gemm_run(const fv_row_gemm *g, bool pairs) {
+#ifdef FV_PAIRS_BUILD
+    if (pairs) CPU_PAIRS(row_gemm)(g);
+    else CPU(row_gemm)(g);
+#else
+    (void)pairs;
+    CPU(row_gemm)(g);
+#endif
+}
 
 /* Ask for the packed weights of the next product while this one runs: they are read as fast as the memory gives them,
  * and in bursts they would hold up what is computed. */
@@ -138,6 +152,17 @@ void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t
  */
 void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride,
                      ptrdiff_t column_stride);
+/* Two rows of bf16 as one of pairs: dst[j] = {first[j], second[j]}, j < columns; zeros up to `width`. second: or NULL,
+ * for zeros. */
+FV_INLINE void fv_pair_rows(float *dst, const uint16_t *first, const uint16_t *second, int columns, int width) {
+    typedef uint32_t __attribute__((may_alias)) bits;
+    bits *pair = (bits *)dst;
+    if (second)
+        for (int j = 0; j < columns; j++) pair[j] = first[j] | (uint32_t)second[j] << 16;
+    else
+        for (int j = 0; j < columns; j++) pair[j] = first[j];
+    for (int j = columns; j < width; j++) pair[j] = 0;
+}
 
 /* acc[i * ld + j] (+)= sum over p < count of a[p * lda + i] * b[b_off[p] + j], i < FV_OUTER_ROWS, j < vectors * FV_VL.
  * b_off == NULL: p * ldb. vectors is 1, 2 or 3. */
@@ -169,6 +194,16 @@ typedef struct fv_panel_gemm {
     fv_ahead *ahead; /* per tile; or NULL */
 } fv_panel_gemm;
 void CPU(panel_gemm)(const fv_panel_gemm *g);
+void CPU_PAIRS(panel_gemm)(const fv_panel_gemm *g);
+FV_INLINE void fv_panel_gemm_run(const fv_panel_gemm *g, bool pairs) {
+#ifdef FV_PAIRS_BUILD
+    if (pairs) CPU_PAIRS(panel_gemm)(g);
+    else CPU(panel_gemm)(g);
+#else
+    (void)pairs;
+    CPU(panel_gemm)(g);
+#endif
+}
 
 /* Place `bytes` at the end of a workspace that is `*total` long so far; everything lies on 64 bytes. */
 FV_INLINE size_t fv_workspace_add(size_t *total, size_t bytes) {

@@ -1,4 +1,5 @@
-/* matrix.c: workspace of convolution, linear, matmul and attention nodes, and the weights that they keep. */
+/* matrix.c: workspace of convolution, linear, matmul and attention nodes, the weights that they keep, and what they
+ * take as pairs of bf16. */
 #include "core/cpu/kernels/conv.h"
 
 static fv_type operand(const fv_graph *g, const fv_node *node, int i) {
@@ -64,6 +65,34 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
                                         !given(g, node, 4), &attr->attention, true, threads);
     default: return 0;
     }
+}
+
+/* What is summed over must be even, or it is rows, of which a last one gets zeros for company. Winograd's filtering
+ * multiplies floats, and is as fast; so are kernels for few positions, which memory bounds. */
+uint32_t CPU(matrix_pairs)(const fv_device *dev, fv_op op, const fv_attr *attr, const fv_type *type, int n_in) {
+    if (!((const fv_cpu_device *)dev)->isa->pairs) return 0;
+    if (n_in < 2 || type[0].dtype != FV_BF16 || type[1].dtype != FV_BF16) return 0;
+    const fv_type x = type[0], w = type[1], y = type[n_in];
+    fv_conv_shape s;
+    int64_t depth;
+    switch (op) {
+    case FV_OP_CONV2D: s = CPU(conv_shape)(x, w, y, &attr->conv2d), depth = s.c; break;
+    case FV_OP_CONV2D_BWD_DATA: s = CPU(conv_shape)(y, w, x, &attr->conv2d_bwd.conv), depth = s.k; break;
+    case FV_OP_CONV2D_BWD_WEIGHT: s = CPU(conv_shape)(w, y, x, &attr->conv2d_bwd.conv), depth = 2; break;
+    case FV_OP_LINEAR: s = CPU(linear_shape)(x, w), depth = s.c; break;
+    case FV_OP_LINEAR_BWD_DATA: s = CPU(linear_shape)(y, w), depth = s.k; break;
+    case FV_OP_LINEAR_BWD_WEIGHT: s = CPU(linear_shape)(w, y), depth = 2; break;
+    default: return 0;
+    }
+    const bool weight = op == FV_OP_CONV2D_BWD_WEIGHT || op == FV_OP_LINEAR_BWD_WEIGHT;
+    const bool forward = op == FV_OP_CONV2D || op == FV_OP_LINEAR;
+    s.pairs = false; /* what the kernels of floats would do */
+    if (CPU(winograd_fits)(&s, dev, false)) return 0;
+    if (weight) return CPU(conv_point_weight_fits)(&s) ? 3 : 0;
+    if (fv_conv_is_depthwise(&s) || depth / s.groups % 2 != 0 || (forward && CPU(conv_few_fits)(&s))) return 0;
+    s.pairs = true;
+    const bool rounds = y.dtype == FV_BF16 && CPU(conv_gemm_rounds)(&s, forward ? FV_CONV_FORWARD : FV_CONV_DATA);
+    return rounds ? 3 | 1u << n_in : 3;
 }
 
 size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,

@@ -4,7 +4,8 @@
  *
  *   x bf16 [n,h,w,c] ─ rows of dimension 0 ─► floats ─► conv2d ─► floats ─► y bf16 [n,oh,ow,k]
  *
- * Gradients of weights add up over these pieces, in their order. Pieces depend on shapes only. */
+ * Gradients of weights add up over these pieces, in their order. Pieces depend on shapes only. What a kernel takes or
+ * gives as bf16 (matrix_pairs) stays as it is. */
 #include "core/cpu/kernels/tile.h"
 
 #define PIECE_FLOATS (1 << 20)
@@ -61,10 +62,14 @@ static cut cut_of(fv_op op, int rank) {
 typedef struct scheme {
     cut cut;
     int n_in, n;
+    uint32_t floats;     /* bit i: operand or result i (after the n_in operands) is seen as floats, by way of a copy */
     int64_t total, rows; /* of dimension 0; rows of a piece. Not cut: 1, 1 */
     size_t sum_at, kernel_at;
 } scheme;
 
+static bool is_copied(const scheme *s, int i) {
+    return s->floats >> i & 1;
+}
 static bool goes_by_rows(const scheme *s, int i) {
     return s->cut.by_rows >> (i < s->n_in ? i : 16 + i - s->n_in) & 1;
 }
@@ -76,11 +81,13 @@ static fv_type part_of(const scheme *s, int i, fv_type t, int64_t rows) {
 }
 
 /* type: of n_in operands, then of the results; absent ones and those that nobody reads have no elements. */
-static scheme make_scheme(fv_op op, const fv_type *type, int n_in, int n) {
+static scheme make_scheme(const fv_device *dev, fv_op op, const fv_attr *attr, const fv_type *type, int n_in, int n) {
     scheme s = {.cut = cut_of(op, type[0].rank), .n_in = n_in, .n = n, .total = 1, .rows = 1};
+    for (int i = 0; i < n; i++) s.floats |= (uint32_t)fv_is_low(type[i].dtype) << i;
+    s.floats &= ~CPU(matrix_pairs)(dev, op, attr, type, n_in);
     int64_t floats = 0;
     for (int i = 0; s.cut.by_rows && i < n; i++)
-        if (goes_by_rows(&s, i) && fv_is_low(type[i].dtype)) floats += fv_count(type[i]) / type[0].dim[0];
+        if (goes_by_rows(&s, i) && is_copied(&s, i)) floats += fv_count(type[i]) / type[0].dim[0];
     if (floats) {
         s.total = type[0].dim[0];
         s.rows = fv_max64(1, fv_min64(s.total, PIECE_FLOATS / floats));
@@ -88,7 +95,7 @@ static scheme make_scheme(fv_op op, const fv_type *type, int n_in, int n) {
     } else s.cut = (cut){0, false};
     size_t at = fv_lines((size_t)n * sizeof(fv_tensor));
     for (int i = 0; i < n; i++)
-        if (fv_is_low(type[i].dtype)) at += fv_lines((size_t)fv_count(part_of(&s, i, type[i], s.rows)) * sizeof(float));
+        if (is_copied(&s, i)) at += fv_lines((size_t)fv_count(part_of(&s, i, type[i], s.rows)) * sizeof(float));
     s.sum_at = at;
     if (s.cut.sum && s.rows < s.total) at += fv_lines((size_t)fv_count(type[n_in]) * sizeof(float));
     s.kernel_at = at;
@@ -109,7 +116,7 @@ static size_t piece_workspace(const fv_device *dev, const fv_graph *g, const fv_
         fv_value v = i < s->n_in ? g->operands[node->first_operand + i] : (fv_value){node->first_result + i - s->n_in};
         if (i < s->n_in) operands[i] = (fv_value){v.id ? i + 1 : 0};
         values[i + 1] = (fv_val){.type = part_of(s, i, fv_typeof(g, v), rows)};
-        if (fv_is_low(values[i + 1].type.dtype)) values[i + 1].type.dtype = FV_F32;
+        if (is_copied(s, i)) values[i + 1].type.dtype = FV_F32;
     }
     return plain(dev, &piece, &own);
 }
@@ -123,9 +130,8 @@ size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_no
                                         : (fv_value){node->first_result + i - node->operands};
         type[i] = v.id ? fv_typeof(g, v) : fv_shape(FV_F32, 0);
     }
-    const scheme s = make_scheme(node->op, type, node->operands, n);
+    const scheme s = make_scheme(dev, node->op, &node->attr, type, node->operands, n);
     const int64_t last = s.total - (fv_ceil_div(s.total, s.rows) - 1) * s.rows;
-    if (!s.cut.by_rows) return s.kernel_at + plain(dev, g, node);
     const size_t most = piece_workspace(dev, g, node, &s, s.rows, plain),
                  rest = piece_workspace(dev, g, node, &s, last, plain);
     return s.kernel_at + (most > rest ? most : rest);
@@ -156,7 +162,7 @@ static void place_floats(job *j) {
     for (int i = 0; i < j->s.n; i++) {
         const fv_tensor *t = own(j, i);
         j->tensor[i] = *t;
-        if (!fv_is_low(t->type.dtype)) continue;
+        if (!is_copied(&j->s, i)) continue;
         if (t->data) j->tensor[i].data = (char *)j->c->workspace + at;
         at += fv_lines((size_t)fv_count(part_of(&j->s, i, t->type, j->s.rows)) * sizeof(float));
     }
@@ -168,11 +174,11 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     for (int i = 0; i < s->n; i++) {
         fv_tensor *t = &j->tensor[i];
         const fv_dtype dtype = own(j, i)->type.dtype;
-        const bool low = fv_is_low(dtype);
+        const bool copied = is_copied(s, i);
         t->type = part_of(s, i, own(j, i)->type, rows);
-        if (low) t->type.dtype = FV_F32;
+        if (copied) t->type.dtype = FV_F32;
         else t->data = from_row(j, i, row);
-        if (low && t->data && i < s->n_in && (row == 0 || goes_by_rows(s, i)))
+        if (copied && t->data && i < s->n_in && (row == 0 || goes_by_rows(s, i)))
             convert(j->c, dtype, from_row(j, i, row), FV_F32, t->data, fv_count(t->type));
     }
     if (row > 0 && j->sum) j->tensor[s->n_in].data = j->sum;
@@ -183,7 +189,7 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     kernel(&piece);
     for (int i = s->n_in; i < s->n; i++) {
         const fv_dtype dtype = own(j, i)->type.dtype;
-        if (fv_is_low(dtype) && own(j, i)->data)
+        if (is_copied(s, i) && own(j, i)->data)
             convert(j->c, FV_F32, j->tensor[i].data, dtype, from_row(j, i, row), fv_count(j->tensor[i].type));
     }
     if (row > 0 && j->sum) add(j->c, j->sum, own(j, s->n_in)->data, fv_count(own(j, s->n_in)->type));
@@ -192,7 +198,8 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
 void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel) {
     fv_type type[MOST] = {{0}};
     for (int i = 0; i < c->n_in + c->n_out; i++) type[i] = i < c->n_in ? c->in[i].type : c->out[i - c->n_in].type;
-    job j = {.c = c, .s = make_scheme(op, type, c->n_in, c->n_in + c->n_out), .tensor = c->workspace};
+    job j = {
+        .c = c, .s = make_scheme(c->device, op, c->attr, type, c->n_in, c->n_in + c->n_out), .tensor = c->workspace};
     if (j.s.cut.sum && j.s.rows < j.s.total) {
         if (!c->out[0].data) return;
         j.sum = (float *)(void *)((char *)c->workspace + j.s.sum_at);

@@ -114,5 +114,16 @@ static size_t prepared(const fv_device *dev, const fv_graph *g, const fv_node *n
     return CPU(matrix_prepared)(dev, g, node, constant, workspace) + CPU(batch_norm_prepared)(g, node, constant);
 }
 
-const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = {FV_STRING(FV_ISA), kernels,        workspace,
-                                                  prepared,          CPU(peak_tile), CPU(peak_flops)};
+#define BUILD(called, in_pairs) \
+    { \
+        .name = called, .kernels = kernels, .workspace = workspace, .prepared = prepared, .peak_tile = CPU(peak_tile), \
+        .peak_flops = CPU(peak_flops), .pairs = in_pairs \
+    }
+#ifdef FV_ISA_wide
+const fv_cpu_isa fv_cpu_isa_wide = BUILD("wide", true);
+#else
+const fv_cpu_isa FV_CAT3(fv_cpu_, isa, FV_ISA) = BUILD(FV_STRING(FV_ISA), false);
+#endif
+#ifdef FV_ISA_avx512
+const fv_cpu_isa fv_cpu_isa_avx512_bf16 = BUILD("avx512_bf16", true);
+#endif

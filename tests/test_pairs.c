@@ -1,0 +1,149 @@
+/* test_pairs.c: products of bf16 in pairs (core/cpu/kernels/gemm.h), on avx512_bf16 where there is one, and on `wide`,
+ * which has another instruction in the place of one: shapes at the edges of panels, blocks, units and parts, and which
+ * nodes are multiplied so. */
+#include "core/cpu/cpu.h"
+#include "tests/op_case.h"
+
+#include <math.h>
+
+#define OPERAND(...) \
+    { \
+        .fill = FILL_NORMAL, .type = { FV_F32, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__} } \
+    }
+#define CONV(...) \
+    { \
+        .conv2d = { __VA_ARGS__ } \
+    }
+#define BWD(conv, ...) \
+    { \
+        .conv2d_bwd = { conv, {__VA_ARGS__} } \
+    }
+#define PLAIN \
+    { .groups = 1 }
+#define STRIDED \
+    { \
+        .stride = { 2, 2 } \
+    }
+
+/* How: by kernels of floats; of pairs, whose results are floats; of pairs, rounding them. */
+typedef enum how { FLOATS, PAIRS, ROUNDED } how;
+typedef struct pair_row {
+    op_row row;
+    how how;
+} pair_row;
+
+static const pair_row rows[] = {
+    {{FV_OP_LINEAR, "panels", {0}, {OPERAND(300, 70), OPERAND(90, 70), OPERAND(90)}}, ROUNDED},
+    {{FV_OP_LINEAR, "blocks of the depth", {0}, {OPERAND(300, 1400), OPERAND(33, 1400)}}, PAIRS},
+    {{FV_OP_LINEAR, "blocks of the depth, two pieces", {0}, {OPERAND(9000, 1300), OPERAND(120, 1300)}}, PAIRS},
+    {{FV_OP_LINEAR, "many rows", {0}, {OPERAND(5000, 8), OPERAND(70, 8)}}, ROUNDED},
+    {{FV_OP_LINEAR, "odd depth", {0}, {OPERAND(300, 71), OPERAND(90, 71)}}, FLOATS},
+    {{FV_OP_LINEAR, "few rows", {0}, {OPERAND(2, 512), OPERAND(64, 512)}}, FLOATS},
+    {{FV_OP_LINEAR_BWD_DATA, "panels", {0}, {OPERAND(300, 70), OPERAND(70, 45)}}, ROUNDED},
+    {{FV_OP_LINEAR_BWD_DATA, "blocks of the depth", {0}, {OPERAND(30, 1500), OPERAND(1500, 33)}}, PAIRS},
+    {{FV_OP_LINEAR_BWD_DATA, "odd depth", {0}, {OPERAND(300, 71), OPERAND(71, 45)}}, FLOATS},
+    {{FV_OP_LINEAR_BWD_WEIGHT, "odd rows", {0}, {OPERAND(301, 70), OPERAND(301, 45)}}, PAIRS},
+    {{FV_OP_LINEAR_BWD_WEIGHT, "one row", {0}, {OPERAND(1, 70), OPERAND(1, 45)}}, PAIRS},
+    {{FV_OP_LINEAR_BWD_WEIGHT, "parts and units, turned", {0}, {OPERAND(2001, 50), OPERAND(2001, 13)}}, PAIRS},
+    {{FV_OP_CONV2D,
+      "strided",
+      CONV(.stride = {2, 2}, .pad = {1, 1, 1, 1}),
+      {OPERAND(2, 9, 9, 6), OPERAND(10, 3, 3, 6)}},
+     ROUNDED},
+    {{FV_OP_CONV2D, "groups", CONV(.pad = {1, 1, 1, 1}, .groups = 2), {OPERAND(2, 18, 8, 8), OPERAND(6, 3, 3, 4)}},
+     ROUNDED},
+    {{FV_OP_CONV2D, "odd groups", CONV(.groups = 2), {OPERAND(2, 18, 8, 6), OPERAND(6, 3, 3, 3)}}, FLOATS},
+    {{FV_OP_CONV2D, "one channel each", CONV(.groups = 6), {OPERAND(2, 18, 8, 6), OPERAND(6, 3, 3, 1)}}, FLOATS},
+    {{FV_OP_CONV2D, "Winograd", CONV(.pad = {1, 1, 1, 1}), {OPERAND(4, 16, 16, 32), OPERAND(32, 3, 3, 32)}}, FLOATS},
+    {{FV_OP_CONV2D_BWD_DATA, "strided", BWD(STRIDED, 2, 9, 9, 7), {OPERAND(2, 4, 4, 10), OPERAND(10, 3, 3, 7)}},
+     ROUNDED},
+    {{FV_OP_CONV2D_BWD_DATA, "odd depth", BWD(STRIDED, 2, 9, 9, 7), {OPERAND(2, 4, 4, 9), OPERAND(9, 3, 3, 7)}},
+     FLOATS},
+    {{FV_OP_CONV2D_BWD_WEIGHT, "1x1, strided", BWD(STRIDED, 9, 1, 1, 7), {OPERAND(3, 5, 5, 9), OPERAND(3, 9, 9, 7)}},
+     PAIRS},
+    {{FV_OP_CONV2D_BWD_WEIGHT, "3x3", BWD(PLAIN, 9, 3, 3, 7), {OPERAND(3, 7, 7, 9), OPERAND(3, 9, 9, 7)}}, FLOATS},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+static const char *const isas[] = {"wide", "avx512_bf16"};
+enum { ISAS = sizeof isas / sizeof *isas };
+
+static double mean_size(const double *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabs(x[i]) / (double)n;
+    return sum;
+}
+
+/* Against ref in float64 on the same numbers: as exact as in float32, and rounded once. */
+START_TEST(as_exact_as_floats) {
+    op_case c, low;
+    op_row row;
+    op_results want, got;
+    fvt_device d;
+    op_case_make(&rows[_i / ISAS].row, &c);
+    if (fvt_open(&d, "cpu", 3, isas[_i % ISAS])) {
+        low = op_case_lower(&c, FV_BF16, &row);
+        op_case_reference(&c, &want);
+        op_case_run(&d, &low, false, &got);
+        const int64_t n = fv_count(want.type[0]);
+        const double mean = mean_size(want.data[0], n), last = got.type[0].dtype == FV_BF16 ? 0x1p-8 : 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double g = got.data[0][i], w = want.data[0][i];
+            ck_assert_msg(fabs(g - w) <= 64 * FVT_U * (fabs(w) + mean) + last * fabs(w),
+                          "%s '%s' on %s: element %lld is %g, not %g", fv_op_get(row.op)->name, row.note,
+                          isas[_i % ISAS], (long long)i, g, w);
+        }
+        op_results_free(&want);
+        op_results_free(&got);
+        fvt_close(&d);
+    }
+    op_case_free(&c);
+}
+END_TEST
+
+#if defined(__x86_64__)
+typedef uint32_t matrix_pairs(const fv_device *dev, fv_op op, const fv_attr *attr, const fv_type *type, int n_in);
+matrix_pairs fv_cpu_wide_matrix_pairs __attribute__((weak)), fv_cpu_avx2_matrix_pairs __attribute__((weak));
+
+static uint32_t pairs_of(const char *isa, matrix_pairs *ask, const op_case *low) {
+    fvt_device d;
+    if (!ask || !fvt_open(&d, "cpu", 1, isa)) return UINT32_MAX;
+    fv_graph *g = fv_graph_new(&d.ctx, true);
+    fv_value in[OP_ROW_OPERANDS];
+    const fv_value out = op_case_build(g, low, in);
+    fv_type type[OP_ROW_OPERANDS + 1];
+    for (int k = 0; k < low->n; k++) type[k] = fv_typeof(g, in[k]);
+    type[low->n] = fv_typeof(g, out);
+    const uint32_t pairs = ask(d.dev, low->row->op, &low->attr, type, low->n);
+    fv_graph_free(g);
+    fvt_close(&d);
+    return pairs;
+}
+
+START_TEST(where_it_pays) {
+    op_case c;
+    op_row row;
+    op_case_make(&rows[_i].row, &c);
+    const op_case low = op_case_lower(&c, FV_BF16, &row);
+    const uint32_t wide = pairs_of("wide", fv_cpu_wide_matrix_pairs, &low),
+                   avx2 = pairs_of("avx2", fv_cpu_avx2_matrix_pairs, &low);
+    const uint32_t want[] = {[FLOATS] = 0, [PAIRS] = 3, [ROUNDED] = 3 | 1u << low.n};
+    ck_assert_msg(wide == UINT32_MAX || wide == want[rows[_i].how], "%s '%s': %x", fv_op_get(row.op)->name, row.note,
+                  (unsigned)wide);
+    ck_assert(avx2 == UINT32_MAX || avx2 == 0);
+    op_case_free(&c);
+}
+END_TEST
+#endif
+
+Suite *pairs_suite(void);
+Suite *pairs_suite(void) {
+    Suite *suite = suite_create("pairs");
+    TCase *t = tcase_create("pairs");
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, as_exact_as_floats, 0, ROWS * ISAS);
+#if defined(__x86_64__)
+    tcase_add_loop_test(t, where_it_pays, 0, ROWS);
+#endif
+    suite_add_tcase(suite, t);
+    return suite;
+}
