@@ -97,7 +97,8 @@ static double mean_size(const double *x, int64_t n) {
 static const fv_dtype precisions[] = {FV_F32, FV_BF16, FV_F16};
 enum { PRECISIONS = sizeof precisions / sizeof *precisions };
 
-/* Those that are emulated for ten seconds each; in f16 their kernels are bf16's but for the type, and conv2d runs those. */
+/* Those that are emulated for ten seconds each; in f16 their kernels are bf16's but for the type, and conv2d runs
+ * those. */
 static bool takes_long(fv_op op) {
     return op == FV_OP_LINEAR_BWD_WEIGHT || op == FV_OP_MATMUL || op == FV_OP_ATTENTION;
 }
