@@ -300,7 +300,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
         if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
         if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
-        else fv_row_gemm_run(&g, pairs);
+        else FV_GEMM(row_gemm, pairs)(&g);
     }
 }
 

@@ -230,7 +230,7 @@ static void sum_block(const job *j, const block *b, int64_t part, float *packed,
             g.b = columns + i * depth * FV_NR;
             g.y = sums + i * panel_step;
             g.vectors = fv_min64(FV_NR, b->channels[1] - i * FV_NR) > FV_VL ? 2 : 1;
-            fv_panel_gemm_run(&g, pairs);
+            FV_GEMM(panel_gemm, pairs)(&g);
         }
     }
 }

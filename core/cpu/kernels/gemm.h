@@ -14,7 +14,7 @@
  *
  * Pairs: row_gemm and panel_gemm also multiply bf16, two in the place of each float of x, a and b: two neighbours in
  * the direction that is summed over (VDPBF16PS). Counts and offsets of these are then of pairs; results, sums and bias
- * are floats, as ever, unless row_gemm is asked to round. fv_row_gemm_run and fv_panel_gemm_run choose. */
+ * are floats, as ever, unless row_gemm is asked to round. FV_GEMM chooses. */
 #ifndef FV_CORE_CPU_KERNELS_GEMM_H
 #define FV_CORE_CPU_KERNELS_GEMM_H
 
@@ -31,6 +31,13 @@
 #else
 #define FV_UNROLL_ALL _Pragma("GCC unroll 32")
 #define FV_UNROLL_4 _Pragma("GCC unroll 4")
+#endif
+
+/* row_gemm or panel_gemm, of pairs or of floats. */
+#ifdef FV_PAIRS_BUILD
+#define FV_GEMM(name, pairs) ((pairs) ? CPU_PAIRS(name) : CPU(name))
+#else
+#define FV_GEMM(name, pairs) ((void)(pairs), CPU(name))
 #endif
 
 /* Register tiles: 32 vector registers with AVX-512, else 16. */
@@ -99,15 +106,6 @@ typedef struct fv_row_gemm {
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
 void CPU_PAIRS(row_gemm)(const fv_row_gemm *g);
-FV_INLINE void fv_row_gemm_run(const fv_row_gemm *g, bool pairs) {
-#ifdef FV_PAIRS_BUILD
-    if (pairs) CPU_PAIRS(row_gemm)(g);
-    else CPU(row_gemm)(g);
-#else
-    (void)pairs;
-    CPU(row_gemm)(g);
-#endif
-}
 
 /* Ask for the packed weights of the next product while this one runs: they are read as fast as the memory gives them,
  * and in bursts they would hold up what is computed. */
@@ -195,15 +193,6 @@ typedef struct fv_panel_gemm {
 } fv_panel_gemm;
 void CPU(panel_gemm)(const fv_panel_gemm *g);
 void CPU_PAIRS(panel_gemm)(const fv_panel_gemm *g);
-FV_INLINE void fv_panel_gemm_run(const fv_panel_gemm *g, bool pairs) {
-#ifdef FV_PAIRS_BUILD
-    if (pairs) CPU_PAIRS(panel_gemm)(g);
-    else CPU(panel_gemm)(g);
-#else
-    (void)pairs;
-    CPU(panel_gemm)(g);
-#endif
-}
 
 /* Place `bytes` at the end of a workspace that is `*total` long so far; everything lies on 64 bytes. */
 FV_INLINE size_t fv_workspace_add(size_t *total, size_t bytes) {
