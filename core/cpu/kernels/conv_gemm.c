@@ -253,14 +253,14 @@ static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64
                                fv_row_gemm *g) {
     const plan *p = &j->p;
     const int64_t first = u->chunk * p->chunk_panels, end = fv_min64(p->panels, first + p->chunk_panels);
-    g->next = NULL;
+    g->next[0] = NULL;
     if (panel + 1 < end) panel++;
     else if (block + 1 < p->blocks) panel = first, block++;
     else if (group + 1 < p->groups) panel = first, block = 0, group++;
     else return;
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block),
                   width = fv_panel_width(fv_min64(FV_NR, p->columns - panel * FV_NR));
-    fv_row_gemm_next(g, packed_at(j, 0, 0, group, block, panel),
+    fv_row_gemm_next(g, 0, packed_at(j, 0, 0, group, block, panel),
                      j->axis[0][0].taps * j->axis[1][0].taps * channels * width);
 }
 

@@ -281,7 +281,8 @@ static void write_results(const job *j, int64_t first, int64_t count, int64_t pa
 
 /* ---------------------------------------------------------------- units */
 
-/* Tiles first .. first + unit, whose V is at v + row[kind] rows, and `panels` panels, whose U is at u. */
+/* Tiles first .. first + unit, whose V is at v + row[kind] rows, and `panels` panels, whose U is at u. Each product
+ * asks for the V and U of the next point: together they are larger than the second-level cache. */
 static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels, const float *v,
                      const int64_t row[FV_WINO_KINDS], const float *u, float *m, fv_ahead *ahead) {
     const plan *p = &j->p;
@@ -290,20 +291,26 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
     int64_t begin[FV_WINO_KINDS], end[FV_WINO_KINDS];
     CPU(winograd_rows)(&p->patches, first, begin);
     CPU(winograd_rows)(&p->patches, first + count, end);
+    const float *next_u = !p->fresh && panel + 2 * panels <= p->panels ? u + panels * p->panel_floats : u;
     fv_row_gemm g = {.x_off = j->v_off, .tap = tap, .taps = 1, .depth = p->depth, .ahead = ahead};
     for (int f = 0; f < FV_WINO_POINTS; f++) {
         const int kind = fv_point_kind(f / FV_WINO_PATCH, f % FV_WINO_PATCH);
         g.rows = end[kind] - begin[kind];
         if (g.rows == 0) continue;
         g.x = v + f * p->layout.point + row[kind] * p->depth;
+        const bool more = f + 1 < FV_WINO_POINTS;
+        const int next = more ? fv_point_kind((f + 1) / FV_WINO_PATCH, (f + 1) % FV_WINO_PATCH) : 0;
+        const float *next_v = v + (more ? f + 1 : 0) * p->layout.point + row[next] * p->depth;
         for (int64_t i = 0; i < panels; i++) {
             const int width = fv_panel_width(columns_of(p, panel + i));
             g.columns = width;
             g.y_off = width == FV_NR ? j->m_off : j->narrow_off;
             g.y = m + (i * FV_WINO_POINTS + f) * p->m_step;
             g.b = u + i * p->panel_floats + f * fv_point_step(p->depth * width);
-            g.next = NULL;
-            if (j->kept) fv_row_gemm_next(&g, g.b + fv_point_step(p->depth * width), p->depth * width);
+            const int64_t share = g.rows * p->depth / panels; /* of V, for each panel */
+            fv_row_gemm_next(&g, 0, more ? g.b + fv_point_step(p->depth * width) : next_u + i * p->panel_floats,
+                             p->depth * width);
+            fv_row_gemm_next(&g, 1, next_v + i * share, share);
             CPU(row_gemm)(&g);
         }
     }

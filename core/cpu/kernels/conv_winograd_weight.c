@@ -191,16 +191,28 @@ static void transform_chunk(void *arg, int64_t chunk, int thread) {
     make_gradients(j, first, count, &ahead);
 }
 
-/* One point, a block of k, all of c. */
+static void ask_for(fv_ahead *ahead, int run, const float *at, int64_t floats) {
+    ahead->run[run].at = (const char *)at;
+    ahead->run[run].step = 64;
+    ahead->run[run].lines = floats * (int64_t)sizeof *at / 64;
+}
+
+/* One point, a block of k, all of c. Meanwhile the next strip of V is asked for, and the D that this thread will
+ * probably multiply next. */
 static void product_tile(void *arg, int64_t tile, int thread) {
     (void)thread;
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t blocks = fv_ceil_div(j->slice.end - j->slice.begin, ROWS), f = tile / blocks;
+    const int64_t next = tile + j->threads, next_f = next / blocks;
     const int64_t first = j->slice.begin + tile % blocks * ROWS, end = fv_min64(j->slice.end, first + ROWS);
     const float *d = j->d + f * j->d_step, *v = j->v + f * j->layout.point;
     const int64_t rows = j->rows[fv_point_kind((int)f / FV_WINO_PATCH, (int)f % FV_WINO_PATCH)];
-    fv_outer_gemm g = {.lda = FV_VL, .ld = p->cp};
+    fv_ahead ahead = {0};
+    fv_outer_gemm g = {.lda = FV_VL, .ld = p->cp, .ahead = &ahead};
+    if (next_f < FV_WINO_POINTS)
+        ask_for(&ahead, 1, j->d + next_f * j->d_step + (j->slice.begin + next % blocks * ROWS) * j->count,
+                ROWS * fv_min64(SUM_TILES, j->count));
     for (int64_t t = 0; t == 0 || t < rows; t += SUM_TILES) { /* without tiles the sums become zeros */
         g.count = fv_min64(SUM_TILES, rows - t);
         g.accumulate = j->first > 0 || t > 0;
@@ -208,6 +220,9 @@ static void product_tile(void *arg, int64_t tile, int thread) {
             g.ldb = fv_min64(p->strip, p->cp - c);
             g.vectors = (int)(g.ldb / FV_VL);
             g.b = v + c * j->count + t * g.ldb;
+            if (c + p->strip < p->cp)
+                ask_for(&ahead, 0, v + (c + p->strip) * j->count + t * p->strip, p->strip * g.count);
+            else if (next_f < FV_WINO_POINTS) ask_for(&ahead, 0, j->v + next_f * j->layout.point, p->strip * g.count);
             for (int64_t k = first; k < end; k += FV_OUTER_ROWS) {
                 g.a = d + k / FV_VL * FV_VL * j->count + t * FV_VL + k % FV_VL;
                 g.acc = j->sums + f * p->p_step + (k - j->slice.begin) * p->cp + c;

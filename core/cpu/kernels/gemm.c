@@ -12,7 +12,7 @@
 typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
     const fv_row_gemm *g;
     const ptrdiff_t *x_off, *y_off, *y_next;
-    const char *next; /* of g, for this tile */
+    const char *next[2]; /* of g, for this tile */
     vf bias[2];
 } row_tile;
 
@@ -53,14 +53,16 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     }
     fv_read_ahead(g->ahead);
     const float *b = g->b;
-    const char *next = t->next;
+    const char *next[2] = {t->next[0], t->next[1]};
     for (int64_t tap = 0; tap < g->taps; tap++) {
         const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
         FV_UNROLL_4 for (ptrdiff_t d = g->tap[tap]; d < end; d++) {
             vf w[2];
             if (has_next) {
-                __builtin_prefetch(next, 0, 2);
-                next += g->next_step;
+                FV_UNROLL_ALL for (int n = 0; n < 2; n++) {
+                    __builtin_prefetch(next[n], 0, 2);
+                    next[n] += g->next_step[n];
+                }
             }
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
             FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
@@ -119,8 +121,8 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
     static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2};
     static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2};
     static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1};
-    const tile_fn *fn = g->columns <= FV_VL ? narrow : g->next ? wide_next : wide;
-    row_tile t = {.g = g, .next = g->next, .bias = {vf_zero(), vf_zero()}};
+    const tile_fn *fn = g->columns <= FV_VL ? narrow : g->next[0] ? wide_next : wide;
+    row_tile t = {.g = g, .next = {g->next[0], g->next[1]}, .bias = {vf_zero(), vf_zero()}};
     if (g->bias) {
         t.bias[0] = vf_load_n(g->bias, g->columns < FV_VL ? g->columns : FV_VL);
         if (g->columns > FV_VL) t.bias[1] = vf_load_n(g->bias + FV_VL, g->columns - FV_VL);
@@ -131,7 +133,7 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         t.y_off = g->y_off + i;
         t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
         fn[2](&t);
-        if (t.next) t.next += g->next_step * g->taps * g->depth;
+        for (int n = 0; g->next[0] && n < 2; n++) t.next[n] += g->next_step[n] * g->taps * g->depth;
     }
     if (i == g->rows) return;
     /* The rest: the last row again in the unused places, which writes the same values to the same place. */
@@ -234,6 +236,7 @@ FV_INLINE void outer_tile_run(const fv_outer_gemm *g, const int nv) {
     vf acc[FV_OUTER_ROWS][FV_OUTER_VECTORS];
     FV_UNROLL_ALL for (int i = 0; i < FV_OUTER_ROWS; i++) {
         FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = vf_zero();
+        FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(g->acc + i * g->ld + v * FV_VL, 1);
     }
     const float *a = g->a, *b = g->b;
     const ptrdiff_t *b_off = g->b_off, lda = g->lda;

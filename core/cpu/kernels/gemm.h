@@ -94,24 +94,25 @@ typedef struct fv_row_gemm {
     int64_t rows;
     const ptrdiff_t *tap; /* [taps] in floats */
     int64_t taps, depth;
-    const float *b;      /* [taps][depth][fv_panel_width(columns)] */
-    int columns;         /* 1..FV_NR */
-    const float *bias;   /* [columns] or NULL; not with accumulate */
-    bool accumulate;     /* y += instead of y = */
-    bool stream;         /* write past the caches; y rows aligned to the vector, columns full */
-    bool round;          /* pairs only, not with accumulate or stream: y and y_off are of bf16 */
-    fv_ahead *ahead;     /* or NULL */
-    const char *next;    /* for full panels: memory asked for evenly, all the while; NULL: nothing */
-    ptrdiff_t next_step; /* bytes per row of b and tile of rows */
+    const float *b;         /* [taps][depth][fv_panel_width(columns)] */
+    int columns;            /* 1..FV_NR */
+    const float *bias;      /* [columns] or NULL; not with accumulate */
+    bool accumulate;        /* y += instead of y = */
+    bool stream;            /* write past the caches; y rows aligned to the vector, columns full */
+    bool round;             /* pairs only, not with accumulate or stream: y and y_off are of bf16 */
+    fv_ahead *ahead;        /* or NULL */
+    const char *next[2];    /* for full panels: memory asked for evenly, all the while; next[0] NULL: nothing */
+    ptrdiff_t next_step[2]; /* bytes per row of b and tile of rows */
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
 void CPU_PAIRS(row_gemm)(const fv_row_gemm *g);
 
-/* Ask for the packed weights of the next product while this one runs: they are read as fast as the memory gives them,
- * and in bursts they would hold up what is computed. */
-FV_INLINE void fv_row_gemm_next(fv_row_gemm *g, const float *at, int64_t floats) {
-    g->next = (const char *)at;
-    g->next_step = fv_ceil_div(floats * (int64_t)sizeof *at, fv_ceil_div(g->rows, FV_MR) * g->taps * g->depth);
+/* Ask for operands of the next product while this one runs: they are read as fast as the memory gives them, and in
+ * bursts they would hold up what is computed. Run 0 first, run 1 if there is one. */
+FV_INLINE void fv_row_gemm_next(fv_row_gemm *g, int run, const float *at, int64_t floats) {
+    g->next[run] = g->next[1] = (const char *)at;
+    g->next_step[1] = 0;
+    g->next_step[run] = fv_ceil_div(floats * (int64_t)sizeof *at, fv_ceil_div(g->rows, FV_MR) * g->taps * g->depth);
 }
 
 /* y[i * y_step + j] = sum over rows r, taps t < 3, depth d of x[r * x_row + (i + t) * x_step + d] * b[r][t][d][j], i <
