@@ -49,6 +49,10 @@ static void put_conv(text *t, const fv_conv2d_attr *a) {
     if (a->groups != 1) put(t, "groups %d ", a->groups);
 }
 
+static void put_batch_norm(text *t, const fv_batch_norm_attr *a) {
+    put(t, "eps %g act %s ", a->eps, fv_act_name(a->act));
+}
+
 static void put_pool(text *t, const fv_pool_attr *a) {
     put(t, "kernel %d,%d stride %d,%d pad %d,%d,%d,%d %s%s", a->kernel[0], a->kernel[1], a->stride[0], a->stride[1],
         a->pad[0], a->pad[1], a->pad[2], a->pad[3], a->ceil_mode ? "ceil " : "",
@@ -62,6 +66,7 @@ enum {
     ATTR_conv2d_bwd,
     ATTR_matmul,
     ATTR_batch_norm,
+    ATTR_normed_conv2d,
     ATTR_norm,
     ATTR_activation,
     ATTR_scale,
@@ -96,7 +101,11 @@ static void put_attr(text *t, const fv_node *n, int rank) {
     case ATTR_matmul:
         put(t, "%s%s", a->matmul.transpose_a ? "transpose_a " : "", a->matmul.transpose_b ? "transpose_b " : "");
         break;
-    case ATTR_batch_norm: put(t, "eps %g act %s ", a->batch_norm.eps, fv_act_name(a->batch_norm.act)); break;
+    case ATTR_batch_norm: put_batch_norm(t, &a->batch_norm); break;
+    case ATTR_normed_conv2d:
+        put_conv(t, &a->normed_conv2d.conv);
+        put_batch_norm(t, &a->normed_conv2d.norm);
+        break;
     case ATTR_norm: put(t, "eps %g groups %d ", a->norm.eps, a->norm.groups); break;
     case ATTR_activation: put(t, "%s ", fv_act_name(a->activation.kind)); break;
     case ATTR_scale: put(t, "mul %g add %g ", a->scale.mul, a->scale.add); break;

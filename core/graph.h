@@ -63,6 +63,10 @@ typedef struct fv_batch_norm_attr {
     double eps;
     fv_act_kind act; /* fused after the (optional) residual: fv_act_can_end_norm */
 } fv_batch_norm_attr;
+typedef struct fv_normed_conv2d_attr {
+    fv_conv2d_attr conv;
+    fv_batch_norm_attr norm;
+} fv_normed_conv2d_attr;
 typedef struct fv_norm_attr {
     double eps;
     int32_t groups; /* group_norm only */
@@ -175,6 +179,7 @@ typedef union fv_attr {
     fv_conv2d_bwd_attr conv2d_bwd;
     fv_matmul_attr matmul;
     fv_batch_norm_attr batch_norm;
+    fv_normed_conv2d_attr normed_conv2d;
     fv_norm_attr norm;
     fv_activation_attr activation;
     fv_scale_attr scale;

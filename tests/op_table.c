@@ -76,6 +76,11 @@
         ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), \
              OPERAND(FILL_AWAY, rows, in_))
 
+/* conv: its attribute; x, w, bias, then the norm's k channels, residual. */
+#define NORMED(note_, act_, conv_, x_, w_, bias_, k, residual_) \
+    ROWA(NORMED_CONV2D, note_, LIST(.normed_conv2d = {.conv = {conv_}, .norm = {1e-5, FV_ACT_##act_}}), x_, w_, bias_, \
+         CONSTANT(FILL_NORMAL, k), CONSTANT(FILL_POSITIVE, k), P(k), N(k), residual_)
+
 #define MATMUL_ATTR(ta, tb) LIST(.matmul = {ta, tb})
 
 #define BN_ATTR(act_) LIST(.batch_norm = {.eps = 1e-5, .act = FV_ACT_##act_})
@@ -458,6 +463,21 @@ const op_row op_rows[] = {
     ROWA(ACTIVATED_LINEAR, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
     ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, "blocks of columns", LIST(.activation = {FV_ACT_GELU, 0}), N(270, 12),
          N(270, 801)),
+
+    /* ---- a convolution and its batch norm, by each kernel */
+    NORMED("in place, few channels", RELU, LIST(.groups = 1), N(2, 5, 4, 7), N(9, 1, 1, 7), ABSENT, 9, N(2, 5, 4, 9)),
+    NORMED("chunks of columns", NONE, LIST(.groups = 1), N(1, 20, 20, 8), N(70, 1, 1, 8), N(70), 70, ABSENT),
+    NORMED("strided", GELU, LIST(.stride = {2, 2}, .pad = {1, 1, 1, 1}), N(2, 9, 8, 5), N(19, 3, 3, 5), N(19), 19,
+           ABSENT),
+    NORMED("bands", RELU, LIST(.pad = {1, 1, 1, 1}), N(1, 40, 40, 3), N(5, 3, 3, 3), ABSENT, 5, N(1, 40, 40, 5)),
+    NORMED("groups", SILU, LIST(.pad = {1, 1, 1, 1}, .groups = 2), N(3, 7, 5, 6), N(34, 3, 3, 3), ABSENT, 34,
+           N(3, 7, 5, 34)),
+    NORMED("few positions", RELU, LIST(.groups = 2), N(1, 4, 4, 64), N(10, 3, 3, 32), ABSENT, 10, N(1, 2, 2, 10)),
+    NORMED("Winograd", RELU, LIST(.pad = {1, 1, 1, 1}), N(3, 13, 11, 32), N(36, 3, 3, 32), ABSENT, 36,
+           N(3, 13, 11, 36)),
+    NORMED("depthwise", HARDSWISH, LIST(.groups = 6), N(2, 5, 5, 6), N(6, 3, 3, 1), ABSENT, 6, N(2, 3, 3, 6)),
+    ROWA(NORMED_CONV2D, "bare", LIST(.normed_conv2d = {.norm = {.eps = 1e-5}}), N(1, 4, 5, 3), N(4, 3, 3, 3), ABSENT,
+         CONSTANT(FILL_NORMAL, 4), CONSTANT(FILL_POSITIVE, 4)),
 };
 /* clang-format on */
 

@@ -73,6 +73,10 @@ typedef struct shape_case {
     { \
         .attention = { __VA_ARGS__ } \
     }
+#define NORMED(...) \
+    { \
+        .normed_conv2d = {.norm = {__VA_ARGS__} } \
+    }
 #define LOSS(...) \
     { \
         .loss = { __VA_ARGS__ } \
@@ -118,6 +122,17 @@ static const shape_case cases[] = {
     {FV_OP_CONV2D_BWD_WEIGHT, "f32[2,6,6,16] f32[2,8,8,4]", CONV_BWD({.groups = 2}, {16, 3, 3, 2}), "f32 [16,3,3,2]"},
     {FV_OP_CONV2D_BWD_WEIGHT, "f32[2,6,6,16] f32[2,8,8,4]", CONV_BWD({.groups = 1}, {16, 5, 3, 4}),
      "!expected f32 [2,4,6,16]"},
+
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,4] - f32[16] f32[16]", NORMED(1e-5, FV_ACT_RELU), "f32 [2,6,6,16]"},
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,4] f32[16] f32[16] f32[16] f32[16] f32[16] f32[2,6,6,16]",
+     NORMED(1e-5, FV_ACT_NONE), "f32 [2,6,6,16]"},
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,4] - f32[4] f32[16]", NORMED(1e-5, FV_ACT_NONE),
+     "!mean has 4 elements, expected 16"},
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,4] - f32[16] f32[16] - - f32[2,8,8,16]", NORMED(1e-5, FV_ACT_NONE),
+     "!residual is f32 [2,8,8,16], expected f32 [2,6,6,16]"},
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,5] - f32[16] f32[16]", NORMED(1e-5, FV_ACT_NONE),
+     "!x has 4 channels, w expects 5"},
+    {FV_OP_NORMED_CONV2D, "f32[2,8,8,4] f32[16,3,3,4] - f32[16] f32[16]", NORMED(-1, FV_ACT_NONE), "!eps is -1"},
 
     /* ---- linear, matmul */
     {FV_OP_LINEAR, "f32[5,7] f32[3,7] f32[3]", NO_ATTR, "f32 [5,3]"},

@@ -213,6 +213,69 @@ START_TEST(few_rows_stay_apart) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- batch norm behind a convolution */
+
+/* y = relu(norm(conv(x)) + residual) by the kernel that `row` calls for; apart: the convolution's result is asked for.
+ */
+typedef struct conv_row {
+    int64_t x[4], w[4];
+    fv_conv2d_attr attr;
+} conv_row;
+static const conv_row conv_rows[] = {
+    {{2, 24, 24, 8}, {70, 1, 1, 8}, {.groups = 1}},                          /* in place, units, chunks */
+    {{2, 40, 40, 3}, {5, 3, 3, 3}, {.stride = {2, 2}, .pad = {1, 1, 1, 1}}}, /* bands */
+    {{1, 4, 4, 64}, {10, 3, 3, 64}, {.groups = 1}},                          /* few positions */
+    {{3, 13, 11, 32}, {36, 3, 3, 32}, {.pad = {1, 1, 1, 1}}},                /* Winograd */
+    {{2, 9, 9, 6}, {6, 3, 3, 1}, {.pad = {1, 1, 1, 1}, .groups = 6}},        /* depthwise */
+    {{2, 12, 12, 6}, {34, 3, 3, 3}, {.pad = {1, 1, 1, 1}, .groups = 2}},     /* groups */
+};
+enum { CONV_ROWS = sizeof conv_rows / sizeof *conv_rows };
+
+static void build_conv(fvt_device *d, const conv_row *row, bool apart, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, false);
+    fv_scope s = fv_root(g);
+    const int64_t k = row->w[0];
+    const fv_value x = fv_input(s, "x", fv_type_make(FV_F32, 4, row->x)),
+                   w = fv_input(s, "w", fv_type_make(FV_F32, 4, row->w)), conv = fv_conv2d(s, x, w, FV_NONE, row->attr);
+    fv_value norm[4];
+    static const char *const inputs[] = {"mean", "var", "gamma", "beta", "x", "w", "residual"};
+    for (int i = 0; i < 4; i++) norm[i] = fv_input(s, inputs[i], fv_shape(FV_F32, k));
+    const fv_value y = fv_batch_norm_infer(s, conv, norm[0], norm[1], norm[2], norm[3], 1e-5);
+    fv_set_output(g, "y", fv_relu(s, fv_add(s, y, fv_input(s, "residual", fv_typeof(g, conv)))));
+    if (apart) fv_set_output(g, "conv", conv);
+    ck_assert_int_eq(fv_graph_fuse(g), 2);
+    fvt_compile(d, g, false, p);
+    for (int i = 0; i < 7; i++) {
+        const int64_t n = fv_count(fvt_type(p, inputs[i]));
+        double *values = fvt_doubles(n);
+        for (int64_t j = 0; j < n; j++) values[j] = i == 1 ? 0.5 : fvt_normal(5, (uint64_t)j, (uint32_t)i);
+        fvt_set(p, inputs[i], values);
+        fvt_free(values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+START_TEST(normed_convolution_is_plain) {
+    static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+    for (int k = 0; k < 4; k++) {
+        fvt_device d;
+        fvt_program apart, joined;
+        if (!fvt_open(&d, "cpu", 2, isas[k])) continue;
+        build_conv(&d, &conv_rows[_i], true, &apart);
+        build_conv(&d, &conv_rows[_i], false, &joined);
+        ck_assert_int_eq(count_nodes(&apart, FV_OP_CONV2D), 1);
+        ck_assert_int_eq(count_nodes(&apart, FV_OP_BATCH_NORM_INFER), 1);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_CONV2D), 0);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_BATCH_NORM_INFER), 0);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_NORMED_CONV2D), 1);
+        expect_same_bits(&apart, &joined, "y", isas[k]);
+        fvt_destroy(&apart);
+        fvt_destroy(&joined);
+        fvt_close(&d);
+    }
+}
+END_TEST
+
 Suite *fuse_suite(void) {
     Suite *suite = suite_create("fuse");
     TCase *tc = tcase_create("activations");
@@ -222,6 +285,7 @@ Suite *fuse_suite(void) {
     tcase_add_test(tc, other_activations_stay);
     tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
     tcase_add_test(tc, few_rows_stay_apart);
+    tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -67,6 +67,7 @@ static bound bound_of(fv_op op, int result) {
     case FV_OP_SCALE:
     case FV_OP_LERP_ASSIGN:
     case FV_OP_EMA_UPDATE: return (bound){BOUND_SCALED, 4};
+    case FV_OP_NORMED_CONV2D: return (bound){BOUND_SCALED, 320}; /* Winograd's: 239 u on generic */
     case FV_OP_ATTENTION: return (bound){BOUND_SCALED, 64};
     case FV_OP_ATTENTION_BWD: return (bound){BOUND_SCALED, 128};
     case FV_OP_ACTIVATION:
@@ -173,7 +174,7 @@ static const variant variants[] = {
 /* Not for an operation that the CPU's rewrite makes for itself, on another device. */
 static bool open_variant(fvt_device *d, const variant *v, fv_op op, int threads) {
     const bool own = op == FV_OP_ACTIVATED_LINEAR || op == FV_OP_ACTIVATED_LINEAR_BWD_DATA ||
-                     op == FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT;
+                     op == FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT || op == FV_OP_NORMED_CONV2D;
     if (own && strcmp(v->backend, "cuda") == 0) return false;
     return fvt_open_with(d, v->backend, &(fv_device_opts){.threads = threads, .isa = v->isa});
 }

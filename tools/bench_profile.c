@@ -20,6 +20,7 @@ static int kind_of(const fv_node *n) {
     if (n->segment != FV_SEG_FORWARD_BACKWARD) return UPDATES;
     switch (n->op) {
     case FV_OP_CONV2D:
+    case FV_OP_NORMED_CONV2D:
     case FV_OP_CONV2D_BWD_DATA:
     case FV_OP_CONV2D_BWD_WEIGHT:
     case FV_OP_LINEAR:

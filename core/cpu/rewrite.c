@@ -1,6 +1,12 @@
-/* rewrite.c: what the CPU joins in a graph that has its backward pass, last of all passes. An activation between two
- * linear layers is applied where the second one reads its operand, and its slope where that one's gradient is written,
- * so that neither act(x) nor its gradient is ever in memory:
+/* rewrite.c: what the CPU joins in a graph that has its backward pass, last of all passes.
+ *
+ * A batch norm with given statistics that is all that reads a convolution is applied to its results in registers, or
+ * while they are in a cache (kernels/finish.h):
+ *
+ *   conv2d(x, w, bias) ─ batch_norm_infer(., mean, ...)    becomes  normed_conv2d(x, w, bias, mean, ...)
+ *
+ * An activation between two linear layers is applied where the second one reads its operand, and its slope where that
+ * one's gradient is written, so that neither act(x) nor its gradient is ever in memory:
  *
  *   x ─ act ─ linear(., w)                 becomes  activated_linear(x, w)
  *   x ─ act ─ linear_bwd_weight(dy, .)     becomes  activated_linear_bwd_weight(dy, x)
@@ -79,6 +85,23 @@ static bool take_slope(rewriter *r, fv_node *n) {
            fv_node_set_operand(g, k, 0, operand(g, data, 0));
 }
 
+static bool take_norm(rewriter *r, fv_node *n) {
+    fv_graph *g = r->g;
+    if (n->op != FV_OP_BATCH_NORM_INFER) return true;
+    const fv_value y = operand(g, n, 0);
+    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1 || fv_typeof(g, y).dtype != FV_F32) return true;
+    const fv_node *conv = &g->nodes[g->values[y.id].node];
+    if (conv->op != FV_OP_CONV2D) return true;
+    const int32_t k = (int32_t)(n - g->nodes);
+    n->op = FV_OP_NORMED_CONV2D;
+    n->attr.normed_conv2d = (fv_normed_conv2d_attr){conv->attr.conv2d, n->attr.batch_norm};
+    for (int j = n->operands - 1; j > 0; j--) /* mean and all behind it */
+        if (!fv_node_set_operand(g, k, j + 2, operand(g, n, j))) return false;
+    for (int j = 0; j < 3; j++)
+        if (!fv_node_set_operand(g, k, j, j < conv->operands ? operand(g, conv, j) : FV_NONE)) return false;
+    return true;
+}
+
 /* Nodes whose results nobody reads any more are left out by the plan. */
 fv_status fv_cpu_rewrite(fv_device *dev, fv_graph *g) {
     rewriter r = {.g = g};
@@ -86,7 +109,7 @@ fv_status fv_cpu_rewrite(fv_device *dev, fv_graph *g) {
     FV_TRY(count_readers(&r));
     for (int32_t k = 0; k < g->n_nodes; k++) {
         take_activation(&r, &g->nodes[k]);
-        if (!take_slope(&r, &g->nodes[k])) return g->ctx->error.code;
+        if (!take_slope(&r, &g->nodes[k]) || !take_norm(&r, &g->nodes[k])) return g->ctx->error.code;
     }
     return FV_OK;
 }

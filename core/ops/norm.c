@@ -19,8 +19,7 @@ static bool affine_fits(fv_infer *i, int gamma, int64_t c) {
 
 /* ---------------------------------------------------------------- batch norm */
 
-static bool batch_norm_attr_is_sound(fv_infer *i) {
-    const fv_batch_norm_attr *a = &i->attr->batch_norm;
+static bool batch_norm_attr_is_sound(fv_infer *i, const fv_batch_norm_attr *a) {
     if (a->act != FV_ACT_NONE && !fv_act_can_end_norm(a->act))
         return fv_infer_fail(i, "activation '%s' cannot be fused", fv_act_name(a->act));
     return eps_is_sound(i, a->eps);
@@ -31,7 +30,7 @@ static bool residual_fits(fv_infer *i, int k) {
 }
 
 bool fv_infer_batch_norm(fv_infer *i) {
-    if (!fv_expect_float(i, 0, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i)) return false;
+    if (!fv_expect_float(i, 0, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i, &i->attr->batch_norm)) return false;
     fv_type x = i->in[0];
     int64_t c = channels(x);
     if (fv_count(x) == c) return fv_infer_fail(i, "needs more than one value per channel, x is %s", FV_TEXT(x));
@@ -40,7 +39,7 @@ bool fv_infer_batch_norm(fv_infer *i) {
 }
 
 bool fv_infer_batch_norm_infer(fv_infer *i) {
-    if (!fv_expect_float(i, 0, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i)) return false;
+    if (!fv_expect_float(i, 0, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i, &i->attr->batch_norm)) return false;
     int64_t c = channels(i->in[0]);
     return fv_expect_given_vector(i, 1, "mean", c) && fv_expect_given_vector(i, 2, "var", c) && affine_fits(i, 3, c) &&
            residual_fits(i, 5) && fv_set_result_type(i, 0, i->in[0]);
@@ -48,7 +47,7 @@ bool fv_infer_batch_norm_infer(fv_infer *i) {
 
 /* dy, x, y or none, mean, var, gamma, beta, residual or none -> dx, dgamma, dbeta, dresidual */
 bool fv_infer_batch_norm_bwd(fv_infer *i) {
-    if (!fv_expect_float(i, 1, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i)) return false;
+    if (!fv_expect_float(i, 1, "x", 2, FV_MAX_RANK) || !batch_norm_attr_is_sound(i, &i->attr->batch_norm)) return false;
     fv_type x = i->in[1];
     int64_t c = channels(x);
     bool needs_y = i->attr->batch_norm.act == FV_ACT_RELU;
@@ -60,6 +59,16 @@ bool fv_infer_batch_norm_bwd(fv_infer *i) {
 
 bool fv_infer_batch_norm_infer_bwd(fv_infer *i) {
     return fv_infer_batch_norm_bwd(i);
+}
+
+bool fv_infer_normed_conv2d(fv_infer *i) {
+    if (!fv_infer_conv2d(i) || !batch_norm_attr_is_sound(i, &i->attr->normed_conv2d.norm)) return false;
+    const int64_t c = channels(i->out[0]);
+    return fv_expect_given_vector(i, 3, "mean", c) && fv_expect_given_vector(i, 4, "var", c) && affine_fits(i, 5, c) &&
+           (!fv_has(i, 7) || fv_expect_like(i, 7, "residual", i->out[0], "the convolution's result"));
+}
+double fv_flops_normed_conv2d(const fv_infer *i) {
+    return fv_flops_conv2d(i) + 4 * fv_elements(i->out[0]);
 }
 
 /* `first` is the operand gamma; beta and residual follow it. */

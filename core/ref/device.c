@@ -67,6 +67,7 @@ static size_t muon_doubles(const fv_graph *g, const fv_node *node) {
 static size_t workspace_doubles(const fv_graph *g, const fv_node *node) {
     const fv_type *result = &g->values[node->first_result].type;
     switch (node->op) {
+    case FV_OP_NORMED_CONV2D: return 2 * (size_t)result->dim[3];
     case FV_OP_CONV2D_BWD_DATA: return (size_t)result->dim[3];
     case FV_OP_CONV2D_BWD_WEIGHT: return (size_t)result->dim[3];
     case FV_OP_LINEAR_BWD_DATA:

@@ -7,8 +7,7 @@
  *       └─ tile: partial sums ┘└─ tile ──────┘
  *
  * Sums run in float within a block and in double across blocks and tiles. */
-#include "core/cpu/kernels/act.h"
-#include "core/cpu/kernels/tile.h"
+#include "core/cpu/kernels/norm_apply.h"
 #include "core/ops.h"
 
 #define BLOCK_FLOATS 4096
@@ -85,20 +84,13 @@ typedef struct apply_args {
     int64_t tile, tiles; /* wide rows; the last tile takes the tail */
 } apply_args;
 
-typedef vf (*act_fn)(vf x, vf alpha);
-
-/* ReLU with alpha 0, nothing with alpha -inf. */
-FV_INLINE vf act_floor(vf x, vf alpha) {
-    return vf_max(alpha, x);
-}
-
-FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream, act_fn f) {
+FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residual, bool stream, fv_act_fn f) {
     const fv_elem *x = a->x + at, *r = a->residual + (residual ? at : 0);
-    const vf low = vf_set1(a->act == FV_ACT_RELU ? 0.0f : -INFINITY);
+    const vf low = fv_act_floor_of(a->act);
     fv_elem *y = a->y + at;
     int64_t j = 0;
     for (; j + FV_VL <= n; j += FV_VL) {
-        vf v = vf_fma(vf_load(x + j) - vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
+        vf v = fv_norm_apply(vf_load(x + j), vf_load(a->mean + j), vf_load(a->scale + j), vf_load(a->shift + j));
         if (residual) v += vf_load(r + j);
         v = f(v, low);
         if (stream) vf_stream(y + j, v);
@@ -106,14 +98,14 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
     }
     int rest = (int)(n - j);
     if (rest) {
-        vf v = vf_load_n(x + j, rest) - vf_load_n(a->mean + j, rest);
-        v = vf_fma(v, vf_load_n(a->scale + j, rest), vf_load_n(a->shift + j, rest));
+        vf v = fv_norm_apply(vf_load_n(x + j, rest), vf_load_n(a->mean + j, rest), vf_load_n(a->scale + j, rest),
+                             vf_load_n(a->shift + j, rest));
         if (residual) v += vf_load_n(r + j, rest);
         vf_store_n(y + j, f(v, low), rest);
     }
 }
 
-FV_INLINE void apply_rows(const apply_args *a, int64_t tile, bool residual, bool stream, act_fn f) {
+FV_INLINE void apply_rows(const apply_args *a, int64_t tile, bool residual, bool stream, fv_act_fn f) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, a->tile, tile);
     for (int64_t i = r.begin; i < r.end; i++) apply_row(a, i * s->w, s->w, residual, stream, f);
@@ -133,8 +125,10 @@ static void apply_tile(void *arg, int64_t tile, int thread) {
     case FV_ACT_HARDSWISH: apply_rows(a, tile, residual, a->stream, act_hardswish); break;
     default:
         if (residual)
-            a->stream ? apply_rows(a, tile, true, true, act_floor) : apply_rows(a, tile, true, false, act_floor);
-        else a->stream ? apply_rows(a, tile, false, true, act_floor) : apply_rows(a, tile, false, false, act_floor);
+            a->stream ? apply_rows(a, tile, true, true, fv_act_floor) : apply_rows(a, tile, true, false, fv_act_floor);
+        else
+            a->stream ? apply_rows(a, tile, false, true, fv_act_floor)
+                      : apply_rows(a, tile, false, false, fv_act_floor);
     }
 }
 
@@ -158,15 +152,14 @@ static void apply(const fv_call *c, const wide *s, const float *coefficients, co
     fv_pool_run(c->pool, a.tiles, apply_tile, &a);
 }
 
-/* The coefficients of channel k. The mean is float; what that leaves off goes into the shift. */
+/* The coefficients of channel k. */
 static void set_apply(float *coefficients, const wide *s, int64_t k, double mean, double var, double eps,
                       const float *gamma, const float *beta) {
-    const double scale = (gamma ? gamma[k] : 1.0) / sqrt(var + eps);
-    const double shift = (beta ? beta[k] : 0.0) - (mean - (double)(float)mean) * scale;
+    const fv_norm_channel n = fv_norm_channel_of(k, mean, var, eps, gamma, beta);
     for (int64_t j = k; j < s->w; j += s->c) {
-        coefficients[j] = (float)mean;
-        coefficients[s->w + j] = (float)scale;
-        coefficients[2 * s->w + j] = (float)shift;
+        coefficients[j] = n.mean;
+        coefficients[s->w + j] = n.scale;
+        coefficients[2 * s->w + j] = n.shift;
     }
 }
 

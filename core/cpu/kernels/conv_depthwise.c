@@ -238,6 +238,9 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
             run_phase(j, &u, &h, &w, window);
         }
     }
+    const fv_finish *finish = p->shape->finish;
+    if (finish) CPU(finish)
+    (finish, (u.image * p->result[0] + u.row) * p->result[1], u.images * u.rows * p->result[1], 0, p->shape->k);
     if (j->stream) vf_stream_end();
 }
 
@@ -257,7 +260,8 @@ void CPU(depthwise)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind,
     j.bias = bias;
     j.result = result;
     const size_t bytes = (size_t)(s->n * p->result[0] * p->result[1] * s->c) * sizeof(float);
-    j.stream = bytes >= STREAM_BYTES && s->c % FV_VL == 0 && (uintptr_t)result % (FV_VL * sizeof(float)) == 0;
+    j.stream =
+        !s->finish && bytes >= STREAM_BYTES && s->c % FV_VL == 0 && (uintptr_t)result % (FV_VL * sizeof(float)) == 0;
     memset(j.taps, 0, (size_t)(s->r * s->s * p->padded_c) * sizeof *j.taps);
     CPU(transpose_matrix)(j.taps, p->padded_c, weight, s->r * s->s, s->c, s->r * s->s);
     fv_pool_run(c->pool, p->units.image_units * p->units.bands, unit_tile, &j);

@@ -125,6 +125,7 @@ static void channel_tile(void *arg, int64_t tile, int thread) {
             for (int k = 0; k < columns; k++)
                 j->y[(i + r) * s->k + k0 + k] = sum[r][k] + (j->bias ? j->bias[k0 + k] : 0.0f);
     }
+    CPU(finish)(s->finish, 0, p->positions, k0, columns);
 }
 
 void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, const float *weight, const float *bias,

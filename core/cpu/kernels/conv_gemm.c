@@ -292,6 +292,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
     const bool pairs = p->shape->pairs,
                strips = !p->in_place && !pairs && w->taps == 3 && w->tap_step == 1 && w->source_step == 1;
     const int64_t end = fv_min64(p->panels, (u->chunk + 1) * p->chunk_panels);
+    const fv_finish *finish = block + 1 == p->blocks ? p->shape->finish : NULL;
     for (int64_t panel = u->chunk * p->chunk_panels; panel < end; panel++) {
         g.y = j->round ? (float *)(void *)((fv_bf16 *)(void *)j->result + y + panel * FV_NR)
                        : j->result + y + panel * FV_NR;
@@ -299,8 +300,13 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
         if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
-        if (strips && g.columns <= FV_VL) run_strips(j, u, h, w, &g);
+        const bool strip = strips && g.columns <= FV_VL;
+        g.channel = group * p->columns + panel * FV_NR;
+        g.finish = !strip && fv_finish_is_short(finish) ? finish : NULL;
+        if (strip) run_strips(j, u, h, w, &g);
         else FV_GEMM(row_gemm, pairs)(&g);
+        if (finish && !g.finish) CPU(finish)
+        (finish, (u->image * p->result[0] + u->position) * p->result[1], g.rows, g.channel, g.columns);
     }
 }
 
@@ -410,8 +416,8 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
 static bool may_stream(const job *j) {
     const plan *p = &j->p;
     const size_t bytes = (size_t)(p->shape->n * p->result[0] * p->result[1] * p->result_c) * sizeof(float);
-    return !j->round && bytes >= STREAM_BYTES && p->blocks == 1 && p->columns % FV_VL == 0 &&
-           (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
+    return !j->round && (!p->shape->finish || fv_finish_is_short(p->shape->finish)) && bytes >= STREAM_BYTES &&
+           p->blocks == 1 && p->columns % FV_VL == 0 && (uintptr_t)j->result % (FV_VL * sizeof(float)) == 0;
 }
 
 /* j has all but what lies in the workspace. */

@@ -14,6 +14,8 @@
  * (tests/test_winograd.c); direct convolution has 3e-6. */
 #include "core/cpu/kernels/conv_winograd.h"
 
+#include "core/cpu/kernels/norm_apply.h"
+
 enum {
     UNIT = 48, /* tiles; half as many where V stays in the second-level cache then */
     SHALLOW = 128,
@@ -211,8 +213,24 @@ typedef struct tile_result {       /* a vector of columns of one tile */
     int64_t row, pixel; /* steps of y */
     int64_t rows, cols; /* of the tile that lie in the result */
     vf bias;
+    const fv_finish *finish; /* a short one, or NULL */
+    int64_t channel;
     int n; /* lanes */
 } tile_result;
+
+/* Batch norm of a row of results, of which w have a place: from `to` on. */
+static __attribute__((noinline)) void finish_row(const tile_result *t, vf *out, const float *to, int64_t w) {
+    const fv_finish *f = t->finish;
+    const int n = t->n;
+    const vf low = fv_act_floor_of(f->act), mean = vf_load_n(f->mean + t->channel, n),
+             scale = vf_load_n(f->scale + t->channel, n), shift = vf_load_n(f->shift + t->channel, n);
+    const float *r = f->residual ? f->residual + (to - f->y) : NULL;
+    for (int64_t x = 0; x < w; x++) {
+        out[x] = fv_norm_apply(out[x], mean, scale, shift);
+        if (r) out[x] += vf_load_n(r + x * t->pixel, n);
+        out[x] = fv_act_floor(out[x], low);
+    }
+}
 
 FV_INLINE void transform_result(const tile_result *t, const bool whole, const int h, const int w) {
     vf half[FV_WINO_TILE][FV_WINO_PATCH], in[FV_WINO_PATCH], out[FV_WINO_TILE];
@@ -228,9 +246,11 @@ FV_INLINE void transform_result(const tile_result *t, const bool whole, const in
     FV_UNROLL_ALL for (int y = 0; y < h; y++) {
         float *to = t->y + y * t->row;
         result_points(half[y], out, w);
+        FV_UNROLL_ALL for (int x = 0; x < w; x++) out[x] += t->bias;
+        if (t->finish) finish_row(t, out, to, whole ? w : y < t->rows ? t->cols : 0);
         FV_UNROLL_ALL for (int x = 0; x < w; x++) {
-            if (whole) vf_store(to + x * t->pixel, out[x] + t->bias);
-            else if (y < t->rows && x < t->cols) vf_store_n(to + x * t->pixel, out[x] + t->bias, t->n);
+            if (whole) vf_store(to + x * t->pixel, out[x]);
+            else if (y < t->rows && x < t->cols) vf_store_n(to + x * t->pixel, out[x], t->n);
         }
     }
 }
@@ -255,7 +275,9 @@ static void write_results(const job *j, int64_t first, int64_t count, int64_t pa
                                             {transform_part_4x3, transform_part_4x4}};
     const plan *p = &j->p;
     const int64_t end = fv_min64(p->columns, (panel + panels) * FV_NR);
+    const fv_finish *finish = p->shape->finish;
     tile_result r = {.step = p->m_step, .row = p->result[1] * p->columns, .pixel = p->columns};
+    r.finish = fv_finish_is_short(finish) ? finish : NULL;
     int64_t origin[FV_WINO_KINDS], own[FV_WINO_KINDS];
     CPU(winograd_rows)(&p->patches, first, origin);
     for (int64_t t = first; t < first + count; t++) {
@@ -270,12 +292,16 @@ static void write_results(const job *j, int64_t first, int64_t count, int64_t pa
             const int64_t mine = k / FV_NR, width = fv_panel_width(columns_of(p, mine));
             r.n = (int)fv_min64(FV_VL, end - k);
             r.y = tile_y + k;
+            r.channel = k;
             r.bias = j->bias ? vf_load_n(j->bias + k, r.n) : vf_zero();
             for (int kind = 0; kind < FV_WINO_KINDS; kind++)
                 r.m[kind] =
                     m + (mine - panel) * FV_WINO_POINTS * p->m_step + (own[kind] - origin[kind]) * width + k % FV_NR;
             (inside && r.n == FV_VL ? whole : part)[h][w](&r);
         }
+        for (int64_t y = 0; finish && !r.finish && y < r.rows; y++) CPU(finish)
+        (finish, (at.image * p->result[0] + at.row + y) * p->result[1] + at.col, r.cols, panel * FV_NR,
+         end - panel * FV_NR);
     }
 }
 
@@ -327,6 +353,10 @@ static fv_ahead look_ahead(const job *j, int64_t unit) {
                   SOURCE_LINES, calls * p->panels);
     fv_ahead_rows(&ahead, 1, j->result, CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit),
                   p->result[1] * p->columns, RESULT_LINES, calls * p->group);
+    if (p->shape->finish && p->shape->finish->residual)
+        fv_ahead_rows(&ahead, 2, p->shape->finish->residual,
+                      CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit), p->result[1] * p->columns,
+                      RESULT_LINES, calls * p->group);
     return ahead;
 }
 

@@ -1,6 +1,8 @@
 /* gemm.c: micro-kernels and packing (gemm.h). With FV_PAIRS only row_gemm and panel_gemm, of pairs. */
 #include "core/cpu/kernels/gemm.h"
 
+#include "core/cpu/kernels/norm_apply.h"
+
 #ifdef FV_PAIRS
 #define multiply_add vf_fma_pairs
 #else
@@ -27,6 +29,23 @@ FV_INLINE bool rounds(const fv_row_gemm *g) {
 }
 #endif
 
+/* Batch norm of the results; `last` columns of the last vector. */
+FV_INLINE void finish_tile(const row_tile *t, vf acc[FV_MR][2], const int mr, const int nv, const int last) {
+    const fv_row_gemm *g = t->g;
+    const fv_finish *f = g->finish;
+    const float *r = f->residual ? f->residual + (g->y - f->y) : NULL;
+    const vf low = fv_act_floor_of(f->act);
+    FV_UNROLL_ALL for (int v = 0; v < nv; v++) {
+        const int n = v < nv - 1 ? FV_VL : last;
+        const int64_t at = g->channel + v * FV_VL;
+        const vf mean = vf_load_n(f->mean + at, n), scale = vf_load_n(f->scale + at, n),
+                 shift = vf_load_n(f->shift + at, n);
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) acc[i][v] = fv_norm_apply(acc[i][v], mean, scale, shift);
+        if (r) { FV_UNROLL_ALL for (int i = 0; i < mr; i++) acc[i][v] += vf_load_n(r + t->y_off[i] + v * FV_VL, n); }
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) acc[i][v] = fv_act_floor(acc[i][v], low);
+    }
+}
+
 /* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. */
 FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const bool has_next) {
     const fv_row_gemm *g = t->g;
@@ -51,6 +70,12 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(y + v * FV_VL, 1);
         }
     }
+    if (g->finish && g->finish->residual) {
+        FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
+            const float *r = g->finish->residual + (g->y - g->finish->y) + t->y_next[i];
+            FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(r + v * FV_VL);
+        }
+    }
     fv_read_ahead(g->ahead);
     const float *b = g->b;
     const char *next[2] = {t->next[0], t->next[1]};
@@ -71,6 +96,10 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
             }
             b += nv * FV_VL;
         }
+    }
+    if (g->finish) {
+        if (full) finish_tile(t, acc, mr, nv, FV_VL);
+        else finish_tile(t, acc, mr, nv, last);
     }
     if (rounds(g)) {
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {

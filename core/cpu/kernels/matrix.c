@@ -30,6 +30,9 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
     case FV_OP_CONV2D:
         s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &attr->conv2d);
         return conv_workspace(dev, &s, node->op, threads);
+    case FV_OP_NORMED_CONV2D:
+        s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &attr->normed_conv2d.conv);
+        return fv_lines(conv_workspace(dev, &s, FV_OP_CONV2D, threads)) + fv_finish_bytes(s.k);
     case FV_OP_CONV2D_BWD_DATA:
         s = CPU(conv_shape)(result(g, node, 0), operand(g, node, 1), operand(g, node, 0), &attr->conv2d_bwd.conv);
         return conv_workspace(dev, &s, node->op, threads);
@@ -95,17 +98,29 @@ uint32_t CPU(matrix_pairs)(const fv_device *dev, fv_op op, const fv_attr *attr, 
     return rounds ? 3 | 1u << n_in : 3;
 }
 
+static size_t conv_prepared(const fv_device *dev, const fv_conv_shape *s, int threads, size_t *workspace) {
+    if (fv_conv_is_depthwise(s)) return 0;
+    return CPU(winograd_fits)(s, dev, true) ? CPU(winograd_prepared)(s, threads, workspace)
+                                            : CPU(conv_gemm_prepared)(s, threads, workspace);
+}
+
 size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
                             size_t *workspace) {
     const int threads = fv_pool_threads(((const fv_cpu_device *)dev)->pool);
     fv_conv_shape s;
+    size_t kept;
     if (!(constant & 2)) return 0; /* operand 1: the weights */
     switch (node->op) {
     case FV_OP_CONV2D:
         s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0), &node->attr.conv2d);
-        if (fv_conv_is_depthwise(&s)) return 0;
-        return CPU(winograd_fits)(&s, dev, true) ? CPU(winograd_prepared)(&s, threads, workspace)
-                                                 : CPU(conv_gemm_prepared)(&s, threads, workspace);
+        return conv_prepared(dev, &s, threads, workspace);
+    case FV_OP_NORMED_CONV2D:
+        s = CPU(conv_shape)(operand(g, node, 0), operand(g, node, 1), result(g, node, 0),
+                            &node->attr.normed_conv2d.conv);
+        for (int i = 3; i < 7; i++)
+            if (given(g, node, i) && !(constant >> i & 1)) return 0;
+        kept = conv_prepared(dev, &s, threads, workspace);
+        return kept ? fv_finish_bytes(s.k) + kept : 0;
     case FV_OP_LINEAR:
         s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
         return CPU(conv_gemm_prepared)(&s, threads, workspace);
