@@ -77,7 +77,12 @@ deps-test:
 deps-lint:
 	@[ -n "$(NO_DEPS)" ] || tools/deps.sh --test --lint
 
-$(O)/%.o: %.c
+# Objects are built again when the flags change.
+FLAGS := $(filter-out ccache -Werror,$(CC) $(BASE) $(OPT_$(KIND)) $(CFLAGS) $(OPT_low) $(PAIRS_avx512) $(foreach i,$(ISAS) wide,$(ISA_$(i))))
+$(O)/flags: FORCE
+	@mkdir -p $(@D); echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+
+$(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -c $< -o $@
@@ -85,19 +90,19 @@ $(O)/%.o: %.c
 CFLAGS_KERNEL = $(if $(filter fuzz,$(KIND)),$(filter-out -fsanitize=%,$(CFLAGS_ALL)),$(CFLAGS_ALL))
 # Coverage is counted in the generic build of them: the others have the same source.
 define isa_rule
-$(O)/$(1)/%.o: %.c
+$(O)/$(1)/%.o: %.c $(O)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1))"
 	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -c $$< -o $$@
-$(O)/$(1)/bf16/%.o: %.c
+$(O)/$(1)/bf16/%.o: %.c $(O)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1), bf16)"
 	@$(CC) $(if $(filter generic,$(1)),$(CFLAGS_KERNEL),$(filter-out --coverage,$(CFLAGS_KERNEL))) $(ISA_$(1)) $(OPT_low) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_BF16_DATA -c $$< -o $$@
-$(O)/$(1)/f16/%.o: %.c
+$(O)/$(1)/f16/%.o: %.c $(O)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1), f16)"
 	@$(CC) $(filter-out --coverage,$(CFLAGS_KERNEL)) $(ISA_$(1)) $(OPT_low) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_F16_DATA -c $$< -o $$@
-$(O)/$(1)/pairs/%.o: %.c
+$(O)/$(1)/pairs/%.o: %.c $(O)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC $$< ($(1), pairs)"
 	@$(CC) $(filter-out --coverage,$(CFLAGS_KERNEL)) $(ISA_$(1)) $(PAIRS_$(1)) -DFV_ISA=$(1) -DFV_ISA_$(1)=1 -DFV_PAIRS -c $$< -o $$@
