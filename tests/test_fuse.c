@@ -215,7 +215,7 @@ END_TEST
 
 /* ---------------------------------------------------------------- batch norm behind a convolution */
 
-/* y = relu(norm(conv(x)) + residual) by the kernel that `row` calls for; apart: the convolution's result is asked for.
+/* y = act(norm(conv(x)) + residual) by the kernel that `row` calls for; apart: the convolution's result is asked for.
  */
 typedef struct conv_row {
     int64_t x[4], w[4];
@@ -224,6 +224,8 @@ typedef struct conv_row {
 static const conv_row conv_rows[] = {
     {{2, 24, 24, 8}, {70, 1, 1, 8}, {.groups = 1}},                          /* in place, units, chunks */
     {{2, 40, 40, 3}, {5, 3, 3, 3}, {.stride = {2, 2}, .pad = {1, 1, 1, 1}}}, /* bands */
+    {{1, 40, 40, 3}, {5, 3, 3, 3}, {.pad = {1, 1, 1, 1}}},                   /* strips */
+    {{2, 10, 10, 1300}, {20, 1, 1, 1300}, {.groups = 1}},                    /* blocks of the depth */
     {{1, 4, 4, 64}, {10, 3, 3, 64}, {.groups = 1}},                          /* few positions */
     {{3, 13, 11, 32}, {36, 3, 3, 32}, {.pad = {1, 1, 1, 1}}},                /* Winograd */
     {{2, 9, 9, 6}, {6, 3, 3, 1}, {.pad = {1, 1, 1, 1}, .groups = 6}},        /* depthwise */
@@ -231,7 +233,14 @@ static const conv_row conv_rows[] = {
 };
 enum { CONV_ROWS = sizeof conv_rows / sizeof *conv_rows };
 
-static void build_conv(fvt_device *d, const conv_row *row, bool apart, fvt_program *p) {
+/* How a norm ends: in registers, in registers with a residual, in the cache. */
+static const struct {
+    fv_act_kind act;
+    bool residual;
+} endings[] = {{FV_ACT_NONE, false}, {FV_ACT_RELU, true}, {FV_ACT_SILU, true}};
+enum { ENDINGS = sizeof endings / sizeof *endings };
+
+static void build_conv(fvt_device *d, const conv_row *row, int ending, bool apart, fvt_program *p) {
     fv_graph *g = fv_graph_new(&d->ctx, false);
     fv_scope s = fv_root(g);
     const int64_t k = row->w[0];
@@ -240,12 +249,16 @@ static void build_conv(fvt_device *d, const conv_row *row, bool apart, fvt_progr
     fv_value norm[4];
     static const char *const inputs[] = {"mean", "var", "gamma", "beta", "x", "w", "residual"};
     for (int i = 0; i < 4; i++) norm[i] = fv_input(s, inputs[i], fv_shape(FV_F32, k));
-    const fv_value y = fv_batch_norm_infer(s, conv, norm[0], norm[1], norm[2], norm[3], 1e-5);
-    fv_set_output(g, "y", fv_relu(s, fv_add(s, y, fv_input(s, "residual", fv_typeof(g, conv)))));
+    const fv_act_kind act = endings[ending].act;
+    const bool residual = endings[ending].residual;
+    fv_value y = fv_batch_norm_infer(s, conv, norm[0], norm[1], norm[2], norm[3], 1e-5);
+    if (residual) y = fv_add(s, y, fv_input(s, "residual", fv_typeof(g, conv)));
+    if (act != FV_ACT_NONE) y = fv_activation(s, y, act, 0);
+    fv_set_output(g, "y", y);
     if (apart) fv_set_output(g, "conv", conv);
-    ck_assert_int_eq(fv_graph_fuse(g), 2);
+    ck_assert_int_eq(fv_graph_fuse(g), residual + (act != FV_ACT_NONE));
     fvt_compile(d, g, false, p);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 6 + residual; i++) {
         const int64_t n = fv_count(fvt_type(p, inputs[i]));
         double *values = fvt_doubles(n);
         for (int64_t j = 0; j < n; j++) values[j] = i == 1 ? 0.5 : fvt_normal(5, (uint64_t)j, (uint32_t)i);
@@ -255,24 +268,37 @@ static void build_conv(fvt_device *d, const conv_row *row, bool apart, fvt_progr
     ck_assert_int_eq(fvt_run(p), FV_OK);
 }
 
+/* isa: NULL is the default. Returns whether it can be had. */
+static bool check_normed(const conv_row *row, int ending, const char *isa) {
+    fvt_device d;
+    fvt_program apart, joined;
+    if (!fvt_open(&d, "cpu", 2, isa)) return false;
+    build_conv(&d, row, ending, true, &apart);
+    build_conv(&d, row, ending, false, &joined);
+    ck_assert_int_eq(count_nodes(&apart, FV_OP_CONV2D), 1);
+    ck_assert_int_eq(count_nodes(&apart, FV_OP_BATCH_NORM_INFER), 1);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_CONV2D), 0);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_BATCH_NORM_INFER), 0);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_NORMED_CONV2D), 1);
+    expect_same_bits(&apart, &joined, "y", isa ? isa : "the default");
+    fvt_destroy(&apart);
+    fvt_destroy(&joined);
+    fvt_close(&d);
+    return true;
+}
+
 START_TEST(normed_convolution_is_plain) {
     static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
-    for (int k = 0; k < 4; k++) {
-        fvt_device d;
-        fvt_program apart, joined;
-        if (!fvt_open(&d, "cpu", 2, isas[k])) continue;
-        build_conv(&d, &conv_rows[_i], true, &apart);
-        build_conv(&d, &conv_rows[_i], false, &joined);
-        ck_assert_int_eq(count_nodes(&apart, FV_OP_CONV2D), 1);
-        ck_assert_int_eq(count_nodes(&apart, FV_OP_BATCH_NORM_INFER), 1);
-        ck_assert_int_eq(count_nodes(&joined, FV_OP_CONV2D), 0);
-        ck_assert_int_eq(count_nodes(&joined, FV_OP_BATCH_NORM_INFER), 0);
-        ck_assert_int_eq(count_nodes(&joined, FV_OP_NORMED_CONV2D), 1);
-        expect_same_bits(&apart, &joined, "y", isas[k]);
-        fvt_destroy(&apart);
-        fvt_destroy(&joined);
-        fvt_close(&d);
-    }
+    for (int k = 0; k < 4; k++)
+        for (int ending = 0; ending < ENDINGS; ending++)
+            if (!check_normed(&conv_rows[_i], ending, isas[k])) break;
+}
+END_TEST
+
+/* 25 MB of results are written past the caches. */
+START_TEST(large_normed_convolution_is_plain) {
+    const conv_row row = {{1, 181, 181, 3}, {192, 1, 1, 3}, {.groups = 1}};
+    ck_assert(check_normed(&row, 1, NULL));
 }
 END_TEST
 
@@ -286,6 +312,7 @@ Suite *fuse_suite(void) {
     tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
     tcase_add_test(tc, few_rows_stay_apart);
     tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
+    tcase_add_test(tc, large_normed_convolution_is_plain);
     suite_add_tcase(suite, tc);
     return suite;
 }

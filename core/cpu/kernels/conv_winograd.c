@@ -343,20 +343,19 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
     write_results(j, first, count, panel, panels, m);
 }
 
-/* While the first panels are multiplied: the results that will be written. While all are: the source that this thread
- * will probably read next. */
+/* While the first panels are multiplied: the results that will be written, and the residual. While all are: the source
+ * that this thread will probably read next. */
 static fv_ahead look_ahead(const job *j, int64_t unit) {
     const plan *p = &j->p;
     const int64_t calls = FV_WINO_POINTS * p->unit / FV_MR, next = (unit + j->threads) * p->unit;
     fv_ahead ahead = {0};
     fv_ahead_rows(&ahead, 0, j->source, CPU(winograd_source_rows)(&p->patches, next, p->unit), p->source[1] * p->depth,
                   SOURCE_LINES, calls * p->panels);
-    fv_ahead_rows(&ahead, 1, j->result, CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit),
-                  p->result[1] * p->columns, RESULT_LINES, calls * p->group);
-    if (p->shape->finish && p->shape->finish->residual)
-        fv_ahead_rows(&ahead, 2, p->shape->finish->residual,
-                      CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit), p->result[1] * p->columns,
-                      RESULT_LINES, calls * p->group);
+    const fv_range rows = CPU(winograd_result_rows)(&p->patches, unit * p->unit, p->unit);
+    const fv_finish *finish = p->shape->finish;
+    fv_ahead_rows(&ahead, 1, j->result, rows, p->result[1] * p->columns, RESULT_LINES, calls * p->group);
+    if (finish && finish->residual)
+        fv_ahead_rows(&ahead, 2, finish->residual, rows, p->result[1] * p->columns, RESULT_LINES, calls * p->group);
     return ahead;
 }
 
