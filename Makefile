@@ -19,7 +19,8 @@ O := $(B)/obj
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 # No path of this machine ends up in the objects: two builds give the same bytes, wherever they are made.
 BASE   := -std=c11 -D_GNU_SOURCE -I. -ffile-prefix-map=$(CURDIR)=. -fPIC -fvisibility=default -fno-math-errno -MMD -MP $(WARN)
-OPT_release := -O2 -g1 -DNDEBUG
+# C has nobody who would read unwind tables; they are 180 KB.
+OPT_release := -O2 -g1 -DNDEBUG -fno-asynchronous-unwind-tables
 OPT_debug   := -O1 -g -DFV_DEBUG
 OPT_asan    := -O1 -g1 -DFV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g1 -fsanitize=thread -fno-omit-frame-pointer

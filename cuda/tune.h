@@ -2,8 +2,8 @@
  * that later runs take the same way without measuring, and end with the same bits. Knows nothing of CUDA: how long a
  * candidate takes is the caller's business.
  *
- *   file   a line per problem: MACHINE \t PROBLEM \t candidate \t microseconds \n      the last line for a problem
- * counts MACHINE: the GPU and the versions of the libraries; a line with another one is somebody else's */
+ *   file      a line per problem: MACHINE \t PROBLEM \t candidate \t microseconds \n; the last one for a problem counts
+ *   MACHINE   the GPU and the versions of the libraries; a line with another one is somebody else's */
 #ifndef FV_CUDA_TUNE_H
 #define FV_CUDA_TUNE_H
 

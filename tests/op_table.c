@@ -202,6 +202,7 @@ const op_row op_rows[] = {
     CONV_SQUARE("1x1 large",             4, 16, 16, 48, 64, 1, 1, 1, 0),
     CONV_SQUARE("1x1 blocks, stride 2",  3, 13, 12, 208, 20, 1, 1, 2, 0),
     CONV_SQUARE("3x3 chunks, stride 2",  4, 21, 20, 40, 24, 3, 1, 2, 1),
+    CONV_SQUARE("3x3 stride 2, strips",  1,  9,  9,  9, 288, 3, 1, 2, 1),
     CONV_SQUARE("1x1 long sums",         8, 32, 32,  3,  5, 1, 1, 1, 0),
     CONV_SQUARE("depthwise large",       3, 19, 18, 40, 40, 3, 40, 1, 1),
     /*   note                      n  h  w  c  k  r  s  g  sh sw  t  l  b  r  dh dw */

@@ -2,10 +2,12 @@
  *
  *   forward    tile_moments ─► combine_moments ─► apply        backward   tile_sums ─► add_tiles ─► gradient
  *
- *   a thread has V channels side by side, as many as 16 bytes hold (8 of bf16 or f16, 4 floats), or 4 or 1 where c is
- * no multiple of that; a tile: up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
+ * A thread has V channels side by side, as many as 16 bytes hold (8 of bf16 or f16, 4 floats), or 4 or 1 where c is
+ * no multiple of that; a tile has up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
  * squared distances from that mean, in two passes of which the second reads the cache; tiles are combined in double
- * (Chan et al. 1983). workspace [2] [c]: mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
+ * (Chan et al. 1983).
+ *
+ *   workspace   [2] [c] mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/kernels.h"
 

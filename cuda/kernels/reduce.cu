@@ -5,7 +5,9 @@
  *   last is K:  32 results side by side x 8 rows of terms                     [R, K], [K, R, K]
  *
  * When there are few results, the terms are cut in slices; each leaves a partial sum, added in order by a second
- * kernel. workspace   [ slice 0: results | slice 1: results | ... ]   doubles */
+ * kernel.
+ *
+ *   workspace   [ slice 0: results | slice 1: results | ... ]   doubles */
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 

@@ -16,9 +16,9 @@ enum {
     BLOCK_CHANNELS = 64, /* input channels at a time */
     CHUNK = 128,
     MAX_CHUNKS = 8,
-    MIN_REUSE = 4,            /* tiles for which a strip is copied */
-    WINDOW_FLOATS = 48 << 10, /* scratch of a thread, floats */
-    UNIT_ROWS = 512,          /* positions per unit, fewer where packed dy would exceed DY_FLOATS */
+    MIN_REUSE = FV_VL == 16 ? 4 : 9, /* tiles for which a strip is copied */
+    WINDOW_FLOATS = 48 << 10,        /* scratch of a thread, floats */
+    UNIT_ROWS = 512,                 /* positions per unit, fewer where packed dy would exceed DY_FLOATS */
     DY_FLOATS = 64 << 10,
     AHEAD_LINES = 8 << 10, /* 512 KB */
     MAX_PARTS = 8,

@@ -221,6 +221,8 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
 typedef struct unit {
     int64_t image, images, position, chunk; /* position: first row of positions */
     fv_ahead ahead;
+    const float *next; /* what is activated next: rows [next_rows, next_channels] of the source; or NULL */
+    int64_t next_rows, next_channels;
 } unit;
 
 /* What g says, by strip_gemm: three taps along w, side by side, and one vector of columns. */
@@ -264,6 +266,18 @@ static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64
                      j->axis[0][0].taps * j->axis[1][0].taps * channels * width);
 }
 
+/* While a panel is multiplied: its share of the lines of the source that are activated next, column by column. */
+static void look_ahead_source(const job *j, unit *u, int64_t panel) {
+    const int64_t columns = u->next_channels * (int64_t)sizeof(float) / 64, share = fv_ceil_div(columns, j->p.panels);
+    for (int64_t i = 0; i < FV_AHEAD_RUNS; i++) {
+        const int64_t column = panel * share + i;
+        u->ahead.run[i].at = (const char *)u->next + column * 64;
+        u->ahead.run[i].step = j->p.source_c * (ptrdiff_t)sizeof(float);
+        u->ahead.run[i].lines = i < share && column < columns ? u->next_rows : 0;
+        u->ahead.run[i].per_tile = FV_MR;
+    }
+}
+
 /* All panels of a chunk for one block of channels of one phase. */
 static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64_t block, const float *x) {
     const plan *p = &j->p;
@@ -300,6 +314,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
         if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
+        if (u->next) look_ahead_source(j, u, panel);
         const bool strip = strips && g.columns <= FV_VL;
         g.channel = group * p->columns + panel * FV_NR;
         g.finish = !strip && fv_finish_is_short(finish) ? finish : NULL;
@@ -317,6 +332,17 @@ static void activate_source(const job *j, const unit *u, int64_t first, int64_t 
     const plan *p = &j->p;
     for (int64_t i = 0; i < u->images; i++)
         CPU(activate)(j->act, j->source + (u->image + i) * p->source_c + first, to + i * p->block, channels);
+}
+
+/* Let u->next be the block of channels behind `block`, which may be the first of the thread's next unit. */
+static void find_next_source(const job *j, unit *u, int64_t tile, int64_t block) {
+    const plan *p = &j->p;
+    const bool last = block + 1 == p->blocks;
+    const int64_t row = last ? (tile + j->threads) * p->units.images : u->image,
+                  first = last ? 0 : (block + 1) * p->block;
+    u->next = row < p->shape->n ? j->source + row * p->source_c + first : NULL;
+    u->next_rows = fv_min64(p->units.images, p->shape->n - row);
+    u->next_channels = fv_min64(p->block, p->depth - first);
 }
 
 /* All panels of a chunk: the product goes to the scratch, from where its slopes take it to the result. */
@@ -375,6 +401,7 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
 static void look_ahead(const job *j, unit *u, int64_t tile) {
     const plan *p = &j->p;
     const int64_t next = tile + j->threads;
+    if (j->act && !j->saved) return; /* find_next_source */
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
     unit_of(j, next, &win);
@@ -403,8 +430,11 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
             win.c0 = group * p->depth + block * p->block;
             win.channels = fv_min64(p->block, p->depth - block * p->block);
             const float *x = scratch;
-            if (j->act) activate_source(j, &u, win.c0, win.channels, scratch);
-            else if (p->in_place) x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
+            if (j->act) {
+                activate_source(j, &u, win.c0, win.channels, scratch);
+                find_next_source(j, &u, tile, block);
+            } else if (p->in_place)
+                x = j->source + (u.image * p->source[0] + row) * p->source[1] * p->source_c + win.c0;
             else CPU(conv_copy_window)(&win, scratch);
             for (int64_t phase = 0; phase < p->phases[0] * p->phases[1]; phase++)
                 run_phase(j, &u, phase, group, block, x);

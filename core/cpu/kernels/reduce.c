@@ -1,9 +1,12 @@
 /* reduce.c: sum and mean over any set of axes.
  *
  * Dimensions of size 1 are dropped and neighbours of one kind merged, so that kept (K) and reduced (R) ones alternate:
- *   [K R K']   columns: for each k, the sum over R rows of K' columns     bias gradient, global average pool, any of
- * the [K R]      rows: the sum of each row                                  three may be 1 [K R K' R' ...]   each
- * result by itself Sums run in float over at most FLUSH elements per lane and in double beyond. */
+ *   [K R K']         columns: for each k, the sum over R rows of K' columns; any of the three may be 1
+ *                    (gradient of a bias, global average pooling)
+ *   [K R]            rows: the sum of each row
+ *   [K R K' R' ...]  each result by itself
+ *
+ * Sums run in float over at most FLUSH elements per lane and in double beyond. */
 #include "core/cpu/kernels/tile.h"
 
 #define FLUSH 64

@@ -1,11 +1,11 @@
 /* vec.h: vectors of FV_VL floats for the instruction set that a kernel file is compiled for.
  *
  *   vf a, b;  a + b, a * b, -a ...        operators of the compilers' vector extension
- *   vf_load(p), vf_store(p, v)            unaligned;  vf_load_n(p, n), vf_store_n(p, v, n): the first n lanes, the rest
- * 0 vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it vm m = vm_gt(a, b);
- * vf_select(m, a, b)   m ? a : b vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
- *
- *                                         p: floats, or bf16 or f16, which are widened and rounded
+ *   vf_load(p), vf_store(p, v)            unaligned; p: floats, or bf16 or f16, which are widened and rounded
+ *   vf_load_n(p, n), vf_store_n(p, v, n)  the first n lanes; the others are 0, or are not written
+ *   vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it
+ *   vf_select(m, a, b)                    m ? a : b, with a mask such as vm m = vm_gt(a, b)
+ *   vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
  *
  * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
 #ifndef FV_CORE_CPU_KERNELS_VEC_H
