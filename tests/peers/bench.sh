@@ -15,14 +15,14 @@
 #   FOVEA_BENCH_THREADS  threads of each side (default 2)
 #   FOVEA_BENCH_SECONDS  of each measurement (default 1.5)
 #   FOVEA_BENCH_RUNS     measurements of each side (default 5)
-#   FOVEA_BENCH_MINUTES  no row is begun after so many (default 25)
+#   FOVEA_BENCH_MINUTES  no row is begun after so many (default 35)
 #   FOVEA_BENCH_OUT      file to write (default docs/benchmarks.md)
 set -euo pipefail
 program=$(realpath "${1:?usage: tests/peers/bench.sh PROGRAM}")
 cd "$(dirname "$0")/../.."
 python=${FOVEA_PEER_PYTHON:-python3}
 threads=${FOVEA_BENCH_THREADS:-2} seconds=${FOVEA_BENCH_SECONDS:-1.5} runs=${FOVEA_BENCH_RUNS:-5}
-compile=${FOVEA_BENCH_COMPILE:-infer} minutes=${FOVEA_BENCH_MINUTES:-25} out=${FOVEA_BENCH_OUT:-docs/benchmarks.md}
+compile=${FOVEA_BENCH_COMPILE:-infer} minutes=${FOVEA_BENCH_MINUTES:-35} out=${FOVEA_BENCH_OUT:-docs/benchmarks.md}
 bf16=${FOVEA_BENCH_BF16:-$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo 1 || echo 0)}
 unset OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS OPENBLAS_L2_SIZE # every side chooses for itself
 export PYTHONWARNINGS=ignore TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/fovea-inductor-$UID}
