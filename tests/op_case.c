@@ -8,6 +8,28 @@ void op_results_free(op_results *r) {
     r->n = 0;
 }
 
+static double mean_size(const double *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabs(x[i]) / (double)n;
+    return sum;
+}
+
+void op_results_check(const op_case *c, const op_results *got, const op_results *want, const char *where) {
+    for (int t = 0; t < want->n; t++) {
+        const int64_t n = fv_count(want->type[t]);
+        const fv_dtype dtype = got->type[t].dtype;
+        const double mean = mean_size(want->data[t], n), last = dtype == FV_BF16  ? 0x1p-8
+                                                                : dtype == FV_F16 ? 0x1p-11
+                                                                                  : 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double g = got->data[t][i], w = want->data[t][i];
+            ck_assert_msg(fabs(g - w) <= 64 * FVT_U * (fabs(w) + mean) + last * fabs(w),
+                          "%s '%s' (%s): element %lld of result %d is %g, not %g", fv_op_get(c->row->op)->name,
+                          c->row->note, where, (long long)i, t, g, w);
+        }
+    }
+}
+
 static fv_value add_operand(fv_scope s, const op_operand *o, int k) {
     fvt_name n;
     if (o->fill == FILL_ABSENT) return FV_NONE;

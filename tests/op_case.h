@@ -22,10 +22,18 @@ typedef struct op_results {
     double *data[OP_MAX_TENSORS];
 } op_results;
 
+/* An operand of a row that others write than op_table.c: normal numbers of the given shape. */
+#define OP_NORMAL(...) \
+    { \
+        .fill = FILL_NORMAL, .type = { FV_F32, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__} } \
+    }
+
 /* Draws numbers for the row: away from kinks, and consistent where operands belong together. */
 void op_case_make(const op_row *row, op_case *c);
 void op_case_free(op_case *c);
 void op_results_free(op_results *r);
+/* Fails where got is not within 64 roundings of float32 of want and its mean size, and one of got's own type. */
+void op_results_check(const op_case *c, const op_results *got, const op_results *want, const char *where);
 /* c with bf16 or f16 data beside float32 parameters: its row is *low. Both share the numbers, rounded to that type. */
 op_case op_case_lower(op_case *c, fv_dtype dtype, op_row *low);
 

@@ -61,38 +61,30 @@ END_TEST
 
 /* ---------------------------------------------------------------- sizes */
 
-#define OPERAND(...) \
-    { \
-        .fill = FILL_NORMAL, .type = { FV_F32, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__} } \
-    }
-
 static const op_row large_rows[] = {
-    {FV_OP_CONV2D, "tiles of 128", {.conv2d = {.pad = {0, 0, 0, 0}}}, {OPERAND(2, 97, 96, 5), OPERAND(130, 1, 1, 5)}},
+    {FV_OP_CONV2D,
+     "tiles of 128",
+     {.conv2d = {.pad = {0, 0, 0, 0}}},
+     {OP_NORMAL(2, 97, 96, 5), OP_NORMAL(130, 1, 1, 5)}},
     {FV_OP_CONV2D_BWD_DATA,
      "tiles of 128",
      {.conv2d_bwd = {{.stride = {2, 2}}, {2, 97, 97, 130}}},
-     {OPERAND(2, 49, 49, 3), OPERAND(3, 1, 1, 130)}},
+     {OP_NORMAL(2, 49, 49, 3), OP_NORMAL(3, 1, 1, 130)}},
     {FV_OP_CONV2D_BWD_WEIGHT,
      "slices",
      {.conv2d_bwd = {{.pad = {1, 1, 1, 1}}, {5, 3, 3, 4}}},
-     {OPERAND(3, 65, 66, 5), OPERAND(3, 65, 66, 4)}},
-    {FV_OP_LINEAR_BWD_WEIGHT, "tiles of 128", {0}, {OPERAND(3, 2100), OPERAND(3, 2050)}},
-    {FV_OP_MATMUL, "tiles of 128", {.matmul = {true, false}}, {OPERAND(67, 3, 129), OPERAND(67, 3, 129)}},
-    {FV_OP_ATTENTION, "some pictures at a time", {.attention = {1500, 1}}, {OPERAND(3, 1, 4500)}},
-    {FV_OP_BATCH_NORM, "many tiles", {.batch_norm = {1e-5, FV_ACT_NONE}}, {OPERAND(9000, 8)}},
+     {OP_NORMAL(3, 65, 66, 5), OP_NORMAL(3, 65, 66, 4)}},
+    {FV_OP_LINEAR_BWD_WEIGHT, "tiles of 128", {0}, {OP_NORMAL(3, 2100), OP_NORMAL(3, 2050)}},
+    {FV_OP_MATMUL, "tiles of 128", {.matmul = {true, false}}, {OP_NORMAL(67, 3, 129), OP_NORMAL(67, 3, 129)}},
+    {FV_OP_ATTENTION, "some pictures at a time", {.attention = {1500, 1}}, {OP_NORMAL(3, 1, 4500)}},
+    {FV_OP_BATCH_NORM, "many tiles", {.batch_norm = {1e-5, FV_ACT_NONE}}, {OP_NORMAL(9000, 8)}},
     {FV_OP_LAYER_NORM_BWD,
      "large groups",
      {.norm = {1e-5, 0}},
-     {OPERAND(40, 2500), OPERAND(40, 2500), OPERAND(40), {.fill = FILL_POSITIVE, .type = {FV_F32, 1, {40}}}}},
-    {FV_OP_SUM, "slices of rows", {.reduce = {3, false}}, {OPERAND(300, 250)}},
-    {FV_OP_SUM, "slices of columns", {.reduce = {1, false}}, {OPERAND(20000, 3)}},
+     {OP_NORMAL(40, 2500), OP_NORMAL(40, 2500), OP_NORMAL(40), {.fill = FILL_POSITIVE, .type = {FV_F32, 1, {40}}}}},
+    {FV_OP_SUM, "slices of rows", {.reduce = {3, false}}, {OP_NORMAL(300, 250)}},
+    {FV_OP_SUM, "slices of columns", {.reduce = {1, false}}, {OP_NORMAL(20000, 3)}},
 };
-
-static double mean_size(const double *x, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += fabs(x[i]) / (double)n;
-    return sum;
-}
 
 static const fv_dtype precisions[] = {FV_F32, FV_BF16, FV_F16};
 enum { PRECISIONS = sizeof precisions / sizeof *precisions };
@@ -117,19 +109,7 @@ START_TEST(test_large_sizes) {
     run = precision == FV_F32 ? c : op_case_lower(&c, precision, &row);
     op_case_reference(&c, &want);
     op_case_run(&d, &run, false, &got);
-    for (int t = 0; t < want.n; t++) {
-        const int64_t n = fv_count(want.type[t]);
-        const fv_dtype dtype = got.type[t].dtype;
-        const double mean = mean_size(want.data[t], n), last = dtype == FV_BF16  ? 0x1p-8
-                                                               : dtype == FV_F16 ? 0x1p-11
-                                                                                 : 0;
-        for (int64_t i = 0; i < n; i++) {
-            const double g = got.data[t][i], w = want.data[t][i];
-            ck_assert_msg(fabs(g - w) <= 64 * FVT_U * (fabs(w) + mean) + last * fabs(w),
-                          "%s '%s' (%s): element %lld of result %d is %g, not %g", fv_op_get(c.row->op)->name,
-                          c.row->note, fv_dtype_name(precision), (long long)i, t, g, w);
-        }
-    }
+    op_results_check(&c, &got, &want, fv_dtype_name(precision));
     op_results_free(&want);
     op_results_free(&got);
     op_case_free(&c);
