@@ -5,8 +5,8 @@
  * side in a window, so that (s, channel) is one run ("line"); without dilation 1 every tap is a line of its own. With
  * very few channels a line fills its vectors badly; then all taps of a position are gathered into one line first.
  *
- * Positions pass CHUNK at a time: as many rows of a register tile's columns are laid side by side ("strip") and stay in
- * the first-level cache for all output channels.
+ * Positions pass CHUNK at a time. Where there are many output channels, as many rows of a register tile's columns are
+ * laid side by side ("strip") and stay in the first-level cache for all of them.
  *
  * The units of the batch are split into at most 8 parts whose sums are added in order, and output channels into ranges.
  */
