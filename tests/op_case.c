@@ -15,6 +15,7 @@ static double mean_size(const double *x, int64_t n) {
 }
 
 void op_results_check(const op_case *c, const op_results *got, const op_results *want, const char *where) {
+    ck_assert_int_eq(got->n, want->n);
     for (int t = 0; t < want->n; t++) {
         const int64_t n = fv_count(want->type[t]);
         const fv_dtype dtype = got->type[t].dtype;

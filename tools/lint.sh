@@ -17,6 +17,8 @@ say "formatting (clang-format)" "$(for f in $sources; do clang-format --dry-run 
 say "core/ includes what stands above it" "$(includes core 'layers/|optim/|data/|tools/|cuda/|fovea\.h')"
 say "layers/, optim/, data/ include more than core/" "$(includes layers 'optim/|data/|tools/|cuda/|fovea\.h'; includes optim 'layers/|data/|tools/|cuda/|fovea\.h'; includes data 'layers/|optim/|tools/|cuda/|fovea\.h')"
 say "tools/ reaches into the library" "$(includes tools 'core/|layers/|optim/|data/|cuda/')"
+# tests/cuda/: programs that ask CUDA's libraries what the backend asks them, and the emulation, whose headers are ours.
+say "CUDA outside cuda/" "$(git grep -nE '#include [<"](cuda_|cuda\.h|cudnn|cublas|nccl|nvrtc|nvml)|#if.*(__CUDA|HAVE_CUDA)' -- '*.c' '*.h' '*.inc' '*.cpp' ':!cuda/' ':!tests/cuda/' || true)"
 say "the library exits, aborts or prints" "$(git grep -nE '(^|[^a-z_])(exit|abort|printf|fprintf|puts|perror) *\(' -- 'core/*.c' 'core/*.inc' 'layers/*.c' 'optim/*.c' 'data/*.c' || true)"
 say "setenv in the library" "$(git grep -nE '\b(setenv|putenv|unsetenv)\b *\(' -- core layers optim data || true)"
 say "unfinished work" "$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- '*.c' '*.h' '*.inc' Makefile '*.sh' ':!tools/lint.sh' || true)"

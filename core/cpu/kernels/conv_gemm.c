@@ -266,7 +266,8 @@ static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64
                      j->axis[0][0].taps * j->axis[1][0].taps * channels * width);
 }
 
-/* While a panel is multiplied: its share of the lines of the source that are activated next, column by column. */
+/* While a panel is multiplied: its share of the lines of the source that are activated next, column by column, or as
+ * much of it as there are runs for. */
 static void look_ahead_source(const job *j, unit *u, int64_t panel) {
     const int64_t columns = u->next_channels * (int64_t)sizeof(float) / 64, share = fv_ceil_div(columns, j->p.panels);
     for (int64_t i = 0; i < FV_AHEAD_RUNS; i++) {
@@ -401,7 +402,7 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
 static void look_ahead(const job *j, unit *u, int64_t tile) {
     const plan *p = &j->p;
     const int64_t next = tile + j->threads;
-    if (j->act && !j->saved) return; /* find_next_source */
+    if (j->act && !j->saved) return; /* what is activated is asked for by blocks: find_next_source */
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
     unit_of(j, next, &win);

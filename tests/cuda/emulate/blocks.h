@@ -2,7 +2,7 @@
 #ifndef FV_TESTS_EMULATE_BLOCKS_H
 #define FV_TESTS_EMULATE_BLOCKS_H
 
-#include <cuda_runtime.h>
+#include "tests/cuda/emulate/cuda_runtime.h"
 
 /* Whether a GPU would take the launch. */
 cudaError_t fv_emulated_check(const fv_emulated_launch *launch);

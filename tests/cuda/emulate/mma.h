@@ -5,8 +5,8 @@
 #define FV_TESTS_CUDA_MMA_H
 
 #include "core/tensor.h"
-#include "cuda_bf16.h"
-#include "cuda_fp16.h"
+#include "tests/cuda/emulate/cuda_bf16.h"
+#include "tests/cuda/emulate/cuda_fp16.h"
 
 #include <cstdio>
 
