@@ -39,7 +39,7 @@ typedef enum fv_copy_kind { FV_COPY_TO_DEVICE, FV_COPY_TO_HOST, FV_COPY_ON_DEVIC
 
 typedef struct fv_device_opts {
     int threads;     /* host backends; 0: as many as the process may use */
-    const char *isa; /* cpu: "generic", "avx2", "avx512", "avx512_bf16"; NULL: the best this CPU has */
+    const char *isa; /* cpu: "generic", "avx2", "avx512", "avx512_bf16"; NULL: the fastest this CPU has */
     bool direct;     /* cpu: sum convolutions tap by tap, without Winograd's filtering: slower, roundings a fifth */
     int index;       /* cuda: which GPU */
     bool fast;       /* cuda: TF32 in float32, and sums in any order: not the same bits in every run */

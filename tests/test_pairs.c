@@ -1,10 +1,12 @@
 /* test_pairs.c: products of bf16 in pairs (core/cpu/kernels/gemm.h), on avx512_bf16 where there is one, and on `wide`,
- * which has another instruction in the place of one: shapes at the edges of panels, blocks, units and parts, and which
- * nodes are multiplied so. */
+ * which has another instruction in the place of one: shapes at the edges of panels, blocks, units and parts, which
+ * nodes are multiplied so, and on which processors. */
 #include "core/cpu/cpu.h"
 #include "tests/op_case.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #define CONV(...) \
     { \
@@ -120,6 +122,46 @@ START_TEST(where_it_pays) {
     op_case_free(&c);
 }
 END_TEST
+
+/* Twelve independent sums, as many as a pipeline can hold, in registers that a build without AVX-512 can name. */
+#define CHAINS(OP) ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11\n\t" OP " %%zmm12, %%zmm13, %%zmm\\k\n\t.endr\n\t"
+#define CLEAR ".irp k, 0,1,2,3,4,5,6,7,8,9,10,11,12,13\n\tvxorps %%xmm\\k, %%xmm\\k, %%xmm\\k\n\t.endr\n\t"
+#define TIME(OP, LEAST) \
+    do { \
+        struct timespec from, to; \
+        long n = 20000; \
+        clock_gettime(CLOCK_MONOTONIC, &from); \
+        __asm__ volatile(CLEAR "1:\n\t" CHAINS(OP) "dec %0\n\tjnz 1b\n\tvzeroupper" \
+                         : "+r"(n) \
+                         : \
+                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
+                           "xmm10", "xmm11", "xmm12", "xmm13"); \
+        clock_gettime(CLOCK_MONOTONIC, &to); \
+        const double s = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec); \
+        if (s < (LEAST)) (LEAST) = s; \
+    } while (0)
+
+/* An instruction for a pair does the work of two; there are processors where it takes as long as four. Which build is
+ * taken follows from the processor's name, and this says whether that is right: the two are a factor of 4 apart. */
+START_TEST(chosen_where_the_instruction_is_fast) {
+    fvt_device d;
+    if (!fvt_open(&d, "cpu", 1, "avx512_bf16")) {
+        printf("SKIPPED: the speed of VDPBF16PS: not in this build, or this processor\n");
+        return;
+    }
+    fvt_close(&d);
+    double floats = 1, pairs = 1;
+    for (int turn = 0; turn < 20; turn++) {
+        TIME("vfmadd231ps", floats);
+        TIME("vdpbf16ps", pairs);
+    }
+    ck_assert(fvt_open(&d, "cpu", 1, NULL));
+    ck_assert_msg((strcmp(d.dev->kernels, "avx512_bf16") == 0) == (pairs < 2 * floats),
+                  "%s is taken, and VDPBF16PS takes %.2f times as long as a multiply-add", d.dev->kernels,
+                  pairs / floats);
+    fvt_close(&d);
+}
+END_TEST
 #endif
 
 Suite *pairs_suite(void);
@@ -130,6 +172,7 @@ Suite *pairs_suite(void) {
     tcase_add_loop_test(t, as_exact_as_floats, 0, ROWS * ISAS);
 #if defined(__x86_64__)
     tcase_add_loop_test(t, where_it_pays, 0, ROWS);
+    tcase_add_test(t, chosen_where_the_instruction_is_fast);
 #endif
     suite_add_tcase(suite, t);
     return suite;

@@ -13,7 +13,7 @@
 
 typedef struct isa_choice {
     const fv_cpu_isa *isa;
-    bool available;
+    bool available, slow; /* slow: another of the list is faster here; taken only when it is asked for */
 } isa_choice;
 
 #define MAX_ISAS 5
@@ -23,6 +23,14 @@ typedef struct isa_choice {
 static bool has_f16c(void) {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+/* Intel's processors that have AMX for products of bf16 have VDPBF16PS, too, but at half the rate of multiply-adds of
+ * floats (docs/decisions.md), where AMD's and Cooper Lake's do twice that rate. All of the former have AVX512-FP16,
+ * Cooper Lake does not; AMX itself may be hidden from a virtual machine. */
+static bool pairs_are_slow(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 23);
 }
 #endif
 
@@ -34,18 +42,19 @@ static int list_isas(isa_choice *out) {
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
-    (void)avx512, (void)pairs; /* a build for tests here may leave out what cannot run here (Makefile) */
+    (void)avx512, (void)pairs,
+        (void)pairs_are_slow; /* a build for tests here may leave out what cannot run here (Makefile) */
 #ifndef FV_WITHOUT_avx512
-    out[n++] = (isa_choice){&fv_cpu_isa_avx512_bf16, pairs};
-    out[n++] = (isa_choice){&fv_cpu_isa_avx512, avx512};
+    out[n++] = (isa_choice){&fv_cpu_isa_avx512_bf16, pairs, pairs && pairs_are_slow()};
+    out[n++] = (isa_choice){&fv_cpu_isa_avx512, avx512, false};
 #endif
 #ifndef FV_WITHOUT_avx2
-    out[n++] = (isa_choice){&fv_cpu_isa_avx2, avx2};
+    out[n++] = (isa_choice){&fv_cpu_isa_avx2, avx2, false};
 #endif
 #endif
-    out[n++] = (isa_choice){&fv_cpu_isa_generic, true};
+    out[n++] = (isa_choice){&fv_cpu_isa_generic, true, false};
 #if defined(__x86_64__)
-    if (&fv_cpu_isa_wide) out[n++] = (isa_choice){&fv_cpu_isa_wide, avx2};
+    if (&fv_cpu_isa_wide) out[n++] = (isa_choice){&fv_cpu_isa_wide, avx2, false};
 #endif
     return n;
 }
@@ -55,7 +64,7 @@ static fv_status choose_isa(fv_ctx *ctx, const char *wanted, const fv_cpu_isa **
     int n = list_isas(list);
     char names[64] = "";
     for (int i = 0; i < n; i++) {
-        if (!wanted && list[i].available) {
+        if (!wanted && list[i].available && !list[i].slow) {
             *out = list[i].isa;
             return FV_OK;
         }
