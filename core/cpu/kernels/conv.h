@@ -111,7 +111,7 @@ size_t CPU(winograd_workspace)(const fv_conv_shape *s, fv_conv_kind kind, int th
 size_t CPU(winograd_prepared)(const fv_conv_shape *s, int threads, size_t *workspace); /* as conv_gemm_prepared */
 void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, const float *source,
                    const float *weight, const float *bias, float *result);
-size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s);
+size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
 /* groups == channels, one output channel each. */

@@ -24,8 +24,8 @@ enum {
     MIN_UNIT = 24,
     MIN_TILES = 3, /* with fewer, transforming the weights costs more than is saved */
     MIN_ITEMS = 16,
-    MIN_CHANNELS = FV_VL == 16 ? 32 : 24, /* below, transforms cost what is saved; they have whole vectors */
-    CHUNK = 12,                           /* tiles of a work item that only transforms */
+    MIN_CHANNELS = 24,        /* below, transforms cost what is saved; they have whole vectors */
+    CHUNK = 12,               /* tiles of a work item that only transforms */
     SOURCE_LINES = 12 << 10,  /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
     RESULT_LINES = 6 << 10,   /* of this one: 384 KB, which should stay until they are written */
     PACK_CHANNELS = 32,       /* of weights that are transformed at a time */

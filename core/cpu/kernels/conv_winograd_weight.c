@@ -9,7 +9,8 @@
  * A group of tiles has V and D in the last-level cache, V in strips of columns that fit a register tile, D in vectors
  * of rows: SUM_TILES tiles of a strip stay in the first-level cache while D passes. Products are shared out by point
  * and block of k: nothing depends on the number of threads. Where one group holds all tiles, P exists for a slice of k
- * at a time. */
+ * at a time. Few channels and many tiles are shared out by tiles instead: each of the parts has smaller groups, which
+ * stay in the second-level cache of one core, and sums of its own, which are added in order. */
 #include "core/cpu/kernels/conv_winograd.h"
 
 enum {
@@ -20,6 +21,10 @@ enum {
     ROWS = 128,             /* of k in a block */
     SLICE_FLOATS = 2 << 20, /* of P: 8 MB */
     SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
+    PARTS = 16,
+    PART_FLOATS = FV_VL == 16 ? 64 * 64 : 0, /* of k and c at most: 9 MB of P in all parts. Not measured with 8 lanes */
+    PART_GROUP_FLOATS = 1 << 17,             /* of V and D in a group of a part: 1 MB */
+    MIN_PART = 48,                           /* tiles */
 };
 
 typedef struct plan {
@@ -28,34 +33,42 @@ typedef struct plan {
     int64_t group, groups;
     int64_t kp, cp; /* k and c rounded up to whole vectors */
     int64_t slice;  /* of kp */
+    int64_t parts;  /* with sums of their own; 1: all threads work on one group */
     int64_t strip;  /* columns */
     int64_t p_step; /* from point to point of the sums */
     size_t zero_at, v_at, d_at, p_at, total;
+    size_t v_floats, d_floats, p_floats; /* of a group, and of the sums of a part */
 } plan;
 
-static plan make_plan(const fv_conv_shape *s) {
+static plan make_plan(const fv_conv_shape *s, int threads) {
     plan p = {.shape = s};
     p.patches = CPU(winograd_patches)(s->n, (int64_t[]){s->h, s->w}, (int64_t[]){s->oh, s->ow}, s->pad, s->c);
     p.kp = fv_ceil_div(s->k, FV_VL) * FV_VL;
     p.cp = fv_ceil_div(s->c, FV_VL) * FV_VL;
     const int64_t strips = fv_ceil_div(p.cp, FV_OUTER_COLUMNS);
     p.strip = fv_ceil_div(p.cp / FV_VL, strips) * FV_VL; /* even strips */
-    p.group = fv_min64(p.patches.tiles, fv_max64(MIN_GROUP, GROUP_FLOATS / (FV_WINO_POINTS * (p.kp + p.cp))));
-    p.groups = fv_ceil_div(p.patches.tiles, p.group);
-    p.group = fv_ceil_div(p.patches.tiles, p.groups); /* even groups */
+    p.parts = p.kp * p.cp <= PART_FLOATS && p.patches.tiles >= PARTS * MIN_PART ? PARTS : 1;
+    const int64_t tiles = fv_ceil_div(p.patches.tiles, p.parts), floats = FV_WINO_POINTS * (p.kp + p.cp);
+    p.group = p.parts > 1 ? PART_GROUP_FLOATS / floats : fv_max64(MIN_GROUP, GROUP_FLOATS / floats);
+    p.groups = fv_ceil_div(tiles, fv_min64(tiles, p.group));
+    p.group = fv_ceil_div(tiles, p.groups); /* even groups */
     p.slice = p.kp;
-    if (p.groups == 1) p.slice = fv_max64(ROWS, SLICE_FLOATS / (FV_WINO_POINTS * p.cp) / ROWS * ROWS);
+    if (p.groups == 1 && p.parts == 1) p.slice = fv_max64(ROWS, SLICE_FLOATS / (FV_WINO_POINTS * p.cp) / ROWS * ROWS);
     p.slice = fv_min64(p.slice, p.kp);
     p.p_step = fv_point_step(p.slice * p.cp);
     p.zero_at = fv_workspace_add(&p.total, (size_t)s->c * sizeof(float));
-    p.v_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.cp)) * sizeof(float));
-    p.d_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.kp)) * sizeof(float));
-    p.p_at = fv_workspace_add(&p.total, (size_t)(FV_WINO_POINTS * p.p_step) * sizeof(float));
+    p.v_floats = (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.cp));
+    p.d_floats = (size_t)(FV_WINO_POINTS * fv_point_step(p.group * p.kp));
+    p.p_floats = (size_t)(FV_WINO_POINTS * p.p_step);
+    const size_t copies = p.parts > 1 ? (size_t)threads : 1;
+    p.v_at = fv_workspace_add(&p.total, copies * p.v_floats * sizeof(float));
+    p.d_at = fv_workspace_add(&p.total, copies * p.d_floats * sizeof(float));
+    p.p_at = fv_workspace_add(&p.total, (size_t)p.parts * p.p_floats * sizeof(float));
     return p;
 }
 
-size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s) {
-    return make_plan(s).total;
+size_t CPU(winograd_weight_workspace)(const fv_conv_shape *s, int threads) {
+    return make_plan(s, threads).total;
 }
 
 typedef struct job {
@@ -64,7 +77,8 @@ typedef struct job {
     float *dw;
     float *zero, *v, *d, *sums;
     int threads;
-    int64_t first, count;                               /* the group's tiles */
+    fv_range tiles;                                     /* all, or those of a part */
+    int64_t first, count;                               /* the group's */
     fv_range slice;                                     /* of k */
     int64_t before[FV_WINO_KINDS], rows[FV_WINO_KINDS]; /* rows of V and D before them and of them, by kind of point */
     fv_patch_layout layout;                             /* of its V */
@@ -173,7 +187,7 @@ static fv_ahead look_ahead(const job *j, int64_t chunk) {
     const fv_conv_shape *s = p->shape;
     const int64_t next = (chunk + j->threads) * CHUNK, calls = CHUNK * p->kp / FV_VL;
     fv_ahead ahead = {0};
-    if (next >= j->count) return ahead;
+    if (next >= (p->parts > 1 ? j->tiles.end - j->first : j->count)) return ahead;
     fv_ahead_rows(&ahead, 0, j->x, CPU(winograd_source_rows)(&p->patches, j->first + next, CHUNK), s->w * s->c,
                   AHEAD_LINES, calls);
     fv_ahead_rows(&ahead, 1, j->dy, CPU(winograd_result_rows)(&p->patches, j->first + next, CHUNK), s->ow * s->k,
@@ -215,7 +229,7 @@ static void product_tile(void *arg, int64_t tile, int thread) {
                 ROWS * fv_min64(SUM_TILES, j->count));
     for (int64_t t = 0; t == 0 || t < rows; t += SUM_TILES) { /* without tiles the sums become zeros */
         g.count = fv_min64(SUM_TILES, rows - t);
-        g.accumulate = j->first > 0 || t > 0;
+        g.accumulate = j->first > j->tiles.begin || t > 0;
         for (int64_t c = 0; c < p->cp; c += p->strip) {
             g.ldb = fv_min64(p->strip, p->cp - c);
             g.vectors = (int)(g.ldb / FV_VL);
@@ -255,6 +269,10 @@ static void filter_tile(void *arg, int64_t row, int thread) {
         vf half[3][FV_WINO_PATCH], in[FV_WINO_PATCH], out[3];
         FV_UNROLL_ALL for (int x = 0; x < FV_WINO_PATCH; x++) {
             FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) in[y] = vf_load(m + (y * FV_WINO_PATCH + x) * step);
+            for (int64_t part = 1; part < p->parts; part++) {
+                const float *more = m + part * (int64_t)p->p_floats + x * step;
+                FV_UNROLL_ALL for (int y = 0; y < FV_WINO_PATCH; y++) in[y] += vf_load(more + y * FV_WINO_PATCH * step);
+            }
             filter_taps(in, out);
             FV_UNROLL_ALL for (int r = 0; r < 3; r++) half[r][x] = out[r];
         }
@@ -265,10 +283,10 @@ static void filter_tile(void *arg, int64_t row, int thread) {
     }
 }
 
-/* V and D of the group that begins at tile j->first. */
-static void transform_group(job *j, fv_pool *pool) {
+/* The group that begins at tile j->first: how its V and D lie. */
+static void place_group(job *j) {
     const plan *p = &j->p;
-    j->count = fv_min64(p->group, p->patches.tiles - j->first);
+    j->count = fv_min64(p->group, j->tiles.end - j->first);
     j->layout = (fv_patch_layout){.point = fv_point_step(j->count * p->cp),
                                   .rows = j->count,
                                   .width = p->strip,
@@ -278,26 +296,56 @@ static void transform_group(job *j, fv_pool *pool) {
     CPU(winograd_rows)(&p->patches, j->first, j->before);
     CPU(winograd_rows)(&p->patches, j->first + j->count, j->rows);
     for (int kind = 0; kind < FV_WINO_KINDS; kind++) j->rows[kind] -= j->before[kind];
-    fv_pool_run(pool, fv_ceil_div(j->count, CHUNK), transform_chunk, j);
 }
 
-/* With several groups there is one slice. */
+/* A part, by one thread. */
+static void part_tile(void *arg, int64_t part, int thread) {
+    job j = *(const job *)arg;
+    const plan *p = &j.p;
+    const int64_t tiles = p->patches.tiles, blocks = fv_ceil_div(p->slice, ROWS);
+    j.threads = 1;
+    j.v += (size_t)thread * p->v_floats;
+    j.d += (size_t)thread * p->d_floats;
+    j.sums += (size_t)part * p->p_floats;
+    j.tiles = (fv_range){part * tiles / PARTS, (part + 1) * tiles / PARTS};
+    for (j.first = j.tiles.begin; j.first < j.tiles.end; j.first += p->group) {
+        place_group(&j);
+        for (int64_t chunk = 0; chunk * CHUNK < j.count; chunk++) transform_chunk(&j, chunk, 0);
+        for (int64_t tile = 0; tile < FV_WINO_POINTS * blocks; tile++) product_tile(&j, tile, 0);
+    }
+}
+
+/* A slice of k. With several groups or parts there is one slice. */
+static void sum_slice(job *j, fv_pool *pool) {
+    const plan *p = &j->p;
+    const int64_t blocks = fv_ceil_div(j->slice.end - j->slice.begin, ROWS);
+    if (p->parts > 1) {
+        fv_pool_run(pool, p->parts, part_tile, j);
+        return;
+    }
+    for (j->first = 0; j->first < p->patches.tiles; j->first += p->group) {
+        if (j->slice.begin == 0) {
+            place_group(j);
+            fv_pool_run(pool, fv_ceil_div(j->count, CHUNK), transform_chunk, j);
+        }
+        fv_pool_run(pool, FV_WINO_POINTS * blocks, product_tile, j);
+    }
+}
+
 void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
-    job j = {.p = make_plan(s), .dy = dy, .x = x, .dw = dw, .threads = fv_pool_threads(c->pool)};
+    const int threads = fv_pool_threads(c->pool);
+    job j = {.p = make_plan(s, threads), .dy = dy, .x = x, .dw = dw, .threads = threads};
     const plan *p = &j.p;
     char *work = c->workspace;
     j.zero = (float *)(work + p->zero_at);
     j.v = (float *)(work + p->v_at);
     j.d = (float *)(work + p->d_at);
     j.sums = (float *)(work + p->p_at);
+    j.tiles = (fv_range){0, p->patches.tiles};
     memset(j.zero, 0, (size_t)s->c * sizeof *j.zero);
     for (int64_t k = 0; k < s->k; k += p->slice) {
         j.slice = (fv_range){k, fv_min64(p->kp, k + p->slice)};
-        const int64_t blocks = fv_ceil_div(j.slice.end - k, ROWS);
-        for (j.first = 0; j.first < p->patches.tiles; j.first += p->group) {
-            if (k == 0) transform_group(&j, c->pool);
-            fv_pool_run(c->pool, FV_WINO_POINTS * blocks, product_tile, &j);
-        }
+        sum_slice(&j, c->pool);
         j.first = 0;
         fv_pool_run(c->pool, fv_min64(s->k - k, p->slice), filter_tile, &j);
     }

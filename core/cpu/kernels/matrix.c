@@ -16,7 +16,7 @@ static size_t conv_workspace(const fv_device *dev, const fv_conv_shape *s, fv_op
     const fv_conv_kind kind = op == FV_OP_CONV2D ? FV_CONV_FORWARD : FV_CONV_DATA;
     if (fv_conv_is_depthwise(s)) return CPU(depthwise_workspace)(s, op, threads);
     if (CPU(winograd_fits)(s, dev, false))
-        return op == FV_OP_CONV2D_BWD_WEIGHT ? CPU(winograd_weight_workspace)(s)
+        return op == FV_OP_CONV2D_BWD_WEIGHT ? CPU(winograd_weight_workspace)(s, threads)
                                              : CPU(winograd_workspace)(s, kind, threads);
     if (op == FV_OP_CONV2D_BWD_WEIGHT) return CPU(conv_weight_workspace)(s, threads);
     return CPU(conv_gemm_workspace)(s, kind, threads);
