@@ -46,8 +46,16 @@ FV_INLINE void finish_tile(const row_tile *t, vf acc[FV_MR][2], const int mr, co
     }
 }
 
-/* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. */
-FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const bool has_next) {
+/* Of 12 rows, which at equal distances from each other need four addresses and a distance instead of twelve addresses,
+ * for which there are no registers. */
+#if FV_MR == 12
+#define HAS_EVEN 1
+#endif
+enum { FEW = 3 }; /* rows that share an address: [a], [a + step], [a + 2 * step] */
+
+/* MR x (nv * FV_VL) results. Inlined with constant mr and nv, so that acc lives in registers. even: rows of x are at
+ * equal distances. */
+FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const bool has_next, const bool even) {
     const fv_row_gemm *g = t->g;
     const int last = g->columns - (nv - 1) * FV_VL; /* columns of the last vector */
     const bool full = last == FV_VL;
@@ -79,9 +87,12 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     fv_read_ahead(g->ahead);
     const float *b = g->b;
     const char *next[2] = {t->next[0], t->next[1]};
+    const ptrdiff_t step = even ? t->x_off[1] - t->x_off[0] : 0;
     for (int64_t tap = 0; tap < g->taps; tap++) {
-        const ptrdiff_t end = g->tap[tap] + (ptrdiff_t)g->depth;
-        FV_UNROLL_4 for (ptrdiff_t d = g->tap[tap]; d < end; d++) {
+        const ptrdiff_t begin = g->tap[tap], end = begin + (ptrdiff_t)g->depth;
+        const float *few[FV_MR / FEW];
+        if (even) { FV_UNROLL_ALL for (int i = 0; i < mr; i += FEW) few[i / FEW] = row[0] + begin + i * step; }
+        FV_UNROLL_4 for (ptrdiff_t d = begin; d < end; d++) {
             vf w[2];
             if (has_next) {
                 FV_UNROLL_ALL for (int n = 0; n < 2; n++) {
@@ -91,9 +102,10 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
             }
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) w[v] = vf_load(b + v * FV_VL);
             FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
-                vf x = vf_set1(row[i][d]);
+                vf x = vf_set1(even ? few[i / FEW][i % FEW * step] : row[i][d]);
                 FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = multiply_add(x, w[v], acc[i][v]);
             }
+            if (even) { FV_UNROLL_ALL for (int i = 0; i < mr; i += FEW) few[i / FEW]++; }
             b += nv * FV_VL;
         }
     }
@@ -123,33 +135,58 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     }
 }
 
-#define ROW_TILE(name, mr, nv, has_next) \
+#define ROW_TILE(name, mr, nv, has_next, even) \
     static __attribute__((noinline)) void name(const row_tile *t) { \
-        row_tile_run(t, mr, nv, has_next); \
+        row_tile_run(t, mr, nv, has_next, even); \
     }
 #define MR_2 (FV_MR * 2 / 3)
 #define MR_1 (FV_MR / 3)
-ROW_TILE(row_tile_3x2, FV_MR, 2, false)
-ROW_TILE(row_tile_2x2, MR_2, 2, false)
-ROW_TILE(row_tile_1x2, MR_1, 2, false)
+ROW_TILE(row_tile_3x2, FV_MR, 2, false, false)
+ROW_TILE(row_tile_2x2, MR_2, 2, false, false)
+ROW_TILE(row_tile_1x2, MR_1, 2, false, false)
 #ifdef FV_PAIRS /* nobody keeps packed pairs, so there is no next panel to wait for */
 #define row_tile_next_3x2 row_tile_3x2
 #define row_tile_next_2x2 row_tile_2x2
 #define row_tile_next_1x2 row_tile_1x2
 #else
-ROW_TILE(row_tile_next_3x2, FV_MR, 2, true)
-ROW_TILE(row_tile_next_2x2, MR_2, 2, true)
-ROW_TILE(row_tile_next_1x2, MR_1, 2, true)
+ROW_TILE(row_tile_next_3x2, FV_MR, 2, true, false)
+ROW_TILE(row_tile_next_2x2, MR_2, 2, true, false)
+ROW_TILE(row_tile_next_1x2, MR_1, 2, true, false)
 #endif
-ROW_TILE(row_tile_3x1, FV_MR, 1, false)
-ROW_TILE(row_tile_2x1, MR_2, 1, false)
-ROW_TILE(row_tile_1x1, MR_1, 1, false)
+ROW_TILE(row_tile_3x1, FV_MR, 1, false, false)
+ROW_TILE(row_tile_2x1, MR_2, 1, false, false)
+ROW_TILE(row_tile_1x1, MR_1, 1, false, false)
+#ifdef HAS_EVEN
+ROW_TILE(row_tile_even_3x2, FV_MR, 2, false, true)
+ROW_TILE(row_tile_even_3x1, FV_MR, 1, false, true)
+#ifdef FV_PAIRS
+#define row_tile_even_next_3x2 row_tile_even_3x2
+#else
+ROW_TILE(row_tile_even_next_3x2, FV_MR, 2, true, true)
+#endif
+
+static bool is_even(const ptrdiff_t *x_off) {
+    ptrdiff_t other = 0;
+    FV_UNROLL_ALL for (int i = 2; i < FV_MR; i++) other |= x_off[i] - x_off[i - 1] - (x_off[1] - x_off[0]);
+    return other == 0;
+}
+#else
+#define row_tile_even_3x2 row_tile_3x2
+#define row_tile_even_3x1 row_tile_3x1
+#define row_tile_even_next_3x2 row_tile_next_3x2
+static bool is_even(const ptrdiff_t *x_off) {
+    (void)x_off;
+    return false;
+}
+#endif
 
 void CPU(row_gemm)(const fv_row_gemm *g) {
     typedef void (*tile_fn)(const row_tile *);
-    static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2};
-    static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2};
-    static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1};
+    enum { EVEN = 3 };
+    static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2, row_tile_even_3x2};
+    static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2,
+                                        row_tile_even_next_3x2};
+    static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1, row_tile_even_3x1};
     const tile_fn *fn = g->columns <= FV_VL ? narrow : g->next[0] ? wide_next : wide;
     row_tile t = {.g = g, .next = {g->next[0], g->next[1]}, .bias = {vf_zero(), vf_zero()}};
     if (g->bias) {
@@ -161,7 +198,7 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         t.x_off = g->x_off + i;
         t.y_off = g->y_off + i;
         t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
-        fn[2](&t);
+        fn[is_even(t.x_off) ? EVEN : 2](&t);
         for (int n = 0; g->next[0] && n < 2; n++) t.next[n] += g->next_step[n] * g->taps * g->depth;
     }
     if (i == g->rows) return;
