@@ -26,8 +26,8 @@ static bool has_f16c(void) {
 }
 
 /* Intel's processors that have AMX for products of bf16 have VDPBF16PS, too, but at half the rate of multiply-adds of
- * floats (docs/decisions.md), where AMD's and Cooper Lake's do twice that rate. All of the former have AVX512-FP16,
- * Cooper Lake does not; AMX itself may be hidden from a virtual machine. */
+ * floats (docs/decisions.md), where a Zen 5 does twice that rate. All of them have AVX512-FP16; Cooper Lake, which was
+ * not measured, has neither; AMX itself may be hidden from a virtual machine. */
 static bool pairs_are_slow(void) {
     unsigned a, b, c, d;
     return __builtin_cpu_is("intel") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 23);
@@ -42,8 +42,8 @@ static int list_isas(isa_choice *out) {
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
-    (void)avx512, (void)pairs,
-        (void)pairs_are_slow; /* a build for tests here may leave out what cannot run here (Makefile) */
+    /* A build for tests here may leave out what cannot run here (Makefile). */
+    (void)avx512, (void)pairs, (void)pairs_are_slow;
 #ifndef FV_WITHOUT_avx512
     out[n++] = (isa_choice){&fv_cpu_isa_avx512_bf16, pairs, pairs && pairs_are_slow()};
     out[n++] = (isa_choice){&fv_cpu_isa_avx512, avx512, false};

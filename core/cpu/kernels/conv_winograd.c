@@ -24,7 +24,7 @@ enum {
     MIN_UNIT = 24,
     MIN_TILES = 3, /* with fewer, transforming the weights costs more than is saved */
     MIN_ITEMS = 16,
-    MIN_CHANNELS = 24,        /* below, transforms cost what is saved; they have whole vectors */
+    MIN_CHANNELS = 24,        /* below, transforms cost what is saved */
     CHUNK = 12,               /* tiles of a work item that only transforms */
     SOURCE_LINES = 12 << 10,  /* of the next unit, asked for ahead: 768 KB, which pass on to the last-level cache */
     RESULT_LINES = 6 << 10,   /* of this one: 384 KB, which should stay until they are written */

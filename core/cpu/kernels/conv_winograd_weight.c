@@ -23,7 +23,7 @@ enum {
     SUM_TILES = 128,        /* summed in registers; sums of sums lose less to rounding than one long sum */
     PARTS = 16,
     PART_FLOATS = FV_VL == 16 ? 64 * 64 : 0, /* of k and c at most: 9 MB of P in all parts. Not measured with 8 lanes */
-    PART_GROUP_FLOATS = 1 << 17,             /* of V and D in a group of a part: 1 MB */
+    PART_GROUP_FLOATS = 1 << 17,             /* of V and D in a group of a part: 512 KB */
     MIN_PART = 48,                           /* tiles */
 };
 
