@@ -1,4 +1,4 @@
-"""Run a program on a terminal: python3 terminal.py COLUMNS[:LATER] COMMAND...   (LATER: the width after half a second)
+"""Run a program on a terminal: python3 terminal.py COLUMNS[:LATER] COMMAND...   (LATER: the width once it shows a bar)
 
 What it writes goes to standard output as it is; its exit code is ours. With CHECK=1 in the environment the last line says how wide the
 widest line on the screen was, what is written over with a carriage return counted alone: "widest 79 overwritten 12"."""
@@ -7,10 +7,10 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
-import time
 
 
 def resize(fd, columns):
@@ -21,6 +21,20 @@ def measure(text):
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
     lines = re.split(r"[\r\n]", text)
     return max(map(len, lines)), text.count("\r")
+
+
+def pending(fd, seconds):
+    """What there is to read, waiting that long for its first byte; b"" if there is nothing, or the other end is closed."""
+    out = b""
+    while select.select([fd], [], [], 0 if out else seconds)[0]:
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        out += data
+    return out
 
 
 def main():
@@ -36,24 +50,24 @@ def main():
             os.dup2(slave, fd)
         os.execvp(sys.argv[2], sys.argv[2:])
     os.close(slave)
-    began, out, at = time.monotonic(), b"", None
+    out, at = b"", None
     while True:
-        if len(widths) > 1 and at is None and time.monotonic() - began > 0.5:
+        if len(widths) > 1 and at is None and b"\r\x1b[K" in out:
+            # It sleeps while the window changes: only one bar of the old width can still be under way, however slow we are.
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            out += pending(master, 0)
             resize(master, widths[1])
             at = len(out)
-        if not select.select([master], [], [], 0.1)[0]:
-            continue
-        try:
-            data = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not data:
+            os.kill(pid, signal.SIGCONT)
+        data = pending(master, 0.1)
+        if not data and select.select([master], [], [], 0)[0]:  # the other end is closed
             break
         out += data
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     sys.stdout.buffer.write(out)
     if os.environ.get("CHECK"):
-        if at is not None:  # one bar of the old width may still have been under way
+        if at is not None:
             out = out[at:].split(b"\r", 2)[-1]
         print("\nwidest %d overwritten %d" % measure(out.decode(errors="replace")))
     sys.stdout.flush()
