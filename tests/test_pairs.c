@@ -32,13 +32,13 @@ typedef struct pair_row {
 
 static const pair_row rows[] = {
     {{FV_OP_LINEAR, "panels", {0}, {OP_NORMAL(300, 70), OP_NORMAL(90, 70), OP_NORMAL(90)}}, ROUNDED},
-    {{FV_OP_LINEAR, "blocks of the depth", {0}, {OP_NORMAL(300, 1400), OP_NORMAL(33, 1400)}}, PAIRS},
-    {{FV_OP_LINEAR, "blocks of the depth, two pieces", {0}, {OP_NORMAL(9000, 1300), OP_NORMAL(120, 1300)}}, PAIRS},
+    {{FV_OP_LINEAR, "blocks of the depth", {0}, {OP_NORMAL(300, 1700), OP_NORMAL(33, 1700)}}, PAIRS},
+    {{FV_OP_LINEAR, "blocks of the depth, two pieces", {0}, {OP_NORMAL(9000, 1700), OP_NORMAL(120, 1700)}}, PAIRS},
     {{FV_OP_LINEAR, "many rows", {0}, {OP_NORMAL(5000, 8), OP_NORMAL(70, 8)}}, ROUNDED},
     {{FV_OP_LINEAR, "odd depth", {0}, {OP_NORMAL(300, 71), OP_NORMAL(90, 71)}}, FLOATS},
     {{FV_OP_LINEAR, "few rows", {0}, {OP_NORMAL(2, 512), OP_NORMAL(64, 512)}}, FLOATS},
     {{FV_OP_LINEAR_BWD_DATA, "panels", {0}, {OP_NORMAL(300, 70), OP_NORMAL(70, 45)}}, ROUNDED},
-    {{FV_OP_LINEAR_BWD_DATA, "blocks of the depth", {0}, {OP_NORMAL(30, 1500), OP_NORMAL(1500, 33)}}, PAIRS},
+    {{FV_OP_LINEAR_BWD_DATA, "blocks of the depth", {0}, {OP_NORMAL(30, 1700), OP_NORMAL(1700, 33)}}, PAIRS},
     {{FV_OP_LINEAR_BWD_DATA, "odd depth", {0}, {OP_NORMAL(300, 71), OP_NORMAL(71, 45)}}, FLOATS},
     {{FV_OP_LINEAR_BWD_WEIGHT, "odd rows", {0}, {OP_NORMAL(301, 70), OP_NORMAL(301, 45)}}, PAIRS},
     {{FV_OP_LINEAR_BWD_WEIGHT, "one row", {0}, {OP_NORMAL(1, 70), OP_NORMAL(1, 45)}}, PAIRS},

@@ -128,9 +128,11 @@ static float *pack_turned(float *dst, const float *src, int64_t positions, int64
 /* ---------------------------------------------------------------- forward */
 
 /* Scores of one query become exponentials; returns their sum, and the largest score in *top. The row is padded to whole
- * vectors; `mask` is 0 in the lanes of its last vector that are scores and -inf in the others. */
+ * vectors; `mask` is 0 in the lanes of its last vector that are scores and -inf in the others, whose exponentials are
+ * not computed: results too small for a normal number take an Intel processor a hundred cycles. */
 static float exponentials(float *s, int64_t n, float scale, vf mask, float *top) {
     const vf factor = vf_set1(scale);
+    const vm valid = vm_ge(mask, vf_zero());
     const int64_t last = (n - 1) / FV_VL * FV_VL;
     const vf tail = vf_fma(vf_load_n(s + last, (int)(n - last)), factor, mask);
     vf most = tail;
@@ -141,7 +143,7 @@ static float exponentials(float *s, int64_t n, float scale, vf mask, float *top)
     }
     *top = vf_max_lane(most);
     const vf largest = vf_set1(*top);
-    vf sum = vf_exp(tail - largest);
+    vf sum = vf_keep(valid, vf_exp(vf_keep(valid, tail - largest)));
     vf_store(s + last, sum);
     for (int64_t i = 0; i < last; i += FV_VL) {
         const vf e = vf_exp(vf_load(s + i) - largest);

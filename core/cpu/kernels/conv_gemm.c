@@ -4,17 +4,18 @@
 #include "core/cpu/kernels/conv.h"
 
 enum {
-    PANEL_DEPTH =
-        640, /* taps * channels of a packed panel that is walked at a time: it should lie near the first level cache */
-    WINDOW_FLOATS = 64 << 10,            /* scratch of a thread: a quarter of a 1 MB second level cache */
-    UNIT_ROWS = FV_VL == 16 ? 512 : 256, /* second-level caches of 1 MB and of 512 KB */
-    AHEAD_LINES = 6 << 10,               /* 384 KB */
+    PANEL_DEPTH = FV_VL == 16 ? 768 : 640, /* taps * channels of a packed panel that is walked at a time: it should lie
+                                              near the first level cache */
+    WINDOW_FLOATS = 64 << 10,              /* scratch of a thread: a quarter of a 1 MB second level cache */
+    UNIT_ROWS = FV_VL == 16 ? 512 : 256,   /* second-level caches of 1 MB and of 512 KB */
+    SLOPE_ROWS = 96,                       /* 12 or 6 KB of a panel; a multiple of FV_MR */
+    AHEAD_LINES = 6 << 10,                 /* 384 KB */
     L2_FLOATS = 128 << 10,
     LARGE_UNITS = 4,
     LARGE_PANELS = 8,
     MIN_TILES = 16,          /* cut columns as well when there are fewer units */
     PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
-    STREAM_BYTES = 24 << 20, /* results larger than this are written past the caches */
+    STREAM_BYTES = 12 << 20, /* results larger than this are written past the caches */
     KEEP_POSITIONS = 1024,   /* with more, packing is a small part of the work */
 };
 
@@ -81,7 +82,7 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
     if (!p.in_place)
         p.scratch_floats =
             (size_t)(p.units.images * p.units.window[0] * p.units.window[1] + FV_STRIP) * (size_t)p.block;
-    else if (activated) p.scratch_floats = (size_t)p.table_rows * FV_NR;
+    else if (activated) p.scratch_floats = (size_t)fv_min64(p.table_rows, SLOPE_ROWS) * FV_NR;
     p.scratch_floats = (p.scratch_floats + 15) & ~(size_t)15;
     for (int a = 0; a < 2; a++) p.axis_at[a] = fv_workspace_add(&p.total, (size_t)p.phases[a] * sizeof(fv_conv_axis));
     p.tap_at = fv_workspace_add(&p.total, (size_t)(s->r * s->s) * sizeof(ptrdiff_t));
@@ -266,10 +267,20 @@ static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64
                      j->axis[0][0].taps * j->axis[1][0].taps * channels * width);
 }
 
-/* While a panel is multiplied: its share of the lines of the source that are activated next, column by column, or as
- * much of it as there are runs for. */
+/* While a panel is multiplied: its share of the lines of the source that are activated next. Of whole rows one after
+ * the other, of a block of channels column by column, or as much of it as there are runs for. */
 static void look_ahead_source(const job *j, unit *u, int64_t panel) {
-    const int64_t columns = u->next_channels * (int64_t)sizeof(float) / 64, share = fv_ceil_div(columns, j->p.panels);
+    const int64_t columns = u->next_channels * (int64_t)sizeof(float) / 64;
+    if (j->p.blocks == 1) {
+        const fv_range lines =
+            fv_tile_range(u->next_rows * columns, fv_ceil_div(u->next_rows * columns, j->p.panels), panel);
+        u->ahead.run[0].at = (const char *)u->next + lines.begin * 64;
+        u->ahead.run[0].step = 64;
+        u->ahead.run[0].lines = lines.end - lines.begin;
+        u->ahead.run[0].per_tile = fv_ceil_div(lines.end - lines.begin, fv_ceil_div(u->images, FV_MR));
+        return;
+    }
+    const int64_t share = fv_ceil_div(columns, j->p.panels);
     for (int64_t i = 0; i < FV_AHEAD_RUNS; i++) {
         const int64_t column = panel * share + i;
         u->ahead.run[i].at = (const char *)u->next + column * 64;
@@ -346,33 +357,37 @@ static void find_next_source(const job *j, unit *u, int64_t tile, int64_t block)
     u->next_channels = fv_min64(p->block, p->depth - first);
 }
 
-/* All panels of a chunk: the product goes to the scratch, from where its slopes take it to the result. */
+/* All panels of a chunk: the product of some rows goes to the scratch, and from there, while it lies in the first-level
+ * cache, its slopes take it to the result. */
 static void run_slopes(const job *j, unit *u, float *scratch) {
     const plan *p = &j->p;
-    fv_row_gemm g = {.x_off = j->table,
-                     .y = scratch,
-                     .y_off = j->table + p->table_rows,
-                     .rows = u->images,
-                     .tap = j->tap,
-                     .taps = 1,
-                     .ahead = &u->ahead};
+    fv_row_gemm g = {.y = scratch, .y_off = j->table + p->table_rows, .tap = j->tap, .taps = 1, .ahead = &u->ahead};
     const int64_t end = fv_min64(p->panels, (u->chunk + 1) * p->chunk_panels);
     for (int64_t panel = u->chunk * p->chunk_panels; panel < end; panel++) {
         const int64_t at = u->image * p->result_c + panel * FV_NR;
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
-        u->ahead.run[1].at = (const char *)(j->saved + at);
-        u->ahead.run[1].step = p->result_c * (ptrdiff_t)sizeof(float);
-        u->ahead.run[1].lines = u->images;
-        u->ahead.run[1].per_tile = FV_MR;
-        for (int64_t block = 0; block < p->blocks; block++) {
-            g.x = j->source + u->image * p->source_c + block * p->block;
-            g.depth = fv_min64(p->block, p->depth - block * p->block);
-            g.b = packed_at(j, 0, 0, 0, block, panel);
-            g.accumulate = block > 0;
-            CPU(row_gemm)(&g);
+        /* What the slopes are of: its rows, a run for each line of them. */
+        for (int i = 0; i < FV_NR * (int)sizeof(float) / 64; i++) {
+            const bool wanted = i * 64 < g.columns * (int)sizeof(float);
+            u->ahead.run[1 + i].at = (const char *)(j->saved + at) + i * 64;
+            u->ahead.run[1 + i].step = p->result_c * (ptrdiff_t)sizeof(float);
+            u->ahead.run[1 + i].lines = wanted ? u->images : 0;
+            u->ahead.run[1 + i].per_tile = FV_MR;
         }
-        CPU(activate_slopes)
-        (j->act, &(fv_slope_tile){scratch, j->saved + at, j->result + at, u->images, FV_NR, p->result_c, g.columns});
+        for (int64_t row = 0; row < u->images; row += SLOPE_ROWS) {
+            const int64_t to = at + row * p->result_c;
+            g.rows = fv_min64(SLOPE_ROWS, u->images - row);
+            g.x_off = j->table + row;
+            for (int64_t block = 0; block < p->blocks; block++) {
+                g.x = j->source + u->image * p->source_c + block * p->block;
+                g.depth = fv_min64(p->block, p->depth - block * p->block);
+                g.b = packed_at(j, 0, 0, 0, block, panel);
+                g.accumulate = block > 0;
+                CPU(row_gemm)(&g);
+            }
+            CPU(activate_slopes)
+            (j->act, &(fv_slope_tile){scratch, j->saved + to, j->result + to, g.rows, FV_NR, p->result_c, g.columns});
+        }
     }
 }
 

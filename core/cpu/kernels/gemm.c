@@ -356,36 +356,54 @@ void CPU(outer_gemm)(const fv_outer_gemm *g) {
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 
-FV_INLINE void transpose_4x4(float *dst, int64_t dst_ld, const float *src, int64_t stride) {
-    v4 a = *(const v4_unaligned *)src, b = *(const v4_unaligned *)(src + stride);
-    v4 c = *(const v4_unaligned *)(src + 2 * stride), d = *(const v4_unaligned *)(src + 3 * stride);
-    v4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    v4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(v4_unaligned *)dst = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    *(v4_unaligned *)(dst + dst_ld) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    *(v4_unaligned *)(dst + 2 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    *(v4_unaligned *)(dst + 3 * dst_ld) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+/* Of each four lanes of a and b these four: 0 to 3 of a, FV_VL to FV_VL + 3 of b. */
+#if FV_VL == 16
+#define FOURS(a, b, i, j, k, l) \
+    __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
+                            k + 12, l + 12)
+#elif FV_VL == 8
+#define FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4)
+#else
+#define FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#endif
+
+/* Four rows of up to FV_VL columns: every line of memory is read once. */
+FV_INLINE void transpose_four(float *dst, int64_t dst_ld, const float *src, int64_t stride, const int columns) {
+    vf row[4];
+    FV_UNROLL_ALL for (int i = 0; i < 4; i++) row[i] = vf_load_n(src + i * stride, columns);
+    const vf low = FOURS(row[0], row[1], 0, FV_VL, 1, FV_VL + 1),
+             high = FOURS(row[0], row[1], 2, FV_VL + 2, 3, FV_VL + 3),
+             next_low = FOURS(row[2], row[3], 0, FV_VL, 1, FV_VL + 1),
+             next_high = FOURS(row[2], row[3], 2, FV_VL + 2, 3, FV_VL + 3);
+    const vf column[4] = {
+        FOURS(low, next_low, 0, 1, FV_VL, FV_VL + 1), FOURS(low, next_low, 2, 3, FV_VL + 2, FV_VL + 3),
+        FOURS(high, next_high, 0, 1, FV_VL, FV_VL + 1), FOURS(high, next_high, 2, 3, FV_VL + 2, FV_VL + 3)};
+    FV_UNROLL_ALL for (int i = 0; i < FV_VL; i++) {
+        const v4 *four = (const v4 *)&column[i % 4];
+        if (i < columns) *(v4_unaligned *)(dst + i * dst_ld) = four[i / 4];
+    }
 }
 
 void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
                            int64_t columns) {
-    const int64_t row4 = rows & ~(int64_t)3, column4 = columns & ~(int64_t)3;
-    for (int64_t c = 0; c < column4; c += 4) {
-        for (int64_t r = 0; r < row4; r += 4) transpose_4x4(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);
-        for (int64_t i = c; i < c + 4; i++)
+    const int64_t row4 = rows & ~(int64_t)3;
+    for (int64_t c = 0; c < columns; c += FV_VL, dst += FV_VL * dst_ld, src += FV_VL) {
+        const int n = (int)fv_min64(FV_VL, columns - c);
+        if (n == FV_VL)
+            for (int64_t r = 0; r < row4; r += 4) transpose_four(dst + r, dst_ld, src + r * src_ld, src_ld, FV_VL);
+        else
+            for (int64_t r = 0; r < row4; r += 4) transpose_four(dst + r, dst_ld, src + r * src_ld, src_ld, n);
+        for (int i = 0; i < n; i++)
             for (int64_t r = row4; r < rows; r++) dst[i * dst_ld + r] = src[r * src_ld + i];
     }
-    for (int64_t c = column4; c < columns; c++)
-        for (int64_t r = 0; r < rows; r++) dst[c * dst_ld + r] = src[r * src_ld + c];
 }
 
 void CPU(pack_panel)(float *dst, const float *src, int64_t depth, int columns, ptrdiff_t depth_stride,
                      ptrdiff_t column_stride) {
     const int width = fv_panel_width(columns);
     if (depth_stride == 1) {
+        if (columns < width) memset(dst, 0, (size_t)(depth * width) * sizeof *dst);
         CPU(transpose_matrix)(dst, width, src, column_stride, columns, depth);
-        for (int64_t d = 0; columns < width && d < depth; d++)
-            memset(dst + d * width + columns, 0, (size_t)(width - columns) * sizeof *dst);
         return;
     }
     const int first = columns < FV_VL ? columns : FV_VL;
