@@ -1,6 +1,8 @@
 /* conv.c: geometry of convolutions and the padded copy of a window (conv.h). */
 #include "core/cpu/kernels/conv.h"
 
+enum { EVEN_UNITS = 16 }; /* more units than these are a multiple, so that few threads get as much each */
+
 static int64_t or_one(int64_t v) {
     return v > 0 ? v : 1;
 }
@@ -111,7 +113,10 @@ fv_conv_units CPU(conv_cut)(const fv_conv_axis *h, const fv_conv_axis *w, int64_
         int64_t fit = budget / fv_max64(1, whole * row_floats), wish = rows / positions;
         int64_t spread = fv_max64(n / units, fv_ceil_div(128, positions));
         u.images = fv_max64(1, fv_min64(fv_min64(fit, wish), fv_min64(spread, n)));
-        u.images = fv_ceil_div(n, fv_max64(1, fv_ceil_div(n, u.images))); /* even units */
+        int64_t count = fv_ceil_div(n, u.images);
+        if (count > EVEN_UNITS) count = fv_ceil_div(count, EVEN_UNITS) * EVEN_UNITS;
+        u.images = fv_ceil_div(n, fv_max64(1, count));
+        if (positions == 1 && u.images > FV_MR) u.images = fv_ceil_div(u.images, FV_MR) * FV_MR; /* whole tiles */
         u.band = fv_max64(1, h->count);
     } else {
         int64_t fit = (budget / row_floats - extent_h) / h->source_step + 1;

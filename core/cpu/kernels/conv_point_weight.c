@@ -20,9 +20,9 @@
 #include "core/cpu/kernels/conv.h"
 
 enum {
-    UNIT_ROWS = FV_VL == 16 ? 192 : 256, /* a panel of x: 24 or 16 KB */
-    GROUP_ROWS = 8,                      /* packed at a time: whole cache lines of a panel */
-    BLOCK_CHANNELS = 768,                /* of dw at a time, along each side */
+    UNIT_ROWS = FV_VL == 16 ? 64 : 256, /* a panel of x: 8 or 16 KB; two units and the sums should fit into L2 */
+    GROUP_ROWS = 8,                     /* packed at a time: whole cache lines of a panel */
+    BLOCK_CHANNELS = 768,               /* of dw at a time, along each side */
     MAX_PARTS = 4,
     PART_FLOATS = 2 << 20, /* all partial sums together */
     PART_ROWS = 128,       /* at least */
