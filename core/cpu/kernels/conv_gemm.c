@@ -7,9 +7,11 @@ enum {
     PANEL_DEPTH = FV_VL == 16 ? 768 : 640, /* taps * channels of a packed panel that is walked at a time: it should lie
                                               near the first level cache */
     WINDOW_FLOATS = 64 << 10,              /* scratch of a thread: a quarter of a 1 MB second level cache */
-    UNIT_ROWS = FV_VL == 16 ? 512 : 256,   /* second-level caches of 1 MB and of 512 KB */
-    SLOPE_ROWS = 96,                       /* 12 or 6 KB of a panel; a multiple of FV_MR */
-    AHEAD_LINES = 6 << 10,                 /* 384 KB */
+    SOURCE_FLOATS = WINDOW_FLOATS * (FV_VL == 16 ? 2 : 1), /* of a unit that is read where it lies */
+    UNIT_ROWS = FV_VL == 16 ? 512 : 256,                   /* second-level caches of 1 MB and of 512 KB */
+    LEAST_ROWS = 96,
+    SLOPE_ROWS = 96,       /* 12 or 6 KB of a panel; a multiple of FV_MR */
+    AHEAD_LINES = 6 << 10, /* 384 KB */
     L2_FLOATS = 128 << 10,
     LARGE_UNITS = 4,
     LARGE_PANELS = 8,
@@ -68,7 +70,10 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
      * enough columns at a time that their results stay. */
     const bool large = p.depth * p.columns * s->r * s->s > L2_FLOATS;
     const int64_t min_units = large ? LARGE_UNITS : MIN_TILES;
-    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, min_units, p.block, WINDOW_FLOATS, UNIT_ROWS);
+    /* What is added to the results of a unit should lie in that cache when they are complete. */
+    const int64_t rows = s->finish && s->finish->residual ? fv_min64(UNIT_ROWS, WINDOW_FLOATS / p.columns) : UNIT_ROWS;
+    p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, min_units, p.block, p.in_place ? SOURCE_FLOATS : WINDOW_FLOATS,
+                            fv_max64(LEAST_ROWS, rows));
     const int64_t units = fv_max64(1, p.units.image_units * p.units.bands);
     p.panels = fv_ceil_div(p.columns, FV_NR);
     p.chunks = units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
@@ -221,6 +226,7 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
 
 typedef struct unit {
     int64_t image, images, position, chunk; /* position: first row of positions */
+    int64_t next_chunk;                     /* of the tile that this thread will probably work on next */
     fv_ahead ahead;
     const float *next; /* what is activated next: rows [next_rows, next_channels] of the source; or NULL */
     int64_t next_rows, next_channels;
@@ -251,7 +257,8 @@ static void run_strips(const job *j, const unit *u, const fv_conv_axis *h, const
     }
 }
 
-/* While a panel is multiplied: the next one of this chunk, which comes from memory if the weights are kept. */
+/* While a panel is multiplied: the next one of this chunk, or the first one of this thread's next tile. They come from
+ * memory if the weights are kept. */
 static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64_t block, int64_t panel,
                                fv_row_gemm *g) {
     const plan *p = &j->p;
@@ -260,6 +267,7 @@ static void look_ahead_weights(const job *j, const unit *u, int64_t group, int64
     if (panel + 1 < end) panel++;
     else if (block + 1 < p->blocks) panel = first, block++;
     else if (group + 1 < p->groups) panel = first, block = 0, group++;
+    else if (u->next_chunk != u->chunk) panel = u->next_chunk * p->chunk_panels, block = 0, group = 0;
     else return;
     const int64_t channels = fv_min64(p->block, p->depth - block * p->block),
                   width = fv_panel_width(fv_min64(FV_NR, p->columns - panel * FV_NR));
@@ -398,6 +406,9 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
               .position = tile / p->chunks % p->units.bands * p->units.band,
               .chunk = tile % p->chunks};
     u.images = fv_min64(p->units.images, p->shape->n - u.image);
+    u.next_chunk = tile + j->threads < p->units.image_units * p->units.bands * p->chunks
+                       ? (tile + j->threads) % p->chunks
+                       : u.chunk;
     *win = (fv_conv_window){
         .x = j->source,
         .h = p->source[0],
@@ -413,20 +424,29 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
     return u;
 }
 
-/* Which source this thread will probably read next: the pool hands out tiles in order. */
+/* What this thread will probably work on next: the pool hands out tiles in order. Its source, and if residuals are
+ * added to its results these and their place, which are too much to wait for tile by tile. */
 static void look_ahead(const job *j, unit *u, int64_t tile) {
     const plan *p = &j->p;
     const int64_t next = tile + j->threads;
     if (j->act && !j->saved) return; /* what is activated is asked for by blocks: find_next_source */
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
-    unit_of(j, next, &win);
-    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
-    if (lines > AHEAD_LINES) return;
+    const unit then = unit_of(j, next, &win);
     const int64_t tiles = fv_ceil_div(p->table_rows, FV_MR) * p->panels * p->blocks * p->phases[0] * p->phases[1];
-    u->ahead.run[0].step = 64;
-    u->ahead.run[0].lines = lines;
-    u->ahead.run[0].per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
+    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
+    if (lines <= AHEAD_LINES) {
+        u->ahead.run[0].step = 64;
+        u->ahead.run[0].lines = lines;
+        u->ahead.run[0].per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
+    }
+    const fv_finish *finish = p->shape->finish;
+    if (!finish || !finish->residual) return;
+    const int64_t first = then.image * p->result[0] + then.position, left = p->result[0] - then.position,
+                  rows = then.images > 1 ? then.images * p->result[0] : fv_min64(p->units.band, left);
+    const fv_range results = {first * p->result[1], (first + rows) * p->result[1]};
+    fv_ahead_rows(&u->ahead, 1, finish->residual, results, p->result_c, AHEAD_LINES, tiles);
+    if (!j->stream) fv_ahead_rows(&u->ahead, 2, finish->y, results, p->result_c, AHEAD_LINES, tiles);
 }
 
 static void unit_tile(void *arg, int64_t tile, int thread) {
