@@ -30,7 +30,7 @@ FV_INLINE bool rounds(const fv_row_gemm *g) {
 #endif
 
 /* Batch norm of the results; `last` columns of the last vector. */
-FV_INLINE void finish_tile(const row_tile *t, vf acc[FV_MR][2], const int mr, const int nv, const int last) {
+FV_INLINE void finish_tile(const row_tile *t, vf acc[][2], const int mr, const int nv, const int last) {
     const fv_row_gemm *g = t->g;
     const fv_finish *f = g->finish;
     const float *r = f->residual ? f->residual + (g->y - f->y) : NULL;
@@ -59,8 +59,8 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     const fv_row_gemm *g = t->g;
     const int last = g->columns - (nv - 1) * FV_VL; /* columns of the last vector */
     const bool full = last == FV_VL;
-    vf acc[FV_MR][2];
-    const float *row[FV_MR];
+    vf acc[FV_MR + 1][2];
+    const float *row[FV_MR + 1];
     FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
         row[i] = g->x + t->x_off[i];
         FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = t->bias[v];
@@ -165,6 +165,15 @@ ROW_TILE(row_tile_even_3x1, FV_MR, 1, false, true)
 ROW_TILE(row_tile_even_next_3x2, FV_MR, 2, true, true)
 #endif
 
+/* One row that would be left over goes along with the last twelve: 49 rows are the last pictures of 7x7 pixels of most
+ * networks, and a tile for it alone waits for all of b as long as any. */
+ROW_TILE(row_tile_more_2, FV_MR + 1, 2, false, false)
+#ifdef FV_PAIRS
+#define row_tile_next_more_2 row_tile_more_2
+#else
+ROW_TILE(row_tile_next_more_2, FV_MR + 1, 2, true, false)
+#endif
+
 static bool is_even(const ptrdiff_t *x_off) {
     ptrdiff_t other = 0;
     FV_UNROLL_ALL for (int i = 2; i < FV_MR; i++) other |= x_off[i] - x_off[i - 1] - (x_off[1] - x_off[0]);
@@ -174,6 +183,8 @@ static bool is_even(const ptrdiff_t *x_off) {
 #define row_tile_even_3x2 row_tile_3x2
 #define row_tile_even_3x1 row_tile_3x1
 #define row_tile_even_next_3x2 row_tile_next_3x2
+#define row_tile_more_2 NULL
+#define row_tile_next_more_2 NULL
 static bool is_even(const ptrdiff_t *x_off) {
     (void)x_off;
     return false;
@@ -182,11 +193,11 @@ static bool is_even(const ptrdiff_t *x_off) {
 
 void CPU(row_gemm)(const fv_row_gemm *g) {
     typedef void (*tile_fn)(const row_tile *);
-    enum { EVEN = 3 };
-    static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2, row_tile_even_3x2};
-    static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2,
-                                        row_tile_even_next_3x2};
-    static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1, row_tile_even_3x1};
+    enum { EVEN = 3, MORE = 4 };
+    static const tile_fn wide[] = {row_tile_1x2, row_tile_2x2, row_tile_3x2, row_tile_even_3x2, row_tile_more_2};
+    static const tile_fn wide_next[] = {row_tile_next_1x2, row_tile_next_2x2, row_tile_next_3x2, row_tile_even_next_3x2,
+                                        row_tile_next_more_2};
+    static const tile_fn narrow[] = {row_tile_1x1, row_tile_2x1, row_tile_3x1, row_tile_even_3x1, NULL};
     const tile_fn *fn = g->columns <= FV_VL ? narrow : g->next[0] ? wide_next : wide;
     row_tile t = {.g = g, .next = {g->next[0], g->next[1]}, .bias = {vf_zero(), vf_zero()}};
     if (g->bias) {
@@ -198,6 +209,11 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         t.x_off = g->x_off + i;
         t.y_off = g->y_off + i;
         t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
+        if (i + FV_MR + 1 == g->rows && fn[MORE]) {
+            t.y_next = t.y_off;
+            fn[MORE](&t);
+            return;
+        }
         fn[is_even(t.x_off) ? EVEN : 2](&t);
         for (int n = 0; g->next[0] && n < 2; n++) t.next[n] += g->next_step[n] * g->taps * g->depth;
     }
