@@ -34,6 +34,13 @@ typedef struct worker {
     int thread;
 } worker;
 
+/* Tiles of a job that a thread takes first, one after the other; then it helps with those of the others. So the same
+ * part of every value passes through the caches of the same core from kernel to kernel. */
+typedef struct share {
+    alignas(64) _Atomic int64_t next;
+    int64_t end;
+} share;
+
 struct fv_pool {
     fv_ctx ctx; /* copy: the allocator */
     int threads, started;
@@ -41,11 +48,10 @@ struct fv_pool {
 
     fv_tile_fn fn; /* the job; written while the gate is closed and nobody is inside */
     void *arg;
-    int64_t tiles;
+    share *shares; /* [threads] */
 
     alignas(64) atomic_uint gate;
-    alignas(64) _Atomic int64_t next; /* tile */
-    alignas(64) atomic_int sleepers;  /* workers asleep, or about to be */
+    alignas(64) atomic_int sleepers; /* workers asleep, or about to be */
     atomic_bool caller_asleep;
     atomic_bool stop;
     pthread_mutex_t lock; /* guards only going to sleep and waking */
@@ -69,8 +75,13 @@ static int64_t now_ns(void) {
 static void work(fv_pool *pool, int thread) {
     fv_tile_fn fn = pool->fn;
     void *arg = pool->arg;
-    int64_t tiles = pool->tiles, tile;
-    while ((tile = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < tiles) fn(arg, tile, thread);
+    for (int i = 0; i < pool->threads; i++) {
+        share *s = &pool->shares[(thread + i) % pool->threads];
+        while (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
+            const int64_t tile = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (tile < s->end) fn(arg, tile, thread);
+        }
+    }
 }
 
 /* ---------------------------------------------------------------- worker */
@@ -175,8 +186,11 @@ void fv_pool_run(fv_pool *pool, int64_t tiles, fv_tile_fn fn, void *arg) {
     }
     pool->fn = fn;
     pool->arg = arg;
-    pool->tiles = tiles;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    for (int i = 0; i < pool->threads; i++) {
+        share *s = &pool->shares[i];
+        atomic_store_explicit(&s->next, tiles * i / pool->threads, memory_order_relaxed);
+        s->end = tiles * (i + 1) / pool->threads;
+    }
     atomic_fetch_add(&pool->gate, GENERATION + OPEN); /* publishes the job; the generation wraps harmlessly */
     wake_workers(pool, tiles - 1);
     work(pool, 0);
@@ -218,7 +232,6 @@ fv_status fv_pool_create(fv_ctx *ctx, int threads, fv_pool **out) {
     pool->ctx = *ctx;
     pool->threads = threads;
     atomic_init(&pool->gate, 0);
-    atomic_init(&pool->next, 0);
     atomic_init(&pool->sleepers, 0);
     atomic_init(&pool->caller_asleep, false);
     atomic_init(&pool->stop, false);
@@ -226,7 +239,8 @@ fv_status fv_pool_create(fv_ctx *ctx, int threads, fv_pool **out) {
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->left, NULL);
     pool->workers = fv_calloc(ctx, (size_t)threads, sizeof *pool->workers);
-    if (!pool->workers) {
+    pool->shares = pool->workers ? fv_calloc(ctx, (size_t)threads, sizeof *pool->shares) : NULL;
+    if (!pool->shares) {
         fv_pool_destroy(pool);
         return ctx->error.code;
     }
@@ -252,6 +266,7 @@ void fv_pool_destroy(fv_pool *pool) {
     pthread_cond_destroy(&pool->left);
     pthread_mutex_destroy(&pool->lock);
     fv_ctx ctx = pool->ctx;
+    fv_free(&ctx, pool->shares, (size_t)pool->threads, sizeof *pool->shares);
     fv_free(&ctx, pool->workers, (size_t)pool->threads, sizeof *pool->workers);
     fv_free(&ctx, pool, 1, sizeof *pool);
 }

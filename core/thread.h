@@ -4,7 +4,8 @@
  *
  *   fv_pool_run(pool, tiles, fn, arg)      fn(arg, tile, thread) for tile = 0..tiles-1, each exactly once, then return
  *
- * The calling thread works too (it is thread 0). Workers spin briefly, then sleep. */
+ * The calling thread works too (it is thread 0). Each thread takes a run of neighbouring tiles, in order, and then what
+ * is left of the others'. Workers spin briefly, then sleep. */
 #ifndef FV_CORE_THREAD_H
 #define FV_CORE_THREAD_H
 

@@ -479,6 +479,12 @@ const op_row op_rows[] = {
     NORMED("depthwise", HARDSWISH, LIST(.groups = 6), N(2, 5, 5, 6), N(6, 3, 3, 1), ABSENT, 6, N(2, 3, 3, 6)),
     ROWA(NORMED_CONV2D, "bare", LIST(.normed_conv2d = {.norm = {.eps = 1e-5}}), N(1, 4, 5, 3), N(4, 3, 3, 3), ABSENT,
          CONSTANT(FILL_NORMAL, 4), CONSTANT(FILL_POSITIVE, 4)),
+    NORMED("residual, several units", RELU, {0}, N(1, 40, 23, 9), N(200, 1, 1, 9), ABSENT, 200, N(1, 40, 23, 200)),
+    NORMED("one picture in bands", RELU, LIST(.pad = {1, 1, 1, 1}), N(1, 21, 24, 5), N(16, 3, 3, 5), ABSENT, 16,
+           N(1, 21, 24, 16)),
+    ROW(LINEAR, "four tiles and a row", N(49, 40), N(50, 40), N(50)),
+    ROW(LINEAR_BWD_DATA, "a tile and a row", N(13, 50), N(50, 70)),
+    ROWA(CONV2D, "49 places", LIST(.conv2d = {.pad = {1, 1, 1, 1}}), N(1, 7, 7, 10), N(70, 3, 3, 10), N(70)),
 };
 /* clang-format on */
 

@@ -71,7 +71,6 @@ typedef struct job {
     ptrdiff_t *q_off, *score_off, *y_off, *d_off; /* [BLOCK_ROWS] */
     float *scratch;
     bool packed;
-    int threads;
 } job;
 
 static const ptrdiff_t no_tap = 0;
@@ -99,7 +98,7 @@ static void multiply(const float *x, const ptrdiff_t *x_off, int64_t rows, int64
  * ones: they lie in one run. */
 static fv_ahead look_ahead(const job *j, int64_t picture, bool backward) {
     const plan *p = &j->p;
-    const int64_t next = picture + j->threads, qkv = p->sq * p->q_row, y = p->sq * p->width;
+    const int64_t next = picture + 1, qkv = p->sq * p->q_row, y = p->sq * p->width;
     fv_ahead ahead = {0};
     if (!j->packed || next >= p->n || 2 * (qkv + y) * (int64_t)sizeof(float) > AHEAD_BYTES) return ahead;
     const int64_t columns = fv_ceil_div(p->sk, FV_NR) + fv_ceil_div(p->d, FV_NR);
@@ -205,7 +204,6 @@ static void forward_tile(void *arg, int64_t tile, int thread) {
 static void fill_tables(job *j, const fv_call *c, bool packed) {
     const plan *p = &j->p;
     char *work = c->workspace;
-    j->threads = fv_pool_threads(c->pool);
     j->packed = packed;
     j->q_off = (ptrdiff_t *)(work + p->table_at);
     j->score_off = j->q_off + BLOCK_ROWS;

@@ -59,7 +59,6 @@ typedef struct job {
     ptrdiff_t *tap_places; /* gradient: [r * s], in the window */
     float *scratch;
     bool stream;
-    int threads;
 } job;
 
 typedef struct unit {
@@ -230,7 +229,7 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
     float *window = j->scratch + (size_t)thread * p->window_floats;
     const int64_t positions = p->units.images * p->units.band * p->all[1].count * p->phases[0] * p->phases[1];
     const int64_t strips = fv_ceil_div(positions, MAX_COLUMNS) * fv_ceil_div(p->shape->c, FV_VL);
-    unit u = open_unit(j, tile, tile + j->threads, strips, window);
+    unit u = open_unit(j, tile, tile + 1, strips, window);
     for (int64_t a = 0; a < p->phases[0]; a++) {
         const fv_conv_axis h = fv_conv_phase(p->shape, p->kind, 0, a);
         for (int64_t b = 0; b < p->phases[1]; b++) {
@@ -245,7 +244,7 @@ static void unit_tile(void *arg, int64_t tile, int thread) {
 }
 
 static job open_job(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, bool gradient) {
-    job j = {.p = make_plan(s, kind, gradient, fv_pool_threads(c->pool)), .threads = fv_pool_threads(c->pool)};
+    job j = {.p = make_plan(s, kind, gradient, fv_pool_threads(c->pool))};
     j.taps = (float *)((char *)c->workspace + j.p.weight_at);
     j.tap_places = (ptrdiff_t *)((char *)c->workspace + j.p.places_at);
     j.scratch = (float *)((char *)c->workspace + j.p.scratch_at);

@@ -10,6 +10,7 @@ enum {
     SOURCE_FLOATS = WINDOW_FLOATS * (FV_VL == 16 ? 2 : 1), /* of a unit that is read where it lies */
     UNIT_ROWS = FV_VL == 16 ? 512 : 256,                   /* second-level caches of 1 MB and of 512 KB */
     LEAST_ROWS = 96,
+    FEW_UNITS = 8,
     SLOPE_ROWS = 96,       /* 12 or 6 KB of a panel; a multiple of FV_MR */
     AHEAD_LINES = 6 << 10, /* 384 KB */
     L2_FLOATS = 128 << 10,
@@ -71,11 +72,13 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
     const bool large = p.depth * p.columns * s->r * s->s > L2_FLOATS;
     const int64_t min_units = large ? LARGE_UNITS : MIN_TILES;
     /* What is added to the results of a unit should lie in that cache when they are complete. */
-    const int64_t rows = s->finish && s->finish->residual ? fv_min64(UNIT_ROWS, WINDOW_FLOATS / p.columns) : UNIT_ROWS;
+    int64_t rows = s->finish && s->finish->residual ? fv_min64(UNIT_ROWS, WINDOW_FLOATS / p.columns) : UNIT_ROWS;
+    /* One picture with few columns: bands, so that all threads have some. */
+    p.panels = fv_ceil_div(p.columns, FV_NR);
+    rows = fv_min64(rows, s->n * p.all[0].count * p.all[1].count * p.panels / FEW_UNITS);
     p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, min_units, p.block, p.in_place ? SOURCE_FLOATS : WINDOW_FLOATS,
                             fv_max64(LEAST_ROWS, rows));
     const int64_t units = fv_max64(1, p.units.image_units * p.units.bands);
-    p.panels = fv_ceil_div(p.columns, FV_NR);
     p.chunks = units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
     if (large) p.chunks = fv_max64(p.chunks, fv_ceil_div(p.panels, LARGE_PANELS));
     if (activated && forward) p.chunks = 1; /* the source of a unit is activated once */
@@ -130,7 +133,6 @@ typedef struct job {
     const fv_activation_attr *act; /* of the source, or of the result's slopes; or NULL */
     const float *saved;            /* what the slopes are of; NULL: the source is activated */
     bool stream, kept, round;      /* kept: the packed weights, from run to run. round: the result is bf16 */
-    int threads;
 } job;
 
 /* Phases differ in their number of positions by at most one per axis: four tables of offsets serve them all. */
@@ -358,8 +360,7 @@ static void activate_source(const job *j, const unit *u, int64_t first, int64_t 
 static void find_next_source(const job *j, unit *u, int64_t tile, int64_t block) {
     const plan *p = &j->p;
     const bool last = block + 1 == p->blocks;
-    const int64_t row = last ? (tile + j->threads) * p->units.images : u->image,
-                  first = last ? 0 : (block + 1) * p->block;
+    const int64_t row = last ? (tile + 1) * p->units.images : u->image, first = last ? 0 : (block + 1) * p->block;
     u->next = row < p->shape->n ? j->source + row * p->source_c + first : NULL;
     u->next_rows = fv_min64(p->units.images, p->shape->n - row);
     u->next_channels = fv_min64(p->block, p->depth - first);
@@ -406,9 +407,7 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
               .position = tile / p->chunks % p->units.bands * p->units.band,
               .chunk = tile % p->chunks};
     u.images = fv_min64(p->units.images, p->shape->n - u.image);
-    u.next_chunk = tile + j->threads < p->units.image_units * p->units.bands * p->chunks
-                       ? (tile + j->threads) % p->chunks
-                       : u.chunk;
+    u.next_chunk = tile + 1 < p->units.image_units * p->units.bands * p->chunks ? (tile + 1) % p->chunks : u.chunk;
     *win = (fv_conv_window){
         .x = j->source,
         .h = p->source[0],
@@ -424,11 +423,11 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
     return u;
 }
 
-/* What this thread will probably work on next: the pool hands out tiles in order. Its source, and if residuals are
- * added to its results these and their place, which are too much to wait for tile by tile. */
+/* What this thread will probably work on next: the pool gives a thread tiles that follow each other. Its source, and if
+ * residuals are added to its results these and their place, which are too much to wait for tile by tile. */
 static void look_ahead(const job *j, unit *u, int64_t tile) {
     const plan *p = &j->p;
-    const int64_t next = tile + j->threads;
+    const int64_t next = tile + 1;
     if (j->act && !j->saved) return; /* what is activated is asked for by blocks: find_next_source */
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
@@ -500,7 +499,6 @@ static void run(const fv_call *c, job *j) {
     j->table = (ptrdiff_t *)(work + p->table_at);
     j->packed = j->kept ? c->prepared : work + p->weight_at;
     j->scratch = (float *)(work + p->scratch_at);
-    j->threads = fv_pool_threads(c->pool);
     bool filled[4] = {false};
     for (int64_t ph = 0; ph < p->phases[0]; ph++) {
         for (int64_t pw = 0; pw < p->phases[1]; pw++) {

@@ -125,7 +125,6 @@ typedef struct job {
     ptrdiff_t *v_off, *m_off, *narrow_off; /* [unit]: rows of V, and of M for panels of FV_NR and FV_VL columns */
     float *zero, *u, *v, *m;
     bool kept; /* u, from run to run */
-    int threads;
 } job;
 
 /* ---------------------------------------------------------------- weights */
@@ -347,7 +346,7 @@ static void multiply(const job *j, int64_t first, int64_t panel, int64_t panels,
  * that this thread will probably read next. */
 static fv_ahead look_ahead(const job *j, int64_t unit) {
     const plan *p = &j->p;
-    const int64_t calls = FV_WINO_POINTS * p->unit / FV_MR, next = (unit + j->threads) * p->unit;
+    const int64_t calls = FV_WINO_POINTS * p->unit / FV_MR, next = (unit + 1) * p->unit;
     fv_ahead ahead = {0};
     fv_ahead_rows(&ahead, 0, j->source, CPU(winograd_source_rows)(&p->patches, next, p->unit), p->source[1] * p->depth,
                   SOURCE_LINES, calls * p->panels);
@@ -411,8 +410,7 @@ void CPU(winograd)(const fv_call *c, const fv_conv_shape *s, fv_conv_kind kind, 
              .weight = weight,
              .bias = bias,
              .result = result,
-             .kept = c->prepared != NULL,
-             .threads = fv_pool_threads(c->pool)};
+             .kept = c->prepared != NULL};
     const plan *p = &j.p;
     char *work = c->workspace;
     j.v_off = (ptrdiff_t *)(work + p->offset_at);

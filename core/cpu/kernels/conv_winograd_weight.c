@@ -76,7 +76,6 @@ typedef struct job {
     const float *dy, *x;
     float *dw;
     float *zero, *v, *d, *sums;
-    int threads;
     fv_range tiles;                                     /* all, or those of a part */
     int64_t first, count;                               /* the group's */
     fv_range slice;                                     /* of k */
@@ -185,7 +184,7 @@ static void make_gradients(const job *j, int64_t first, int64_t count, fv_ahead 
 static fv_ahead look_ahead(const job *j, int64_t chunk) {
     const plan *p = &j->p;
     const fv_conv_shape *s = p->shape;
-    const int64_t next = (chunk + j->threads) * CHUNK, calls = CHUNK * p->kp / FV_VL;
+    const int64_t next = (chunk + 1) * CHUNK, calls = CHUNK * p->kp / FV_VL;
     fv_ahead ahead = {0};
     if (next >= (p->parts > 1 ? j->tiles.end - j->first : j->count)) return ahead;
     fv_ahead_rows(&ahead, 0, j->x, CPU(winograd_source_rows)(&p->patches, j->first + next, CHUNK), s->w * s->c,
@@ -218,7 +217,7 @@ static void product_tile(void *arg, int64_t tile, int thread) {
     const job *j = arg;
     const plan *p = &j->p;
     const int64_t blocks = fv_ceil_div(j->slice.end - j->slice.begin, ROWS), f = tile / blocks;
-    const int64_t next = tile + j->threads, next_f = next / blocks;
+    const int64_t next = tile + 1, next_f = next / blocks;
     const int64_t first = j->slice.begin + tile % blocks * ROWS, end = fv_min64(j->slice.end, first + ROWS);
     const float *d = j->d + f * j->d_step, *v = j->v + f * j->layout.point;
     const int64_t rows = j->rows[fv_point_kind((int)f / FV_WINO_PATCH, (int)f % FV_WINO_PATCH)];
@@ -303,7 +302,6 @@ static void part_tile(void *arg, int64_t part, int thread) {
     job j = *(const job *)arg;
     const plan *p = &j.p;
     const int64_t tiles = p->patches.tiles, blocks = fv_ceil_div(p->slice, ROWS);
-    j.threads = 1;
     j.v += (size_t)thread * p->v_floats;
     j.d += (size_t)thread * p->d_floats;
     j.sums += (size_t)part * p->p_floats;
@@ -333,8 +331,7 @@ static void sum_slice(job *j, fv_pool *pool) {
 }
 
 void CPU(winograd_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw) {
-    const int threads = fv_pool_threads(c->pool);
-    job j = {.p = make_plan(s, threads), .dy = dy, .x = x, .dw = dw, .threads = threads};
+    job j = {.p = make_plan(s, fv_pool_threads(c->pool)), .dy = dy, .x = x, .dw = dw};
     const plan *p = &j.p;
     char *work = c->workspace;
     j.zero = (float *)(work + p->zero_at);
