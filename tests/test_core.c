@@ -340,6 +340,45 @@ START_TEST(test_pool_runs_each_tile_once) {
 }
 END_TEST
 
+typedef struct tile_order {
+    atomic_int started, done;
+    int first[4]; /* tile of each thread; 0: none yet, else one more */
+} tile_order;
+
+enum { ORDER_TILES = 30 };
+
+static void meet(void *arg, int64_t tile, int thread) {
+    tile_order *o = arg;
+    if (o->first[thread]) return;
+    o->first[thread] = (int)tile + 1;
+    atomic_fetch_add(&o->started, 1);
+    while (atomic_load(&o->started) < 4) nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+}
+
+static void wait_for_others(void *arg, int64_t tile, int thread) {
+    tile_order *o = arg;
+    (void)thread;
+    while (tile == 0 && atomic_load(&o->done) < ORDER_TILES - 1) nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+    atomic_fetch_add(&o->done, 1);
+}
+
+/* A thread begins with its own run of neighbouring tiles; what one that is held up does not get to, the others do. */
+START_TEST(test_pool_shares_runs_of_tiles) {
+    fv_ctx ctx;
+    fv_pool *pool;
+    fv_ctx_init(&ctx);
+    ck_assert_int_eq(fv_pool_create(&ctx, 4, &pool), FV_OK);
+    for (int run = 0; run < 20; run++) {
+        tile_order o = {0};
+        fv_pool_run(pool, ORDER_TILES, meet, &o);
+        for (int t = 0; t < 4; t++) ck_assert_int_eq(o.first[t], ORDER_TILES * t / 4 + 1);
+        fv_pool_run(pool, ORDER_TILES, wait_for_others, &o);
+        ck_assert_int_eq(o.done, ORDER_TILES);
+    }
+    fv_pool_destroy(pool);
+}
+END_TEST
+
 START_TEST(test_pool_edge_cases) {
     fv_ctx ctx;
     fv_pool *pool;
@@ -432,6 +471,7 @@ Suite *core_suite(void) {
     tcase_add_test(c, test_permutation);
     tcase_add_test(c, test_permutation_is_uniform);
     tcase_add_loop_test(c, test_pool_runs_each_tile_once, 1, 9);
+    tcase_add_test(c, test_pool_shares_runs_of_tiles);
     tcase_add_test(c, test_pool_edge_cases);
     tcase_add_test(c, test_types);
     tcase_add_test(c, test_bad_types_are_refused);
