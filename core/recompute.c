@@ -13,10 +13,9 @@
 
 #define BALANCE 11.0             /* operations in the time of one byte: what the roofline of a CPU core comes to */
 #define ACTIVATION_OPERATIONS 20 /* per element, of those that a linear layer can apply on the way */
-#define ATTENTION_SHARE \
-    0.4                   /* of the roof, is what attention reaches: its products are small, and it has exponentials */
-#define LEAST_BYTES 65536 /* smaller values are not worth a node */
-#define SMALL_SHARE 16    /* an operand so much smaller than the value may be kept longer for its sake */
+#define ATTENTION_SHARE 0.4      /* of the roof, that attention reaches */
+#define LEAST_BYTES 65536        /* smaller values are not worth a node */
+#define SMALL_SHARE 16           /* an operand so much smaller than the value may be kept longer for its sake */
 
 typedef struct span { /* life of a value that has memory of its own; positions in the order of execution */
     size_t bytes;

@@ -9,17 +9,17 @@ enum {
     WINDOW_FLOATS = 64 << 10,              /* scratch of a thread: a quarter of a 1 MB second level cache */
     SOURCE_FLOATS = WINDOW_FLOATS * (FV_VL == 16 ? 2 : 1), /* of a unit that is read where it lies */
     UNIT_ROWS = FV_VL == 16 ? 512 : 256,                   /* second-level caches of 1 MB and of 512 KB */
-    LEAST_ROWS = 96,
-    FEW_UNITS = 8,
-    SLOPE_ROWS = 96,       /* 12 or 6 KB of a panel; a multiple of FV_MR */
-    AHEAD_LINES = 6 << 10, /* 384 KB */
+    LEAST_ROWS = 96,                                       /* of a unit, unless its window does not fit */
+    FEW_UNITS = 8,                                         /* and panels that one picture should come to */
+    SLOPE_ROWS = 96,                                       /* 12 or 6 KB of a panel; a multiple of FV_MR */
+    AHEAD_LINES = 6 << 10,                                 /* 384 KB */
     L2_FLOATS = 128 << 10,
     LARGE_UNITS = 4,
     LARGE_PANELS = 8,
-    MIN_TILES = 16,          /* cut columns as well when there are fewer units */
-    PACK_ALONE = 16 << 10,   /* weights below this many floats are packed by the caller alone */
-    STREAM_BYTES = 12 << 20, /* results larger than this are written past the caches */
-    KEEP_POSITIONS = 1024,   /* with more, packing is a small part of the work */
+    MIN_TILES = 16,                               /* cut columns as well when there are fewer units */
+    PACK_ALONE = 16 << 10,                        /* weights below this many floats are packed by the caller alone */
+    STREAM_BYTES = (FV_VL == 16 ? 12 : 24) << 20, /* results larger than this are written past the caches */
+    KEEP_POSITIONS = 1024,                        /* with more, packing is a small part of the work */
 };
 
 typedef struct plan {
@@ -376,7 +376,7 @@ static void run_slopes(const job *j, unit *u, float *scratch) {
         const int64_t at = u->image * p->result_c + panel * FV_NR;
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         /* What the slopes are of: its rows, a run for each line of them. */
-        for (int i = 0; i < FV_NR * (int)sizeof(float) / 64; i++) {
+        for (int i = 0; i < (FV_NR * (int)sizeof(float) + 63) / 64; i++) {
             const bool wanted = i * 64 < g.columns * (int)sizeof(float);
             u->ahead.run[1 + i].at = (const char *)(j->saved + at) + i * 64;
             u->ahead.run[1 + i].step = p->result_c * (ptrdiff_t)sizeof(float);
