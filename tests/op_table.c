@@ -67,6 +67,9 @@
     ROW(LINEAR, note_, N(rows, in_), N(out_, in_), N(out_)), ROW(LINEAR_BWD_DATA, note_, N(rows, out_), N(out_, in_)), \
         ROW(LINEAR_BWD_WEIGHT, note_, N(rows, out_), N(rows, in_))
 
+#define LINEAR_ACT(note_, kind_, rows, in_, out_) \
+    ROWA(LINEAR_ACT, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, in_), N(out_, in_), N(out_))
+
 /* The same of act(x). */
 #define ACTIVATED_ROWS(note_, kind_, rows, in_, out_) \
     ROWA(ACTIVATED_LINEAR, note_, LIST(.activation = {FV_ACT_##kind_, 0}), OPERAND(FILL_AWAY, rows, in_), \
@@ -485,6 +488,14 @@ const op_row op_rows[] = {
     ROW(LINEAR, "four tiles and a row", N(49, 40), N(50, 40), N(50)),
     ROW(LINEAR_BWD_DATA, "a tile and a row", N(13, 50), N(50, 70)),
     ROWA(CONV2D, "49 places", LIST(.conv2d = {.pad = {1, 1, 1, 1}}), N(1, 7, 7, 10), N(70, 3, 3, 10), N(70)),
+    LINEAR_ACT("one", GELU, 1, 1, 1),
+    LINEAR_ACT("few rows", SILU, 7, 300, 10),
+    LINEAR_ACT("tails", RELU, 17, 33, 5),
+    LINEAR_ACT("four tiles and a row", GELU, 49, 40, 50),
+    LINEAR_ACT("several units", GELU_TANH, 600, 40, 30),
+    LINEAR_ACT("depth in blocks", HARDSWISH, 70, 1300, 17),
+    LINEAR_ACT("past the caches", GELU, 8200, 16, 384),
+    ROWA(LINEAR_ACT, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
 };
 /* clang-format on */
 

@@ -134,7 +134,7 @@ static void build_mlp(fvt_device *d, fv_act_kind kind, int64_t rows, bool apart,
     fv_value x = fv_input(s, "x", fv_shape(FV_F32, 2, rows / 2, IN)),
              w1 = fv_input(s, "w1", fv_shape(FV_F32, HIDDEN, IN)), b1 = fv_input(s, "b1", fv_shape(FV_F32, HIDDEN)),
              w2 = fv_input(s, "w2", fv_shape(FV_F32, OUT, HIDDEN)), b2 = fv_input(s, "b2", fv_shape(FV_F32, OUT));
-    fv_value act = fv_activation(s, fv_linear(s, x, w1, b1), kind, 0), y = fv_linear(s, act, w2, b2);
+    fv_value hidden = fv_linear(s, x, w1, b1), act = fv_activation(s, hidden, kind, 0), y = fv_linear(s, act, w2, b2);
     fv_value loss = fv_sum(s, fv_mul(s, y, fv_input(s, "weight", fv_typeof(g, y))), 7, false);
     const fv_value wrt[] = {x, w1, b1, w2, b2, act};
     fv_value grads[6];
@@ -142,7 +142,7 @@ static void build_mlp(fvt_device *d, fv_act_kind kind, int64_t rows, bool apart,
     ck_assert_msg(fv_gradients(g, loss, 6, wrt, grads) == FV_OK, "%s", d->ctx.error.message);
     fv_set_output(g, "y", y);
     for (int k = 0; k < (apart ? 6 : 5); k++) fv_set_output(g, fvt_numbered(&name, "grad", k), grads[k]);
-    if (apart) fv_set_output(g, "act", act);
+    if (apart) fv_set_output(g, "act", act), fv_set_output(g, "hidden", hidden);
     fvt_compile(d, g, false, p);
     static const char *const inputs[] = {"x", "w1", "b1", "w2", "b2", "weight"};
     for (int k = 0; k < 6; k++) {
@@ -184,7 +184,8 @@ START_TEST(activated_linear_is_plain) {
         build_mlp(&d, kinds[_i], ROWS, false, &joined);
         const bool joins = kinds[_i] != FV_ACT_RELU; /* whose slope its result tells */
         ck_assert_int_eq(count_nodes(&apart, FV_OP_ACTIVATION), 1);
-        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION), !joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION), 0);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_ACT), !joins);
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION_BWD), !joins);
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR), joins);
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR_BWD_DATA), joins);
@@ -197,6 +198,47 @@ START_TEST(activated_linear_is_plain) {
         fvt_destroy(&joined);
         fvt_close(&d);
     }
+}
+END_TEST
+
+/* y = act(w x + b), without gradients. apart: the linear layer's result is asked for, so that nothing can be joined. */
+static void build_linear_act(fvt_device *d, fv_act_kind kind, int64_t rows, bool apart, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, false);
+    fv_scope s = fv_root(g);
+    const fv_value linear =
+        fv_linear(s, fv_input(s, "x", fv_shape(FV_F32, rows, IN)), fv_input(s, "w1", fv_shape(FV_F32, HIDDEN, IN)),
+                  fv_input(s, "b1", fv_shape(FV_F32, HIDDEN)));
+    fv_set_output(g, "y", fv_activation(s, linear, kind, 0));
+    if (apart) fv_set_output(g, "linear", linear);
+    fvt_compile(d, g, false, p);
+    static const char *const inputs[] = {"x", "w1", "b1"};
+    for (int k = 0; k < 3; k++) {
+        const int64_t n = fv_count(fvt_type(p, inputs[k]));
+        double *values = fvt_doubles(n);
+        for (int64_t i = 0; i < n; i++) values[i] = fvt_normal(5, (uint64_t)i, (uint32_t)k);
+        fvt_set(p, inputs[k], values);
+        fvt_free(values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+START_TEST(linear_act_is_plain) {
+    static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+    for (int k = 0; k < 4; k++)
+        for (int64_t rows = 3; rows <= ROWS; rows += ROWS - 3) {
+            fvt_device d;
+            fvt_program apart, joined;
+            if (!fvt_open(&d, "cpu", 2, isas[k])) continue;
+            build_linear_act(&d, kinds[_i], rows, true, &apart);
+            build_linear_act(&d, kinds[_i], rows, false, &joined);
+            ck_assert_int_eq(count_nodes(&apart, FV_OP_ACTIVATION), 1);
+            ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION), 0);
+            ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_ACT), 1);
+            expect_same_bits(&apart, &joined, "y", isas[k]);
+            fvt_destroy(&apart);
+            fvt_destroy(&joined);
+            fvt_close(&d);
+        }
 }
 END_TEST
 
@@ -310,6 +352,7 @@ Suite *fuse_suite(void) {
     tcase_add_loop_test(tc, fused_activation_without, 0, KINDS);
     tcase_add_test(tc, other_activations_stay);
     tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
+    tcase_add_loop_test(tc, linear_act_is_plain, 0, KINDS);
     tcase_add_test(tc, few_rows_stay_apart);
     tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
     tcase_add_test(tc, large_normed_convolution_is_plain);

@@ -95,7 +95,8 @@ static bool check_case(const char *isa, const op_row *row) {
     return keeps;
 }
 
-static const fv_op keepers[] = {FV_OP_CONV2D, FV_OP_LINEAR, FV_OP_BATCH_NORM_INFER, FV_OP_NORMED_CONV2D};
+static const fv_op keepers[] = {FV_OP_CONV2D, FV_OP_LINEAR, FV_OP_BATCH_NORM_INFER, FV_OP_NORMED_CONV2D,
+                                FV_OP_LINEAR_ACT};
 enum { KEEPERS = sizeof keepers / sizeof *keepers };
 
 START_TEST(operations_keep_and_renew) {

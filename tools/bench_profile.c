@@ -24,6 +24,7 @@ static int kind_of(const fv_node *n) {
     case FV_OP_CONV2D_BWD_DATA:
     case FV_OP_CONV2D_BWD_WEIGHT:
     case FV_OP_LINEAR:
+    case FV_OP_LINEAR_ACT:
     case FV_OP_LINEAR_BWD_DATA:
     case FV_OP_LINEAR_BWD_WEIGHT:
     case FV_OP_ACTIVATED_LINEAR:

@@ -27,6 +27,7 @@ typedef struct fv_cpu_isa { /* one build of core/cpu/kernels */
     bool pairs; /* multiplies bf16 in pairs (kernels/gemm.h) */
 } fv_cpu_isa;
 extern const fv_cpu_isa fv_cpu_isa_generic;
+extern const float fv_gelu_pieces[2][5][32]; /* kernels/act.h */
 #if defined(__x86_64__)
 extern const fv_cpu_isa fv_cpu_isa_avx2, fv_cpu_isa_avx512, fv_cpu_isa_avx512_bf16;
 /* Linked into the unit tests only: tiles and tails of 16 lanes, where there is no AVX-512 (kernels/vec.h). */

@@ -5,8 +5,13 @@
  *
  *   conv2d(x, w, bias) ─ batch_norm_infer(., mean, ...)    becomes  normed_conv2d(x, w, bias, mean, ...)
  *
- * An activation between two linear layers is applied where the second one reads its operand, and its slope where that
- * one's gradient is written, so that neither act(x) nor its gradient is ever in memory:
+ * So is an activation that is all that reads a linear layer:
+ *
+ *   linear(x, w, bias) ─ act                               becomes  linear_act(x, w, bias)
+ *
+ * Where the backward pass reads that layer's result, too, the activation is applied where the next layer reads its
+ * operand, and its slope where that one's gradient is written, so that neither act(x) nor its gradient is ever in
+ * memory:
  *
  *   x ─ act ─ linear(., w)                 becomes  activated_linear(x, w)
  *   x ─ act ─ linear_bwd_weight(dy, .)     becomes  activated_linear_bwd_weight(dy, x)
@@ -85,6 +90,21 @@ static bool take_slope(rewriter *r, fv_node *n) {
            fv_node_set_operand(g, k, 0, operand(g, data, 0));
 }
 
+/* What is all that reads a linear layer. */
+static bool take_linear(rewriter *r, fv_node *n) {
+    fv_graph *g = r->g;
+    if (n->op != FV_OP_ACTIVATION || !fv_act_can_end_norm(n->attr.activation.kind)) return true;
+    const fv_value y = operand(g, n, 0);
+    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1 || fv_typeof(g, y).dtype != FV_F32) return true;
+    const fv_node *linear = &g->nodes[g->values[y.id].node];
+    if (linear->op != FV_OP_LINEAR || fv_typeof(g, operand(g, linear, 0)).dtype != FV_F32) return true;
+    const int32_t k = (int32_t)(n - g->nodes);
+    n->op = FV_OP_LINEAR_ACT;
+    for (int j = linear->operands - 1; j >= 0; j--)
+        if (!fv_node_set_operand(g, k, j, operand(g, linear, j))) return false;
+    return true;
+}
+
 static bool take_norm(rewriter *r, fv_node *n) {
     fv_graph *g = r->g;
     if (n->op != FV_OP_BATCH_NORM_INFER) return true;
@@ -109,7 +129,8 @@ fv_status fv_cpu_rewrite(fv_device *dev, fv_graph *g) {
     FV_TRY(count_readers(&r));
     for (int32_t k = 0; k < g->n_nodes; k++) {
         take_activation(&r, &g->nodes[k]);
-        if (!take_slope(&r, &g->nodes[k]) || !take_norm(&r, &g->nodes[k])) return g->ctx->error.code;
+        if (!take_linear(&r, &g->nodes[k]) || !take_slope(&r, &g->nodes[k]) || !take_norm(&r, &g->nodes[k]))
+            return g->ctx->error.code;
     }
     return FV_OK;
 }

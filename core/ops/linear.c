@@ -57,7 +57,8 @@ fv_value fv_linear(fv_scope s, fv_value x, fv_value w, fv_value bias) {
     return fv_op_node(s, FV_OP_LINEAR, (fv_value[]){x, w, bias}, fv_is_none(bias) ? 2 : 3, NULL);
 }
 
-/* ---------------------------------------------------------------- linear layers of act(x) */
+/* ---------------------------------------------------------------- linear layers of act(x), and act of a linear layer
+ */
 
 static bool is_told_by_input(fv_infer *i) {
     const fv_act_kind kind = i->attr->activation.kind;
@@ -74,6 +75,15 @@ bool fv_infer_activated_linear_bwd_data(fv_infer *i) {
 
 bool fv_infer_activated_linear_bwd_weight(fv_infer *i) {
     return is_told_by_input(i) && fv_infer_linear_bwd_weight(i);
+}
+
+bool fv_infer_linear_act(fv_infer *i) {
+    const fv_act_kind kind = i->attr->activation.kind;
+    if (!fv_act_can_end_norm(kind)) return fv_infer_fail(i, "%s cannot end a linear layer", fv_act_name(kind));
+    return fv_infer_linear(i);
+}
+double fv_flops_linear_act(const fv_infer *i) {
+    return fv_flops_linear(i) + fv_elements(i->out[0]);
 }
 
 double fv_flops_activated_linear(const fv_infer *i) {

@@ -3,6 +3,7 @@
 #ifndef FV_CORE_CPU_KERNELS_ACT_H
 #define FV_CORE_CPU_KERNELS_ACT_H
 
+#include "core/cpu/cpu.h"
 #include "core/cpu/kernels/vec.h"
 
 /* ---------------------------------------------------------------- y = act(x) */
@@ -17,6 +18,38 @@ FV_INLINE vf act_gelu_argument(vf x) {
     return x * vf_fma(x * x, vf_set1(0.0713548163f), vf_set1(1.59576912f));
 }
 
+#if FV_AVX512
+/* x < 0 ? f(-x) : 1 - f(x) by the polynomial of the piece that x lies in: two registers hold a coefficient of all 32,
+ * an instruction picks a lane's. 1 or 0 where |x| >= 5.9; NaN stays. f is fv_gelu_pieces[which]. */
+FV_INLINE vf act_gelu_piece(vf x, int which) {
+    const vf magic = vf_set1(12582912.0f); /* as in vf_exp */
+    const float(*c)[32] = fv_gelu_pieces[which];
+    const vf a = vf_abs(x), t = vf_fma(a, vf_set1(1.0f / 0.1875f), magic), r = vf_fma(t - magic, vf_set1(-0.1875f), a);
+    vf p = vf_of_32(c[4], (vi)t);
+    for (int k = 3; k >= 0; k--) p = vf_fma(p, r, vf_of_32(c[k], (vi)t));
+    p = vf_select(vm_ge(a, vf_set1(5.9f)), vf_zero(), p);
+    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - p, p);
+}
+#endif
+/* P(N(0,1) <= x) */
+FV_INLINE vf act_gelu_share(vf x) {
+#if FV_AVX512
+    return act_gelu_piece(x, 0);
+#else
+    vf density;
+    return vf_normal_cdf(x, &density);
+#endif
+}
+/* GELU'(x) */
+FV_INLINE vf act_gelu_slope(vf x) {
+#if FV_AVX512
+    return act_gelu_piece(x, 1);
+#else
+    vf density, cdf = vf_normal_cdf(x, &density);
+    return vf_fma(x * vf_set1(0.398942280f), density, cdf); /* 1 / sqrt(2 pi) */
+#endif
+}
+
 FV_INLINE vf act_relu(vf x, vf alpha) {
     (void)alpha;
     return vf_max(vf_zero(), x);
@@ -29,8 +62,7 @@ FV_INLINE vf act_leaky_relu(vf x, vf alpha) {
 }
 FV_INLINE vf act_gelu(vf x, vf alpha) {
     (void)alpha;
-    vf density;
-    return x * vf_normal_cdf(x, &density);
+    return x * act_gelu_share(x);
 }
 FV_INLINE vf act_gelu_tanh(vf x, vf alpha) {
     (void)alpha;
@@ -76,8 +108,7 @@ FV_INLINE vf act_leaky_relu_bwd(vf dy, vf s, vf alpha) {
 }
 FV_INLINE vf act_gelu_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;
-    vf density, cdf = vf_normal_cdf(x, &density);
-    return dy * vf_fma(x * vf_set1(0.398942280f), density, cdf); /* 1 / sqrt(2 pi) */
+    return dy * act_gelu_slope(x);
 }
 FV_INLINE vf act_gelu_tanh_bwd(vf dy, vf x, vf alpha) {
     (void)alpha;

@@ -15,6 +15,7 @@ FV_INLINE void map(const float *x, float *y, int64_t count, float slope, vf (*f)
 void CPU(activate)(const fv_activation_attr *a, const float *x, float *y, int64_t count) {
     const float alpha = (float)a->alpha;
     switch (a->kind) {
+    case FV_ACT_RELU: map(x, y, count, alpha, act_relu); break;
     case FV_ACT_GELU: map(x, y, count, alpha, act_gelu); break;
     case FV_ACT_GELU_TANH: map(x, y, count, alpha, act_gelu_tanh); break;
     case FV_ACT_SILU: map(x, y, count, alpha, act_silu); break;

@@ -20,8 +20,9 @@ typedef struct fv_conv_shape {
     int64_t oh, ow;                         /* y: [n,oh,ow,k] */
     int64_t stride[2], dilation[2], pad[2]; /* h, w; pad before */
     int64_t groups;
-    const fv_finish *finish; /* of the results of a forward convolution; or NULL */
-    bool pairs;              /* x or dy, and w, are bf16, which row_gemm and panel_gemm take in pairs */
+    const fv_finish *finish;       /* of the results of a forward convolution; or NULL */
+    const fv_activation_attr *act; /* of the results of a linear layer; or NULL */
+    bool pairs;                    /* x or dy, and w, are bf16, which row_gemm and panel_gemm take in pairs */
 } fv_conv_shape;
 
 fv_conv_shape CPU(conv_shape)(fv_type x, fv_type w, fv_type y, const fv_conv2d_attr *attr);

@@ -1,6 +1,7 @@
 /* conv_few.c: forward convolution (and linear) with few positions and many weights, as in inference on one picture.
  * There, packing the weights would cost more than the arithmetic; so they are read once, as they are: y[p][k] is a dot
  * product of runs that are contiguous both in a window of x and in w [k,r,s,c], with vectors along the run. */
+#include "core/cpu/kernels/activate.h"
 #include "core/cpu/kernels/conv.h"
 
 enum {
@@ -126,6 +127,8 @@ static void channel_tile(void *arg, int64_t tile, int thread) {
                 j->y[(i + r) * s->k + k0 + k] = sum[r][k] + (j->bias ? j->bias[k0 + k] : 0.0f);
     }
     CPU(finish)(s->finish, 0, p->positions, k0, columns);
+    for (int64_t i = 0; s->act && i < p->positions; i++)
+        CPU(activate)(s->act, j->y + i * s->k + k0, j->y + i * s->k + k0, columns);
 }
 
 void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, const float *weight, const float *bias,

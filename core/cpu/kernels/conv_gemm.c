@@ -340,6 +340,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         const bool strip = strips && g.columns <= FV_VL;
         g.channel = group * p->columns + panel * FV_NR;
         g.finish = !strip && fv_finish_is_short(finish) ? finish : NULL;
+        g.act = block + 1 == p->blocks ? p->shape->act : NULL;
         if (strip) run_strips(j, u, h, w, &g);
         else FV_GEMM(row_gemm, pairs)(&g);
         if (finish && !g.finish) CPU(finish)

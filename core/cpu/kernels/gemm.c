@@ -1,6 +1,7 @@
 /* gemm.c: micro-kernels and packing (gemm.h). With FV_PAIRS only row_gemm and panel_gemm, of pairs. */
 #include "core/cpu/kernels/gemm.h"
 
+#include "core/cpu/kernels/activate.h"
 #include "core/cpu/kernels/norm_apply.h"
 
 #ifdef FV_PAIRS
@@ -22,10 +23,23 @@ typedef struct row_tile { /* one tile of rows of an fv_row_gemm */
 FV_INLINE bool rounds(const fv_row_gemm *g) {
     return g->round;
 }
+FV_INLINE bool activates(const fv_row_gemm *g) {
+    (void)g;
+    return false;
+}
+FV_INLINE void activate(const fv_activation_attr *a, float *y, int count) {
+    (void)a, (void)y, (void)count;
+}
 #else
 FV_INLINE bool rounds(const fv_row_gemm *g) {
     (void)g;
     return false;
+}
+FV_INLINE bool activates(const fv_row_gemm *g) {
+    return g->act != NULL;
+}
+FV_INLINE void activate(const fv_activation_attr *a, float *y, int count) {
+    CPU(activate)(a, y, y, count);
 }
 #endif
 
@@ -112,6 +126,12 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
     if (g->finish) {
         if (full) finish_tile(t, acc, mr, nv, FV_VL);
         else finish_tile(t, acc, mr, nv, last);
+    }
+    if (activates(g)) { /* by a loop over memory: few registers are left, and many tiles would hold its code */
+        float sums[(FV_MR + 1) * FV_NR] __attribute__((aligned(64)));
+        FV_UNROLL_ALL for (int i = 0; i < mr * nv; i++) vf_store(sums + i * FV_VL, acc[i / nv][i % nv]);
+        activate(g->act, sums, mr * nv * FV_VL);
+        FV_UNROLL_ALL for (int i = 0; i < mr * nv; i++) acc[i / nv][i % nv] = vf_load(sums + i * FV_VL);
     }
     if (rounds(g)) {
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {

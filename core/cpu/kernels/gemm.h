@@ -95,17 +95,18 @@ typedef struct fv_row_gemm {
     int64_t rows;
     const ptrdiff_t *tap; /* [taps] in floats */
     int64_t taps, depth;
-    const float *b;          /* [taps][depth][fv_panel_width(columns)] */
-    int columns;             /* 1..FV_NR */
-    const float *bias;       /* [columns] or NULL; not with accumulate */
-    bool accumulate;         /* y += instead of y = */
-    bool stream;             /* write past the caches; y rows aligned to the vector, columns full */
-    bool round;              /* pairs only, not with accumulate or stream: y and y_off are of bf16 */
-    const fv_finish *finish; /* of sums that are complete, a short one; y lies in its y; or NULL */
-    int64_t channel;         /* of its coefficients: the first column */
-    fv_ahead *ahead;         /* or NULL */
-    const char *next[2];     /* for full panels: memory asked for evenly, all the while; next[0] NULL: nothing */
-    ptrdiff_t next_step[2];  /* bytes per row of b and tile of rows */
+    const float *b;                /* [taps][depth][fv_panel_width(columns)] */
+    int columns;                   /* 1..FV_NR */
+    const float *bias;             /* [columns] or NULL; not with accumulate */
+    bool accumulate;               /* y += instead of y = */
+    bool stream;                   /* write past the caches; y rows aligned to the vector, columns full */
+    bool round;                    /* pairs only, not with accumulate or stream: y and y_off are of bf16 */
+    const fv_finish *finish;       /* of sums that are complete, a short one; y lies in its y; or NULL */
+    int64_t channel;               /* of its coefficients: the first column */
+    const fv_activation_attr *act; /* likewise of complete sums, floats; or NULL */
+    fv_ahead *ahead;               /* or NULL */
+    const char *next[2];           /* for full panels: memory asked for evenly, all the while; next[0] NULL: nothing */
+    ptrdiff_t next_step[2];        /* bytes per row of b and tile of rows */
 } fv_row_gemm;
 void CPU(row_gemm)(const fv_row_gemm *g);
 void CPU_PAIRS(row_gemm)(const fv_row_gemm *g);

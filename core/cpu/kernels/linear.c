@@ -12,6 +12,13 @@ void CPU(linear)(const fv_call *c) {
     CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), c->out[0].data);
 }
 
+void CPU(linear_act)(const fv_call *c) {
+    fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
+    if (is_empty(c)) return;
+    s.act = &c->attr->activation;
+    CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), c->out[0].data);
+}
+
 /* dy [rows,out], w -> dx [rows,in] */
 void CPU(linear_bwd_data)(const fv_call *c) {
     const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);

@@ -40,6 +40,7 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
         s = CPU(conv_shape)(operand(g, node, 1), result(g, node, 0), operand(g, node, 0), &attr->conv2d_bwd.conv);
         return conv_workspace(dev, &s, node->op, threads);
     case FV_OP_LINEAR:
+    case FV_OP_LINEAR_ACT:
         s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
         return CPU(conv_gemm_workspace)(&s, FV_CONV_FORWARD, threads);
     case FV_OP_LINEAR_BWD_DATA:
@@ -122,6 +123,7 @@ size_t CPU(matrix_prepared)(const fv_device *dev, const fv_graph *g, const fv_no
         kept = conv_prepared(dev, &s, threads, workspace);
         return kept ? fv_finish_bytes(s.k) + kept : 0;
     case FV_OP_LINEAR:
+    case FV_OP_LINEAR_ACT:
         s = CPU(linear_shape)(operand(g, node, 0), operand(g, node, 1));
         return CPU(conv_gemm_prepared)(&s, threads, workspace);
     default: return 0;

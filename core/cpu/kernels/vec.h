@@ -300,6 +300,12 @@ FV_INLINE vm vm_equal(vi a, vi b) {
     return (vm)(a == b);
 #endif
 }
+#if FV_AVX512
+/* Lane by lane the float that the low five bits of `at` say. */
+FV_INLINE vf vf_of_32(const float table[32], vi at) {
+    return (vf)_mm512_permutex2var_ps((__m512)vf_load_f32(table), (__m512i)at, (__m512)vf_load_f32(table + 16));
+}
+#endif
 /* m ? a : b, lane by lane */
 FV_INLINE vf vf_select(vm m, vf a, vf b) {
 #if FV_AVX512
