@@ -90,6 +90,9 @@ struct fv_device {
     char libraries[128]; /* whose kernels it calls, with versions: "driver 13.0, cuDNN 9.19.0"; "" if only its own */
     size_t peak_bytes;   /* most memory that was held at once; 0 where that is the host's */
     bool host_memory;    /* pointers may be read by the host */
+    int threads;         /* that compute side by side; 0 where that is the backend's own affair */
+    const fv_device
+        *alone; /* the same device with one of them: for the parts of a batch (program.h). NULL: it has none */
 };
 
 extern const fv_backend fv_backend_ref; /* plain loops, all float types: the specification */

@@ -8,8 +8,9 @@
 #include <time.h>
 
 typedef struct host_call {
-    fv_kernel kernel; /* NULL: nothing to do (a reshape that shares memory) */
-    fv_call call;
+    fv_kernel kernel;            /* NULL: nothing to do (a reshape that shares memory) */
+    fv_call call;                /* of the first part, in the first lane */
+    size_t *per_part, *per_lane; /* by operand, then by result: bytes from one to the next */
     int32_t node;
 } host_call;
 
@@ -23,7 +24,10 @@ struct fv_exec {
     fv_fault fault;
     pthread_mutex_t lock; /* of fault */
     bool profile;
-    double *seconds; /* per node of the graph */
+    fv_pool *pool;
+    fv_tensor *moved; /* [lanes][most_tensors]: of a call's operands and results, those of a part */
+    int most_tensors;
+    double *seconds; /* [1 + lanes][nodes of the graph]: the means of the others first */
 };
 
 /* ---------------------------------------------------------------- memory */
@@ -89,6 +93,16 @@ fv_kernel_type fv_host_kernel_type(const fv_graph *g, const fv_node *node) {
     return type;
 }
 
+/* How far it is from one part's memory to the next one's, and from one lane's. */
+static void find_steps(const fv_plan *plan, int32_t id, size_t *per_part, size_t *per_lane) {
+    *per_part = *per_lane = 0;
+    const size_t bytes = fv_bytes(plan->graph->values[id].type);
+    while (plan->place[id].alias) id = plan->place[id].alias;
+    if (plan->parts == 1 || plan->place[id].where != FV_AT_ARENA) return;
+    if (plan->place[id].offset < plan->fixed_bytes) *per_part = bytes;
+    else *per_lane = plan->lane_bytes;
+}
+
 static void *prepared_of(const fv_plan *plan, int32_t node) {
     const size_t at = plan->prepared_at[node];
     return at == FV_KEEPS_NOTHING ? NULL : (char *)plan->prepared + at;
@@ -98,17 +112,25 @@ static fv_status make_call(fv_exec *e, fv_pool *pool, const fv_plan *plan, int32
                            const fv_kernel (*kernels)[FV_KERNEL_TYPES], host_call *out) {
     const fv_graph *g = plan->graph;
     const fv_node *n = &g->nodes[node];
-    fv_tensor *in = fv_arena_alloc(&e->arena, (size_t)(n->operands + n->results) + 1, sizeof *in);
-    if (!in) return FV_E_MEMORY;
+    const int tensors = n->operands + n->results;
+    fv_tensor *in = fv_arena_alloc(&e->arena, (size_t)tensors + 1, sizeof *in);
+    size_t *steps = fv_arena_alloc(&e->arena, 2 * (size_t)tensors + 1, sizeof *steps);
+    if (!in || !steps) return FV_E_MEMORY;
+    if (tensors > e->most_tensors) e->most_tensors = tensors;
     for (int j = 0; j < n->operands; j++) {
         int32_t id = g->operands[n->first_operand + j].id;
         in[j] = id ? (fv_tensor){plan->address[id], g->values[id].type} : (fv_tensor){0};
+        if (id) find_steps(plan, id, &steps[j], &steps[tensors + j]);
     }
     for (int r = 0; r < n->results; r++) {
         int32_t id = n->first_result + r;
         in[n->operands + r] = (fv_tensor){plan->address[id], g->values[id].type};
+        find_steps(plan, id, &steps[n->operands + r], &steps[tensors + n->operands + r]);
     }
-    *out = (host_call){.kernel = kernels[n->op][fv_host_kernel_type(g, n)], .node = node};
+    *out = (host_call){.kernel = kernels[n->op][fv_host_kernel_type(g, n)],
+                       .per_part = steps,
+                       .per_lane = steps + tensors,
+                       .node = node};
     if (!out->kernel)
         return fv_fail(e->dev->ctx, FV_E_INTERNAL, "%s has no kernel on '%s'", fv_op_get(n->op)->name,
                        e->dev->backend->name);
@@ -140,11 +162,17 @@ fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan,
     pthread_mutex_init(&e->lock, NULL);
     int32_t n = plan->segment_first[FV_SEG_COUNT];
     e->calls = fv_arena_alloc(&e->arena, (size_t)n + 1, sizeof *e->calls);
-    e->seconds = fv_arena_alloc(&e->arena, (size_t)plan->graph->n_nodes + 1, sizeof *e->seconds);
+    e->pool = pool;
+    e->seconds =
+        fv_arena_alloc(&e->arena, (size_t)(plan->graph->n_nodes + 1) * (size_t)(1 + plan->lanes), sizeof *e->seconds);
     fv_status status = e->calls && e->seconds ? FV_OK : FV_E_MEMORY;
     for (int32_t i = 0; status == FV_OK && i < n; i++)
         status = make_call(e, pool, plan, plan->order[i], kernels, &e->calls[i]);
     memcpy(e->first, plan->segment_first, sizeof e->first);
+    if (status == FV_OK && plan->parts > 1) {
+        e->moved = fv_arena_alloc(&e->arena, (size_t)e->most_tensors * (size_t)plan->lanes, sizeof *e->moved);
+        if (!e->moved) status = FV_E_MEMORY;
+    }
     if (status != FV_OK) {
         fv_host_destroy(e);
         return status;
@@ -193,15 +221,46 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static double *seconds_of(const fv_exec *e, int lane) {
+    return e->seconds + (size_t)(1 + lane) * (size_t)e->plan->graph->n_nodes;
+}
+
+static void run_call(fv_exec *e, const host_call *c, const fv_call *call, int lane) {
+    const double start = e->profile ? now() : 0.0;
+    c->kernel(call);
+    if (e->profile) seconds_of(e, lane)[c->node] += now() - start;
+}
+
 static void run_segment(fv_exec *e, int segment) {
     for (int32_t i = e->first[segment]; i < e->first[segment + 1]; i++) {
         const host_call *c = &e->calls[i];
         if (!c->kernel) continue;
         poison(e, i, true);
-        double start = e->profile ? now() : 0.0;
-        c->kernel(&c->call);
-        if (e->profile) e->seconds[c->node] += now() - start;
+        run_call(e, c, &c->call, 0);
         poison(e, i, false);
+    }
+}
+
+/* All nodes for one part of the batch, on one thread, which is a lane. */
+static void run_part(void *arg, int64_t part, int lane) {
+    fv_exec *e = arg;
+    fv_tensor *moved = e->moved + (size_t)lane * (size_t)e->most_tensors;
+    for (int32_t i = 0; i < e->first[FV_SEG_COUNT]; i++) {
+        const host_call *c = &e->calls[i];
+        if (!c->kernel) continue;
+        fv_call call = c->call;
+        for (int k = 0; k < call.n_in + call.n_out; k++) {
+            moved[k] = call.in[k];
+            if (!moved[k].data) continue;
+            const size_t step = (size_t)part * c->per_part[k] + (size_t)lane * c->per_lane[k];
+            moved[k].data = (char *)moved[k].data + step;
+        }
+        call.in = moved;
+        call.out = moved + call.n_in;
+        call.workspace = (char *)call.workspace + (size_t)lane * e->plan->lane_bytes;
+        call.pool = NULL;
+        call.device = (fv_device *)(uintptr_t)e->dev->alone;
+        run_call(e, c, &call, lane);
     }
 }
 
@@ -216,6 +275,10 @@ fv_status fv_host_prepare(fv_exec *e) {
 }
 
 fv_status fv_host_enqueue(fv_exec *e, uint32_t segments) {
+    if (e->plan->parts > 1) {
+        fv_pool_run(e->pool, e->plan->parts, run_part, e);
+        return FV_OK;
+    }
     for (int segment = 0; segment < FV_SEG_COUNT; segment++)
         if (segments & (1u << segment)) run_segment(e, segment);
     return FV_OK;
@@ -223,10 +286,14 @@ fv_status fv_host_enqueue(fv_exec *e, uint32_t segments) {
 
 fv_status fv_host_profile(fv_exec *e, bool on) {
     e->profile = on;
-    memset(e->seconds, 0, (size_t)e->plan->graph->n_nodes * sizeof *e->seconds);
+    memset(e->seconds, 0, (size_t)e->plan->graph->n_nodes * (size_t)(1 + e->plan->lanes) * sizeof *e->seconds);
     return FV_OK;
 }
 
 const double *fv_host_node_seconds(fv_exec *e) {
+    for (int32_t k = 0; k < e->plan->graph->n_nodes; k++) {
+        e->seconds[k] = 0;
+        for (int lane = 0; lane < e->plan->lanes; lane++) e->seconds[k] += seconds_of(e, lane)[k] / e->plan->lanes;
+    }
     return e->seconds;
 }

@@ -4,6 +4,7 @@
  *   lifetime   [position of definition, position of last use]; inputs and outputs live throughout
  *   alias      reshape shares its operand's memory; element-wise nodes write over an operand that dies with them
  *   workspace  of a node: lives at its position
+ *   parts      inputs and outputs of all of them first; the rest once per thread
  *   offset     values and workspaces one after the other, each in the tightest gap that is free for its whole life; of
  *              a few orders the one that needs least
  */
@@ -189,6 +190,7 @@ static uint32_t constant_operands(const fv_graph *g, const fv_node *n) {
 static fv_status measure_nodes(planner *p, const fv_device *dev) {
     fv_graph *g = p->g;
     fv_plan *plan = p->plan;
+    if (plan->parts > 1) dev = dev->alone;
     plan->prepared_at = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->prepared_at);
     plan->workspace = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->workspace);
     if (!plan->prepared_at || !plan->workspace) return g->ctx->error.code;
@@ -302,6 +304,20 @@ static size_t place_blocks(block *blocks, block *placed, int32_t n, placing how,
     return end;
 }
 
+/* An input or an output of a program that runs in parts: memory for all of them. */
+static bool is_of_all_parts(const planner *p, const fv_place *place) {
+    return p->plan->parts > 1 && place->where == FV_AT_ARENA && !place->alias && place->last == p->n;
+}
+
+static void place_parts(planner *p) {
+    fv_plan *plan = p->plan;
+    for (int32_t i = 1; i < p->g->n_values; i++) {
+        if (!is_of_all_parts(p, &plan->place[i])) continue;
+        plan->place[i].offset = plan->fixed_bytes;
+        plan->fixed_bytes += align_up(fv_bytes(p->g->values[i].type) * (size_t)plan->parts, ARENA_ALIGN);
+    }
+}
+
 /* -> number of blocks */
 static int32_t list_blocks(const planner *p, block *blocks) {
     const fv_graph *g = p->g;
@@ -309,7 +325,7 @@ static int32_t list_blocks(const planner *p, block *blocks) {
     int32_t n = 0;
     for (int32_t i = 1; i < g->n_values; i++) {
         const fv_place *place = &plan->place[i];
-        if (place->where != FV_AT_ARENA || place->alias) continue;
+        if (place->where != FV_AT_ARENA || place->alias || is_of_all_parts(p, place)) continue;
         size_t bytes = align_up(fv_bytes(g->values[i].type), ARENA_ALIGN);
         blocks[n++] = (block){.bytes = bytes, .id = i, .def = place->def, .last = place->last};
         plan->naive_bytes += bytes;
@@ -330,6 +346,7 @@ static fv_status assign_offsets(planner *p) {
     block *blocks = fv_arena_alloc(&g->arena, most, sizeof *blocks);
     block *placed = fv_arena_alloc(&g->arena, most, sizeof *placed);
     if (!blocks || !placed) return g->ctx->error.code;
+    place_parts(p);
     const int32_t n = list_blocks(p, blocks), fullest = find_fullest(blocks, n, p->n);
     placing best = BY_SIZE;
     plan->arena_bytes = SIZE_MAX;
@@ -341,8 +358,14 @@ static fv_status assign_offsets(planner *p) {
     }
     place_blocks(blocks, placed, n, best, fullest);
     for (int32_t i = 0; i < n; i++) {
-        if (blocks[i].id < g->n_values) plan->place[blocks[i].id].offset = blocks[i].offset;
-        else plan->workspace[blocks[i].id - g->n_values].offset = blocks[i].offset;
+        const size_t offset = plan->fixed_bytes + blocks[i].offset;
+        if (blocks[i].id < g->n_values) plan->place[blocks[i].id].offset = offset;
+        else plan->workspace[blocks[i].id - g->n_values].offset = offset;
+    }
+    plan->lane_bytes = align_up(plan->arena_bytes, ARENA_ALIGN);
+    if (plan->parts > 1) {
+        plan->arena_bytes = plan->fixed_bytes + (size_t)plan->lanes * plan->lane_bytes;
+        plan->naive_bytes = plan->fixed_bytes + (size_t)plan->lanes * plan->naive_bytes;
     }
     return FV_OK;
 }
@@ -380,6 +403,10 @@ fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const
     find_lifetimes(&p);
     find_aliases(&p);
     out->mutates = changes_state(&p);
+    out->parts = opts && opts->parts > 1 ? opts->parts : 1;
+    out->lanes = out->parts > 1 && dev ? dev->threads : 1;
+    if (out->parts > 1 && (out->mutates || !dev || !dev->alone))
+        return fv_fail(g->ctx, FV_E_INTERNAL, "plan: this graph or this device does not run in parts");
     FV_TRY(measure_nodes(&p, dev));
     FV_TRY(assign_offsets(&p));
     return find_slots(&p, out->use_ema);

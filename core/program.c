@@ -122,15 +122,15 @@ fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, 
     return FV_OK;
 }
 
-fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, fv_store **store,
-                            fv_program **out) {
+fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, const fv_compile_opts *opts,
+                            fv_store **store, fv_program **out) {
     *out = NULL;
     *store = NULL;
     fv_status status = fv_graph_finish(g);
     if (status == FV_OK) status = fv_store_create(ctx, dev, store);
     if (status == FV_OK) status = fv_store_bind(*store, g);
     if (status == FV_OK) status = fv_store_commit(*store, seed);
-    if (status == FV_OK) status = fv_compile(ctx, g, *store, dev, NULL, out);
+    if (status == FV_OK) status = fv_compile(ctx, g, *store, dev, opts, out);
     else fv_graph_free(g);
     if (status == FV_OK) return FV_OK;
     fv_store_destroy(*store);
@@ -160,7 +160,7 @@ fv_status fv_program_input(fv_program *p, const char *name, const void *host, si
     const fv_graph *g = p->plan.graph;
     fv_value v = fv_find_value(g, name);
     if (fv_is_none(v)) return FV_OK;
-    size_t want = fv_bytes(g->values[v.id].type);
+    size_t want = fv_bytes(g->values[v.id].type) * (size_t)p->plan.parts;
     if (g->values[v.id].kind != FV_VAL_INPUT || bytes != want)
         return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' takes %zu bytes, got %zu", name, want, bytes);
     return p->dev->backend->copy(p->dev, p->plan.address[v.id], host, bytes, FV_COPY_TO_DEVICE);
@@ -169,7 +169,7 @@ fv_status fv_program_input(fv_program *p, const char *name, const void *host, si
 fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t bytes) {
     fv_value v = fv_find_output(p->plan.graph, name);
     if (fv_is_none(v)) return fv_fail(p->ctx, FV_E_INTERNAL, "the program has no output '%s'", name);
-    size_t want = fv_bytes(p->plan.graph->values[v.id].type);
+    size_t want = fv_bytes(p->plan.graph->values[v.id].type) * (size_t)p->plan.parts;
     if (bytes != want) return fv_fail(p->ctx, FV_E_INTERNAL, "output '%s' has %zu bytes, not %zu", name, want, bytes);
     return p->dev->backend->copy(p->dev, host, p->plan.address[v.id], bytes, FV_COPY_TO_HOST);
 }
@@ -188,7 +188,11 @@ double fv_program_scalar(fv_program *p, const char *name) {
 }
 
 fv_type fv_program_output_type(const fv_program *p, const char *name) {
-    return fv_typeof(p->plan.graph, fv_find_output(p->plan.graph, name));
+    fv_type type = fv_typeof(p->plan.graph, fv_find_output(p->plan.graph, name));
+    if (p->plan.parts == 1) return type;
+    if (type.rank == 0) return fv_shape(type.dtype, p->plan.parts);
+    type.dim[0] *= p->plan.parts;
+    return type;
 }
 
 /* Bring what nodes keep up to date with the parameters. */

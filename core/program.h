@@ -2,9 +2,12 @@
  *
  *   graph ─verify─► plan: order, lifetimes ─► offsets in one arena; parameters lie in the store
  *   arena      [ inputs and outputs: fixed | x y x z ... reused as values die | workspaces of nodes, likewise ]
+ *              [ inputs and outputs of all parts | what else is alive, of a thread | of another ... ]    in parts
  *   prepared   [ packed weights of a node | of another | ... ]      if the program changes no parameter: filled at the
  *              first run, and again at the first one after the store has changed (fv_store_version)
- */
+ *
+ * In parts: a graph for a few pictures that runs again and again over a batch of more, each time on one thread of the
+ * device, so that all it computes stays in that core's cache (fv_graph_parts). */
 #ifndef FV_CORE_PROGRAM_H
 #define FV_CORE_PROGRAM_H
 
@@ -33,10 +36,13 @@ struct fv_plan {
     void **address;          /* per value; NULL: not placed */
     fv_workspace *workspace; /* per node */
     size_t arena_bytes, const_bytes, prepared_bytes;
-    size_t workspace_bytes; /* the largest workspace, which the arena includes */
-    size_t *prepared_at;    /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
-    bool mutates;           /* parameters or state */
-    size_t naive_bytes;     /* the arena without any reuse of values' memory */
+    size_t workspace_bytes;         /* the largest workspace, which the arena includes */
+    size_t *prepared_at;            /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
+    bool mutates;                   /* parameters or state */
+    size_t naive_bytes;             /* the arena without any reuse of values' memory */
+    int64_t parts;                  /* times that the graph is run at a time; 1: over all of its batch */
+    int lanes;                      /* parts that may be computed side by side, each in memory of its own */
+    size_t fixed_bytes, lane_bytes; /* of the arena: of inputs and outputs of all parts; of a lane */
     void *arena, *consts, *prepared;
 };
 #define FV_KEEPS_NOTHING SIZE_MAX
@@ -46,6 +52,8 @@ typedef struct fv_program fv_program;
 typedef struct fv_compile_opts {
     bool use_ema;
     bool accumulate;         /* running statistics change in every micro-step, not in the update segment */
+    int64_t parts;           /* run the graph so many times, over one part of every input and output each; 0 is 1. Of a
+                                graph that changes nothing, on a device that can (fv_device.alone) */
     const fv_program *share; /* borrow its arena if it is large enough; that program must outlive this one */
 } fv_compile_opts;
 
@@ -56,14 +64,19 @@ fv_status fv_compile(fv_ctx *ctx, fv_graph *g, fv_store *store, fv_device *dev, 
                      fv_program **out);
 /* The usual start: a store for the graph with initial values drawn from `seed`, and the program. Takes the graph like
  * fv_compile; the caller owns both results (destroy the program first). */
-fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, fv_store **store,
-                            fv_program **out);
+fv_status fv_program_create(fv_ctx *ctx, fv_graph *g, fv_device *dev, uint64_t seed, const fv_compile_opts *opts,
+                            fv_store **store, fv_program **out);
 void fv_program_destroy(fv_program *p);
 const fv_plan *fv_program_plan(const fv_program *p);
 fv_exec *fv_program_exec(const fv_program *p);
 
-/* Copy host data to the input / from the named output; `bytes` must match its type. Unknown names are FV_E_INTERNAL.
- * fv_program_input is a no-op for an input that the graph does not have (eval graphs lack some). */
+/* Into how many parts a batch should be cut, of what the graph computes for all of it: 1 if that is no faster. The same
+ * for any number of threads, as results must be. */
+int64_t fv_graph_parts(const fv_graph *g, int64_t batch);
+
+/* Copy host data to the input / from the named output; `bytes` must match its type, of all parts one after the other.
+ * Unknown names are FV_E_INTERNAL. fv_program_input is a no-op for an input that the graph does not have (eval graphs
+ * lack some). */
 fv_status fv_program_input(fv_program *p, const char *name, const void *host, size_t bytes);
 fv_status fv_program_output(fv_program *p, const char *name, void *host, size_t bytes);
 /* The first element of an output of floats; NaN if there is none of that name. */

@@ -31,7 +31,7 @@ int main(int argc, char **argv) {
     fv_store *store;
     fv_program *program;
     CHECK(fv_backend_cpu.open(&ctx, &(fv_device_opts){0}, &dev));
-    CHECK(fv_program_create(&ctx, g, dev, 0, &store, &program));
+    CHECK(fv_program_create(&ctx, g, dev, 0, NULL, &store, &program));
 
     fv_loader *loader;
     fv_augment_cfg augment = {.crop_pad = 4, .flip = 0.5};

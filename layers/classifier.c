@@ -38,7 +38,7 @@ static fv_status load(fv_classifier *c, fv_device *dev, const char *folder) {
     if (!c->probability) return c->ctx->error.code;
     fv_graph *g = build_graph(c->ctx, &c->config);
     if (!g) return c->ctx->error.code;
-    FV_TRY(fv_program_create(c->ctx, g, dev, 0, &c->store, &c->program));
+    FV_TRY(fv_program_create(c->ctx, g, dev, 0, NULL, &c->store, &c->program));
     if ((size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
         return fv_fail_at(c->ctx, FV_E_USAGE, folder, -1, "the path is too long");
     return fv_model_load(c->ctx, c->store, path, NULL);

@@ -50,7 +50,7 @@ static void save_and_expect(fv_ctx *ctx, fv_device *dev, const uint8_t *pixels, 
     fv_set_output(g, "p", fv_softmax(fv_root(g), logits));
     fv_store *store;
     fv_program *program;
-    ck_assert_msg(fv_program_create(ctx, g, dev, 11, &store, &program) == FV_OK, "%s", ctx->error.message);
+    ck_assert_msg(fv_program_create(ctx, g, dev, 11, NULL, &store, &program) == FV_OK, "%s", ctx->error.message);
     const float plain[FV_AUG_FIELDS] = {0};
     ck_assert_int_eq(fv_program_input(program, "images", pixels, SIDE * SIDE * 3), FV_OK);
     ck_assert_int_eq(fv_program_input(program, "record", plain, sizeof plain), FV_OK);

@@ -126,7 +126,7 @@ typedef struct trained {
 
 static void open_net(fvt_device *d, fv_store **store, fv_program **p) {
     fv_graph *g = net(&d->ctx);
-    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
+    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, NULL, store, p) == FV_OK, "%s", d->ctx.error.message);
 }
 
 static void train(fvt_device *d, trained *out) {

@@ -162,7 +162,7 @@ static void open_training(fvt_device *d, const char *model, fv_dtype precision, 
                                 .ema = true};
     ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
     if (fv_is_low(precision)) fv_graph_mix_precision(g, precision);
-    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, store, p) == FV_OK, "%s", d->ctx.error.message);
+    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, NULL, store, p) == FV_OK, "%s", d->ctx.error.message);
 }
 
 static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) {

@@ -451,6 +451,33 @@ START_TEST(test_gelu_tails) {
 }
 END_TEST
 
+/* Its slope, piece by piece; far away 0 or 1. */
+START_TEST(test_gelu_slopes) {
+    enum { COUNT = 20001 };
+    op_row row = {.op = FV_OP_ACTIVATION_BWD, .note = "slopes", .attr = {.activation = {FV_ACT_GELU, 0}}};
+    for (int k = 0; k < 2; k++) row.in[k] = (op_operand){.fill = FILL_NORMAL, .type = fv_shape(FV_F32, COUNT)};
+    op_case c;
+    op_case_make(&row, &c);
+    for (int i = 0; i < COUNT; i++) c.in[0][i] = 1, c.in[1][i] = (float)((i - COUNT / 2) * (7.0 / (COUNT / 2)));
+    c.in[1][0] = -1e30;
+    c.in[1][1] = 1e30;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        fvt_device d;
+        op_results got;
+        if (strcmp(variants[v].backend, "cpu") != 0 || !open_variant(&d, &variants[v], c.row->op, 2)) continue;
+        op_case_run(&d, &c, false, &got);
+        for (int i = 0; i < COUNT; i++) {
+            const double x = c.in[1][i], density = exp(-x * x / 2) / sqrt(2 * acos(-1.0)),
+                         want = 0.5 * erfc(-x / sqrt(2)) + x * density, off = fabs(got.data[0][i] - want);
+            ck_assert_msg(off <= ldexp(4, -24), "gelu'(%g) on %s is off by %g u", x, variants[v].name, ldexp(off, 24));
+        }
+        op_results_free(&got);
+        fvt_close(&d);
+    }
+    op_case_free(&c);
+}
+END_TEST
+
 Suite *ops_suite(void);
 
 Suite *ops_suite(void) {
@@ -462,6 +489,7 @@ Suite *ops_suite(void) {
     tcase_add_loop_test(promises, test_no_weight_at_all, 0, 3);
     tcase_add_loop_test(promises, test_dropout_draws, 0, 2);
     tcase_add_test(promises, test_gelu_tails);
+    tcase_add_test(promises, test_gelu_slopes);
     tcase_add_loop_test(agreement, test_agreement, 0, op_row_count);
     tcase_add_loop_test(agreement, test_agreement_low, 0, op_row_count * LOWS);
     tcase_add_loop_test(bits, test_same_bits, 0, op_row_count);

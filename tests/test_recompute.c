@@ -77,7 +77,7 @@ static outcome train(const fv_backend *backend, const char *isa, double budget) 
     fv_ctx_init(&ctx);
     if (backend->open(&ctx, &(fv_device_opts){.threads = 2, .isa = isa}, &dev) != FV_OK) return out;
     fv_graph *g = build(&ctx, budget, &out.report);
-    ck_assert_msg(fv_program_create(&ctx, g, dev, 3, &store, &p) == FV_OK, "%s", ctx.error.message);
+    ck_assert_msg(fv_program_create(&ctx, g, dev, 3, NULL, &store, &p) == FV_OK, "%s", ctx.error.message);
     out.arena = fv_program_plan(p)->arena_bytes;
     run(p, &out);
     ck_assert_int_eq(fv_store_hash(store, &out.hash), FV_OK);

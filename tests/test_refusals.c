@@ -310,7 +310,7 @@ START_TEST(test_devices_refuse_what_they_cannot_do) {
     fv_value a = fv_input(s, "a", fv_shape(FV_F64, 3));
     fv_set_output(g, "y", fv_add(s, a, a));
     ck_says(
-        fv_program_create(&ctx, g, dev, 1, &store, &program), FV_E_MODEL,
+        fv_program_create(&ctx, g, dev, 1, NULL, &store, &program), FV_E_MODEL,
         "add in 'layer7' does not run on device 'cpu': the cpu backend computes in f32, bf16 and f16, but add has a "
         "value of type f64");
     ck_assert(!store && !program);
@@ -490,7 +490,7 @@ START_TEST(test_constants_of_every_type) {
     fv_scope s = fv_root(g);
     char name[8] = "c0";
     for (int i = 0; i < 5; i++, name[1]++) fv_set_output(g, name, fv_const(s, fv_shape(types[i], 3), values));
-    ck_assert_msg(fv_program_create(&ctx, g, dev, 1, &store, &p) == FV_OK, "%s", ctx.error.message);
+    ck_assert_msg(fv_program_create(&ctx, g, dev, 1, NULL, &store, &p) == FV_OK, "%s", ctx.error.message);
     ck_assert_int_eq(fv_program_run(p, NULL, FV_ALL_SEGMENTS), FV_OK);
     float single[3];
     double wide[3];
@@ -530,7 +530,7 @@ START_TEST(test_programs_used_wrongly) {
     fv_set_output(g, "loss",
                   fv_softmax_cross_entropy(s, x, fv_input(s, "labels", fv_shape(FV_I32, 2)), FV_NONE, FV_NONE,
                                            (fv_loss_attr){0}));
-    ck_assert_msg(fv_program_create(&ctx, g, dev, 1, &store, &p) == FV_OK, "%s", ctx.error.message);
+    ck_assert_msg(fv_program_create(&ctx, g, dev, 1, NULL, &store, &p) == FV_OK, "%s", ctx.error.message);
     ck_assert_int_eq(fv_program_input(p, "nobody", value, 4), FV_OK); /* graphs for evaluation lack some inputs */
     ck_says(fv_program_input(p, "x", value, 4), FV_E_INTERNAL, "input 'x' takes 24 bytes, got 4");
     ck_says(fv_program_input(p, "w", value, 8), FV_E_INTERNAL, "input 'w' takes 8 bytes");
@@ -599,7 +599,7 @@ static fv_status create_program(void) {
         return status;
     }
     fv_set_output(g, "dw", dw[0]);
-    FV_TRY(fv_program_create(&ctx, g, swept_device, 1, &store, &p));
+    FV_TRY(fv_program_create(&ctx, g, swept_device, 1, NULL, &store, &p));
     fv_program_destroy(p);
     fv_store_destroy(store);
     return FV_OK;

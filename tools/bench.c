@@ -60,8 +60,9 @@ static fv_status configure(bench *b) {
 static fv_status build(bench *b) {
     FV_TRY(fv_tool_open_device(b->ctx, b->cli, &b->device));
     fv_graph *g = NULL;
+    fv_compile_opts opts = {0};
     FV_TRY(b->training ? fv_network_train_graph(b->ctx, &b->net, &g, &b->size)
-                       : fv_network_eval_graph(b->ctx, &b->net, &g, &b->size));
+                       : fv_network_parts_graph(b->ctx, &b->net, b->device, &g, &b->size, &opts.parts));
     fv_status status = fv_store_create(b->ctx, b->device, &b->store);
     if (status == FV_OK) status = fv_store_bind(b->store, g);
     if (status == FV_OK) status = fv_store_commit(b->store, (uint64_t)fv_cli_int(b->cli, OPT_SEED));
@@ -69,7 +70,7 @@ static fv_status build(bench *b) {
         fv_graph_free(g);
         return status;
     }
-    return fv_compile(b->ctx, g, b->store, b->device, NULL, &b->program);
+    return fv_compile(b->ctx, g, b->store, b->device, &opts, &b->program);
 }
 
 /* Random pictures and labels. */

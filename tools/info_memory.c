@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static fv_status plan_graph(fv_ctx *ctx, fv_device *device, fv_graph *g, fv_plan *plan) {
+static fv_status plan_graph(fv_ctx *ctx, fv_device *device, fv_graph *g, int64_t parts, fv_plan *plan) {
     fv_store *store = NULL;
     FV_TRY(fv_store_create(ctx, device, &store));
     fv_status status = fv_store_bind(store, g);
     if (status == FV_OK && device->backend->rewrite) status = device->backend->rewrite(device, g);
-    if (status == FV_OK) status = fv_plan_make(g, store, device, NULL, plan);
+    if (status == FV_OK) status = fv_plan_make(g, store, device, &(fv_compile_opts){.parts = parts}, plan);
     fv_store_destroy(store);
     return status;
 }
@@ -18,8 +18,10 @@ fv_status fv_info_measure(fv_ctx *ctx, fv_device *device, const fv_network *net,
     fv_graph *g = NULL;
     fv_plan plan = {0};
     fv_network_size size;
-    FV_TRY(training ? fv_network_train_graph(ctx, net, &g, &size) : fv_network_eval_graph(ctx, net, &g, &size));
-    fv_status status = plan_graph(ctx, device, g, &plan);
+    int64_t parts = 1;
+    FV_TRY(training ? fv_network_train_graph(ctx, net, &g, &size)
+                    : fv_network_parts_graph(ctx, net, device, &g, &size, &parts));
+    fv_status status = plan_graph(ctx, device, g, parts, &plan);
     *out = (fv_info_memory){(double)plan.arena_bytes, (double)plan.naive_bytes, (double)plan.workspace_bytes,
                             (double)plan.prepared_bytes, size.recompute};
     fv_graph_free(g);
@@ -113,7 +115,7 @@ fv_status fv_info_show_peak(fv_tool *tool, fv_device *device, const fv_network *
     fv_plan plan = {0};
     FV_TRY(fv_network_train_graph(&tool->ctx, net, &g, NULL));
     row *rows = fv_arena_alloc(&g->arena, MOST_ROWS, sizeof *rows);
-    fv_status status = rows ? plan_graph(&tool->ctx, device, g, &plan) : FV_E_MEMORY;
+    fv_status status = rows ? plan_graph(&tool->ctx, device, g, 1, &plan) : FV_E_MEMORY;
     if (status == FV_OK) status = show_rows(tool, &plan, rows);
     fv_graph_free(g);
     return status;

@@ -117,11 +117,11 @@ static fv_status configure(predict *p) {
     return FV_OK;
 }
 
-static fv_graph *build_graph(const predict *p) {
+static fv_graph *build_graph(const predict *p, int64_t batch) {
     fv_graph *g = fv_graph_new(p->ctx, false);
     if (!g) return NULL;
     fv_scope root = fv_root(g);
-    fv_value x = fv_picture_input(root, p->batch, p->cfg.img_size, p->cfg.img_size, p->cfg.in_chans, p->mean, p->std,
+    fv_value x = fv_picture_input(root, batch, p->cfg.img_size, p->cfg.img_size, p->cfg.in_chans, p->mean, p->std,
                                   FV_PAD_REFLECT);
     fv_set_output(g, "logits", fv_model_build(g, p->model->name, x, &p->cfg));
     fv_graph_fuse(g);
@@ -130,11 +130,21 @@ static fv_graph *build_graph(const predict *p) {
     return g;
 }
 
+static fv_status compile(predict *p) {
+    fv_compile_opts opts = {.parts = 1};
+    fv_graph *g = build_graph(p, p->batch);
+    if (g && p->device->alone) opts.parts = fv_graph_parts(g, p->batch);
+    if (opts.parts > 1) {
+        fv_graph_free(g);
+        g = build_graph(p, p->batch / opts.parts);
+    }
+    if (!g) return p->ctx->error.code;
+    return fv_program_create(p->ctx, g, p->device, 0, &opts, &p->store, &p->program);
+}
+
 static fv_status open_model(predict *p) {
     FV_TRY(fv_tool_open_device(p->ctx, p->cli, &p->device));
-    fv_graph *g = build_graph(p);
-    if (!g) return p->ctx->error.code;
-    FV_TRY(fv_program_create(p->ctx, g, p->device, 0, &p->store, &p->program));
+    FV_TRY(compile(p));
     fv_status status = fv_model_load(p->ctx, p->store, p->source.weights, NULL);
     if (status == FV_E_MODEL && !p->ctx->error.hint[0])
         fv_hint(p->ctx, "the model is %s with %lld classes; --model and --num-classes name another", p->model->name,

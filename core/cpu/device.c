@@ -85,7 +85,7 @@ static void cpu_close(fv_device *base) {
     if (!base) return;
     fv_cpu_device *dev = (fv_cpu_device *)base;
     fv_pool_destroy(dev->pool);
-    fv_free(base->ctx, dev, 1, sizeof *dev);
+    fv_free(base->ctx, dev, 2, sizeof *dev);
 }
 
 static fv_status open_parts(fv_cpu_device *dev, const fv_device_opts *opts) {
@@ -101,7 +101,7 @@ static fv_status open_parts(fv_cpu_device *dev, const fv_device_opts *opts) {
 static fv_status cpu_open(fv_ctx *ctx, const fv_device_opts *opts, fv_device **out) {
     static const fv_device_opts defaults = {0};
     *out = NULL;
-    fv_cpu_device *dev = fv_calloc(ctx, 1, sizeof *dev);
+    fv_cpu_device *dev = fv_calloc(ctx, 2, sizeof *dev); /* and the same without a pool: base.alone */
     if (!dev) return ctx->error.code;
     dev->base = (fv_device){.backend = &fv_backend_cpu, .ctx = ctx, .host_memory = true};
     fv_status status = open_parts(dev, opts ? opts : &defaults);
@@ -109,6 +109,11 @@ static fv_status cpu_open(fv_ctx *ctx, const fv_device_opts *opts, fv_device **o
         cpu_close(&dev->base);
         return status;
     }
+    dev->base.threads = fv_pool_threads(dev->pool);
+    dev[1] = dev[0];
+    dev[1].pool = NULL;
+    dev[1].base.threads = 1;
+    dev->base.alone = &dev[1].base;
     *out = &dev->base;
     return FV_OK;
 }

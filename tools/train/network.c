@@ -207,6 +207,18 @@ fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **o
     return build(ctx, net, false, out, size);
 }
 
+fv_status fv_network_parts_graph(fv_ctx *ctx, const fv_network *net, const fv_device *dev, fv_graph **out,
+                                 fv_network_size *size, int64_t *parts) {
+    FV_TRY(fv_network_eval_graph(ctx, net, out, size));
+    *parts = dev->alone ? fv_graph_parts(*out, net->batch) : 1;
+    if (*parts == 1) return FV_OK;
+    fv_graph_free(*out);
+    *out = NULL;
+    fv_network part = *net;
+    part.batch /= *parts;
+    return fv_network_eval_graph(ctx, &part, out, NULL);
+}
+
 /* ---------------------------------------------------------------- in and out */
 
 fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {

@@ -53,6 +53,10 @@ fv_status fv_network_freeze(fv_ctx *ctx, fv_arena *arena, const char *text, fv_n
 fv_status fv_network_train_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
 /* Forward in evaluation mode. Outputs: logits [batch,classes], row_loss [batch]. */
 fv_status fv_network_eval_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out, fv_network_size *size);
+/* The same for a part of the batch, where `dev` computes parts and they are faster (fv_graph_parts): *parts is for
+ * fv_compile_opts, the outputs are those of the whole batch. `size` is of the whole, too. */
+fv_status fv_network_parts_graph(fv_ctx *ctx, const fv_network *net, const fv_device *dev, fv_graph **out,
+                                 fv_network_size *size, int64_t *parts);
 /* What comes before the model, without it. Output: pictures [batch,img_size,img_size,c]. */
 fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out);
 /* Of a graph that has only its forward pass yet. */

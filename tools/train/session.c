@@ -383,7 +383,7 @@ static fv_status build_eval(fv_session *s, bool ema, fv_program **out) {
     fv_graph *g = NULL;
     fv_compile_opts opts = {.use_ema = ema, .share = s->train_program};
     if (*out) return FV_OK;
-    FV_TRY(fv_network_eval_graph(s->ctx, &s->net, &g, s->train_program ? NULL : &s->size));
+    FV_TRY(fv_network_parts_graph(s->ctx, &s->net, s->device, &g, s->train_program ? NULL : &s->size, &opts.parts));
     return fv_session_compile(s, g, &opts, out);
 }
 
