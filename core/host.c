@@ -234,7 +234,7 @@ static void run_call(fv_exec *e, const host_call *c, const fv_call *call, int la
 static void run_segment(fv_exec *e, int segment) {
     for (int32_t i = e->first[segment]; i < e->first[segment + 1]; i++) {
         const host_call *c = &e->calls[i];
-        if (!c->kernel) continue;
+        if (!c->kernel || e->plan->prepares[c->node]) continue;
         poison(e, i, true);
         run_call(e, c, &c->call, 0);
         poison(e, i, false);
@@ -247,7 +247,7 @@ static void run_part(void *arg, int64_t part, int lane) {
     fv_tensor *moved = e->moved + (size_t)lane * (size_t)e->most_tensors;
     for (int32_t i = 0; i < e->first[FV_SEG_COUNT]; i++) {
         const host_call *c = &e->calls[i];
-        if (!c->kernel) continue;
+        if (!c->kernel || e->plan->prepares[c->node]) continue;
         fv_call call = c->call;
         for (int k = 0; k < call.n_in + call.n_out; k++) {
             moved[k] = call.in[k];
@@ -268,8 +268,8 @@ fv_status fv_host_prepare(fv_exec *e) {
     for (int32_t i = 0; i < e->first[FV_SEG_COUNT]; i++) {
         const host_call *c = &e->calls[i];
         fv_call call = c->call;
-        call.preparing = true;
-        if (call.prepared) c->kernel(&call);
+        call.preparing = !e->plan->prepares[c->node];
+        if (call.prepared || !call.preparing) c->kernel(&call);
     }
     return FV_OK;
 }

@@ -178,13 +178,34 @@ static bool changes_state(const planner *p) {
 }
 
 /* Operands that are the same in every run until the store changes. */
-static uint32_t constant_operands(const fv_graph *g, const fv_node *n) {
+static uint32_t constant_operands(const planner *p, const fv_node *n) {
     uint32_t constant = 0;
     for (int j = 0; j < n->operands && j < 32; j++) {
-        const fv_val *v = &g->values[g->operands[n->first_operand + j].id];
-        if (v->kind == FV_VAL_PARAM || v->kind == FV_VAL_STATE || v->kind == FV_VAL_CONST) constant |= 1u << j;
+        const fv_val *v = &p->g->values[p->g->operands[n->first_operand + j].id];
+        const bool stays = v->kind == FV_VAL_PARAM || v->kind == FV_VAL_STATE || v->kind == FV_VAL_CONST;
+        if (stays || (v->kind == FV_VAL_RESULT && p->plan->prepares[v->node])) constant |= 1u << j;
     }
     return constant;
+}
+
+/* Weights in another type. */
+static fv_status find_preparing(planner *p, const fv_device *dev) {
+    fv_graph *g = p->g;
+    fv_plan *plan = p->plan;
+    plan->prepares = fv_arena_alloc(&g->arena, (size_t)g->n_nodes + 1, sizeof *plan->prepares);
+    if (!plan->prepares) return g->ctx->error.code;
+    if (plan->mutates || !dev || !dev->backend->prepared) return FV_OK;
+    for (int32_t i = 0; i < p->n; i++) {
+        const fv_node *n = &g->nodes[plan->order[i]];
+        fv_place *place = &plan->place[n->first_result];
+        if (n->op != FV_OP_CAST || constant_operands(p, n) != 1 || place->where != FV_AT_ARENA || place->last == p->n)
+            continue;
+        plan->prepares[plan->order[i]] = true;
+        place->where = FV_AT_PREPARED;
+        place->offset = plan->prepared_bytes;
+        plan->prepared_bytes += align_up(fv_bytes(g->values[n->first_result].type), ALIGN);
+    }
+    return FV_OK;
 }
 
 static fv_status measure_nodes(planner *p, const fv_device *dev) {
@@ -199,7 +220,7 @@ static fv_status measure_nodes(planner *p, const fv_device *dev) {
         const fv_backend *b = dev->backend;
         const fv_node *n = &g->nodes[plan->order[i]];
         size_t workspace = b->workspace(dev, g, n), kept = 0;
-        if (b->prepared && !plan->mutates) kept = b->prepared(dev, g, n, constant_operands(g, n), &workspace);
+        if (b->prepared && !plan->mutates) kept = b->prepared(dev, g, n, constant_operands(p, n), &workspace);
         plan->workspace[plan->order[i]].bytes = workspace;
         if (workspace > plan->workspace_bytes) plan->workspace_bytes = workspace;
         if (!kept) continue;
@@ -399,10 +420,11 @@ fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const
     out->place = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *out->place);
     out->address = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *out->address);
     if (!out->place || !out->address) return g->ctx->error.code;
+    out->mutates = changes_state(&p);
     place_fixed(&p);
     find_lifetimes(&p);
+    FV_TRY(find_preparing(&p, dev));
     find_aliases(&p);
-    out->mutates = changes_state(&p);
     out->parts = opts && opts->parts > 1 ? opts->parts : 1;
     out->lanes = out->parts > 1 && dev ? dev->threads : 1;
     if (out->parts > 1 && (out->mutates || !dev || !dev->alone))

@@ -55,6 +55,7 @@ static void resolve_addresses(fv_program *p) {
         switch (place->where) {
         case FV_AT_ARENA: plan->address[i] = (char *)plan->arena + place->offset; break;
         case FV_AT_CONST: plan->address[i] = (char *)plan->consts + place->offset; break;
+        case FV_AT_PREPARED: plan->address[i] = (char *)plan->prepared + place->offset; break;
         case FV_AT_STORE: plan->address[i] = fv_store_slot(plan->store, place->slot)->data; break;
         case FV_AT_NOTHING: break;
         }

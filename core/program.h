@@ -3,7 +3,7 @@
  *   graph ─verify─► plan: order, lifetimes ─► offsets in one arena; parameters lie in the store
  *   arena      [ inputs and outputs: fixed | x y x z ... reused as values die | workspaces of nodes, likewise ]
  *              [ inputs and outputs of all parts | what else is alive, of a thread | of another ... ]    in parts
- *   prepared   [ packed weights of a node | of another | ... ]      if the program changes no parameter: filled at the
+ *   prepared   [ weights as bf16 | packed weights of a node | ... ]  if the program changes no parameter: filled at the
  *              first run, and again at the first one after the store has changed (fv_store_version)
  *
  * In parts: a graph for a few pictures that runs again and again over a batch of more, each time on one thread of the
@@ -13,10 +13,10 @@
 
 #include "core/store.h"
 
-typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST } fv_where;
+typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST, FV_AT_PREPARED } fv_where;
 typedef struct fv_place {
     fv_where where;
-    size_t offset;     /* ARENA, CONST: bytes */
+    size_t offset;     /* ARENA, CONST, PREPARED: bytes */
     int32_t slot;      /* STORE */
     int32_t alias;     /* value id whose memory this one shares (in-place, reshape); 0: its own */
     int32_t def, last; /* lifetime, in positions of `order` */
@@ -36,12 +36,13 @@ struct fv_plan {
     void **address;          /* per value; NULL: not placed */
     fv_workspace *workspace; /* per node */
     size_t arena_bytes, const_bytes, prepared_bytes;
-    size_t workspace_bytes;         /* the largest workspace, which the arena includes */
-    size_t *prepared_at;            /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
-    bool mutates;                   /* parameters or state */
-    size_t naive_bytes;             /* the arena without any reuse of values' memory */
-    int64_t parts;                  /* times that the graph is run at a time; 1: over all of its batch */
-    int lanes;                      /* parts that may be computed side by side, each in memory of its own */
+    size_t workspace_bytes; /* the largest workspace, which the arena includes */
+    size_t *prepared_at;    /* per node: where in `prepared` that lies which it keeps; FV_KEEPS_NOTHING */
+    bool *prepares;     /* per node: it runs when `prepared` is filled, and no more: what it reads does not change */
+    bool mutates;       /* parameters or state */
+    size_t naive_bytes; /* the arena without any reuse of values' memory */
+    int64_t parts;      /* times that the graph is run at a time; 1: over all of its batch */
+    int lanes;          /* parts that may be computed side by side, each in memory of its own */
     size_t fixed_bytes, lane_bytes; /* of the arena: of inputs and outputs of all parts; of a lane */
     void *arena, *consts, *prepared;
 };

@@ -12,6 +12,7 @@
 Suite *prepared_suite(void);
 
 static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+enum { ISAS = sizeof isas / sizeof *isas };
 
 /* ---------------------------------------------------------------- single operations */
 
@@ -51,13 +52,16 @@ static void negate(const op_case *c, int k) {
 
 /* With operands that are kept: near what it is without; for any number of threads and when run again the same bits; and
  * after each operand changed what a fresh program gives. Returns whether there was something to keep. */
-static bool check_case(const char *isa, const op_row *row) {
+static bool check_case(const char *isa, const op_row *row, fv_dtype dtype) {
     op_case plain, c;
-    op_row kept = constant_row(row);
+    op_row low;
     double *first = NULL, *want = NULL;
     int64_t count = 0;
     bool keeps = false;
     op_case_make(row, &plain);
+    if (dtype != FV_F32) plain = op_case_lower(&plain, dtype, &low);
+    op_row kept = constant_row(plain.row);
+    const double near = dtype == FV_F32 ? 3e-5 : dtype == FV_F16 ? 0x1p-10 : 0x1p-7;
     c = plain;
     c.row = &kept;
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -71,7 +75,7 @@ static bool check_case(const char *isa, const op_row *row) {
             double *y = run_case(&p, &c), largest = 0;
             for (int64_t i = 0; i < count; i++) largest = fmax(largest, fabs(want[i]));
             for (int64_t i = 0; i < count; i++)
-                ck_assert_msg(fabs(y[i] - want[i]) <= 3e-5 * largest, "%s '%s' on %s: %g is not near %g",
+                ck_assert_msg(fabs(y[i] - want[i]) <= near * largest, "%s '%s' on %s: %g is not near %g",
                               fv_op_get(row->op)->name, row->note, isa, y[i], want[i]);
             if (!first) first = y;
             else ck_assert_mem_eq(first, y, (size_t)count * sizeof *y);
@@ -101,13 +105,15 @@ enum { KEEPERS = sizeof keepers / sizeof *keepers };
 
 START_TEST(operations_keep_and_renew) {
     const fv_op op = keepers[_i % KEEPERS];
-    const char *isa = isas[_i / KEEPERS];
+    const char *isa = isas[_i / KEEPERS % ISAS];
+    const fv_dtype dtype = (fv_dtype[]){FV_F32, FV_BF16, FV_F16}[_i / KEEPERS / ISAS];
+    if (dtype != FV_F32 && op != FV_OP_CONV2D && op != FV_OP_LINEAR) return; /* norms have kernels of their own */
     fvt_device d;
     int keep = 0;
     if (!fvt_open(&d, "cpu", 1, isa)) return;
     fvt_close(&d);
     for (int i = 0; i < op_row_count; i++)
-        if (op_rows[i].op == op) keep += check_case(isa, &op_rows[i]);
+        if (op_rows[i].op == op) keep += check_case(isa, &op_rows[i], dtype);
     ck_assert_msg(keep > 3, "%s: only %d rows of %s keep something", isa, keep, fv_op_get(op)->name);
 }
 END_TEST
@@ -134,7 +140,7 @@ START_TEST(few_positions_keep) {
                             .in = {NORMAL(shapes[i].n, shapes[i].size, shapes[i].size, shapes[i].c),
                                    NORMAL(shapes[i].k, shapes[i].window, shapes[i].window, shapes[i].c),
                                    NORMAL(shapes[i].k)}};
-        ck_assert_msg(check_case(isas[_i], &row), "%s: shape %zu keeps nothing", isas[_i], i);
+        ck_assert_msg(check_case(isas[_i], &row, FV_F32), "%s: shape %zu keeps nothing", isas[_i], i);
     }
 }
 END_TEST
@@ -149,9 +155,10 @@ typedef struct model {
     fv_store *store;
     fv_program *train, *eval, *ema;
     char folder[128], path[2][160];
+    fv_dtype dtype; /* of evaluation */
 } model;
 
-static fv_graph *net(fv_ctx *ctx, bool training) {
+static fv_graph *net(fv_ctx *ctx, bool training, fv_dtype dtype) {
     fv_graph *g = fv_graph_new(ctx, training);
     ck_assert_ptr_nonnull(g);
     fv_scope s = fv_root(g);
@@ -168,6 +175,7 @@ static fv_graph *net(fv_ctx *ctx, bool training) {
     fv_graph_fuse(g);
     fv_optim_cfg optim = {.kind = FV_OPT_SGD, .momentum = 0.9, .ema = true, .lookahead = true};
     if (training) ck_assert_int_eq(fv_optim_build(g, loss, &optim), FV_OK);
+    else if (dtype != FV_F32) fv_graph_mix_precision(g, dtype);
     ck_assert_msg(fv_graph_finish(g) == FV_OK, "%s", ctx->error.message);
     return g;
 }
@@ -188,7 +196,7 @@ static void run(fv_program *p, float logits[LOGITS]) {
 static fv_program *compile(model *m, fv_store *store, bool training, bool ema) {
     fv_program *p;
     fv_compile_opts opts = {.use_ema = ema, .share = training ? NULL : m->train};
-    ck_assert_msg(fv_compile(&m->ctx, net(&m->ctx, training), store, m->dev, &opts, &p) == FV_OK, "%s",
+    ck_assert_msg(fv_compile(&m->ctx, net(&m->ctx, training, m->dtype), store, m->dev, &opts, &p) == FV_OK, "%s",
                   m->ctx.error.message);
     return p;
 }
@@ -199,14 +207,14 @@ static void train(model *m, bool lookahead) {
     ck_assert_int_eq(fv_program_run(m->train, &step, FV_ALL_SEGMENTS), FV_OK);
 }
 
-static void open_model(model *m) {
-    *m = (model){0};
+static void open_model(model *m, fv_dtype dtype) {
+    *m = (model){.dtype = dtype};
     fv_ctx_init(&m->ctx);
     fvt_make_folder(m->folder);
     for (int i = 0; i < 2; i++) snprintf(m->path[i], sizeof m->path[i], "%s/%d.safetensors", m->folder, i);
     ck_assert_int_eq(fv_backend_cpu.open(&m->ctx, &(fv_device_opts){.threads = 2}, &m->dev), FV_OK);
     ck_assert_int_eq(fv_store_create(&m->ctx, m->dev, &m->store), FV_OK);
-    fv_graph *g = net(&m->ctx, true);
+    fv_graph *g = net(&m->ctx, true, FV_F32);
     ck_assert_int_eq(fv_store_bind(m->store, g), FV_OK);
     ck_assert_int_eq(fv_store_commit(m->store, 3), FV_OK);
     fv_graph_free(g);
@@ -247,9 +255,29 @@ static void write_slot(fv_store *store, const char *name, float value) {
     fvt_free(data);
 }
 
+/* Casts of parameters, which a program of a lower precision makes once. */
+static int count_prepared_casts(const fv_program *p) {
+    const fv_plan *plan = fv_program_plan(p);
+    int n = 0;
+    for (int32_t k = 0; k < plan->graph->n_nodes; k++) n += plan->graph->nodes[k].op == FV_OP_CAST && plan->prepares[k];
+    return n;
+}
+
+START_TEST(weights_are_cast_once) {
+    model m;
+    open_model(&m, FV_BF16);
+    ck_assert_int_eq(count_prepared_casts(m.eval), 3); /* of convolutions; the last layer and norms stay float32 */
+    ck_assert_int_eq(count_prepared_casts(m.train), 0);
+    close_model(&m);
+    open_model(&m, FV_F32);
+    ck_assert_int_eq(count_prepared_casts(m.eval), 0);
+    close_model(&m);
+}
+END_TEST
+
 START_TEST(only_what_does_not_change_is_kept) {
     model m;
-    open_model(&m);
+    open_model(&m, FV_F32);
     ck_assert_uint_eq(fv_program_plan(m.train)->prepared_bytes, 0);
     ck_assert_uint_gt(fv_program_plan(m.eval)->prepared_bytes, 0);
     ck_assert_uint_gt(fv_program_plan(m.ema)->prepared_bytes, 0);
@@ -262,7 +290,7 @@ START_TEST(every_change_is_seen) {
                                           "bn2.weight",   "bn2.bias",     "bn2.running_mean", "bn2.running_var"};
     model m;
     float logits[LOGITS], averages[LOGITS];
-    open_model(&m);
+    open_model(&m, _i ? FV_BF16 : FV_F32);
     run(m.eval, logits);
     run(m.ema, averages);
     ck_assert_mem_eq(logits, averages, sizeof logits);
@@ -298,7 +326,7 @@ START_TEST(a_clone_sees_what_is_copied) {
     model m;
     float logits[LOGITS], before[LOGITS];
     fv_store *clone;
-    open_model(&m);
+    open_model(&m, FV_F32);
     ck_assert_int_eq(fv_store_clone(&m.ctx, m.store, m.dev, &clone), FV_OK);
     ck_assert_int_eq(fv_store_copy(clone, m.store), FV_OK);
     fv_program *p = compile(&m, clone, false, false);
@@ -320,7 +348,7 @@ END_TEST
 START_TEST(a_touch_is_enough) {
     model m;
     float logits[LOGITS];
-    open_model(&m);
+    open_model(&m, FV_F32);
     run(m.eval, logits);
     const fv_slot *slot = fv_store_slot(m.store, fv_store_find(m.store, "conv2.weight"));
     const float one = 1;
@@ -335,10 +363,11 @@ Suite *prepared_suite(void) {
     Suite *s = suite_create("prepared");
     TCase *operations = tcase_create("operations"), *models = tcase_create("models");
     tcase_set_timeout(operations, 120);
-    tcase_add_loop_test(operations, operations_keep_and_renew, 0, 4 * KEEPERS);
-    tcase_add_loop_test(operations, few_positions_keep, 0, 4);
+    tcase_add_loop_test(operations, operations_keep_and_renew, 0, 3 * ISAS * KEEPERS);
+    tcase_add_loop_test(operations, few_positions_keep, 0, ISAS);
+    tcase_add_test(models, weights_are_cast_once);
     tcase_add_test(models, only_what_does_not_change_is_kept);
-    tcase_add_test(models, every_change_is_seen);
+    tcase_add_loop_test(models, every_change_is_seen, 0, 2);
     tcase_add_test(models, a_clone_sees_what_is_copied);
     tcase_add_test(models, a_touch_is_enough);
     suite_add_tcase(s, operations);

@@ -9,6 +9,7 @@
 typedef struct cost {
     int32_t node;
     double seconds, roof; /* of one step; roof: what the roofline allows */
+    double flops, bytes;
 } cost;
 
 enum { PRODUCTS, MEMORY, UPDATES, STEP, KINDS };
@@ -37,9 +38,9 @@ static int kind_of(const fv_node *n) {
     }
 }
 
-static double roof_of(const fv_graph *g, const fv_node *n, const fv_ceilings *c) {
+static double roof_of(const cost *n, const fv_ceilings *c) {
     if (c->flops <= 0 || c->bytes <= 0) return 0;
-    double compute = fv_node_flops(g, n) / c->flops, memory = fv_node_bytes(g, n) / c->bytes;
+    double compute = n->flops / c->flops, memory = n->bytes / c->bytes;
     return compute > memory ? compute : memory;
 }
 
@@ -60,7 +61,7 @@ static fv_status show_node(fv_tool *tool, const fv_graph *g, const cost *c, doub
     const fv_node *n = &g->nodes[c->node];
     const char *op = fv_op_get(n->op)->name;
     char type[96] = "", share[16], roof[16];
-    double gflops = 1e-9 * fv_node_flops(g, n) / c->seconds, gbytes = 1e-9 * fv_node_bytes(g, n) / c->seconds;
+    double gflops = 1e-9 * c->flops / c->seconds, gbytes = 1e-9 * c->bytes / c->seconds;
     if (n->results) fv_type_text(fv_typeof(g, (fv_value){n->first_result}), type, sizeof type);
     fv_console_result(&tool->console, "%9.3f %6s %9.1f %8.1f %7s  %-24s %s %s", 1e3 * c->seconds,
                       percent(c->seconds, total, share, sizeof share), gflops, gbytes,
@@ -99,6 +100,7 @@ static fv_status show_kinds(fv_tool *tool, const cost sum[KINDS], const fv_ceili
 
 fv_status fv_bench_profile(fv_tool *tool, fv_device *device, const fv_program *p, int64_t steps) {
     const fv_graph *g = fv_program_plan(p)->graph;
+    const double parts = (double)fv_program_plan(p)->parts;
     const double *seconds = device->backend->node_seconds(fv_program_exec(p));
     fv_ceilings ceilings;
     cost sum[KINDS] = {{0}}, *costs = fv_alloc(&tool->ctx, (size_t)g->n_nodes + 1, sizeof *costs);
@@ -106,15 +108,18 @@ fv_status fv_bench_profile(fv_tool *tool, fv_device *device, const fv_program *p
     fv_status status = fv_cpu_ceilings(device, &ceilings);
     for (int32_t i = 0; i < g->n_nodes && status == FV_OK; i++) {
         const fv_node *n = &g->nodes[i];
-        bool ran = seconds[i] > 0;
-        costs[i] = (cost){i, seconds[i] / (double)steps, ran ? roof_of(g, n, &ceilings) : 0};
+        costs[i] = (cost){.node = i,
+                          .seconds = seconds[i] / (double)steps,
+                          .flops = parts * fv_node_flops(g, n),
+                          .bytes = parts * fv_node_bytes(g, n)};
+        if (seconds[i] > 0) costs[i].roof = roof_of(&costs[i], &ceilings);
         cost *of[2] = {&sum[kind_of(n)], &sum[STEP]};
         for (int k = 0; k < 2; k++) of[k]->seconds += costs[i].seconds, of[k]->roof += costs[i].roof;
     }
     if (status == FV_OK) {
         qsort(costs, (size_t)g->n_nodes, sizeof *costs, by_seconds);
         fv_console_result(&tool->console, "%9s %6s %9s %8s %7s  %-24s %s", "ms", "share", "GFLOP/s", "GB/s", "of roof",
-                          "operation", "place and result");
+                          "operation", parts > 1 ? "place and result, of a part of the batch" : "place and result");
     }
     for (int32_t i = 0; i < g->n_nodes && status == FV_OK && costs[i].seconds > 0; i++)
         status = show_node(tool, g, &costs[i], sum[STEP].seconds);

@@ -97,6 +97,11 @@ size_t CPU(muon_workspace)(const fv_graph *g, const fv_node *node);
 typedef size_t (*fv_cpu_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node);
 void CPU(mixed)(const fv_call *c, fv_op op, fv_kernel kernel);
 size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node, fv_cpu_workspace plain);
+/* What such a node keeps; `plain` says it of float32 kernels. */
+typedef size_t (*fv_cpu_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                                  size_t *workspace);
+size_t CPU(mixed_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                           size_t *workspace, fv_cpu_prepared plain);
 #endif
 
 #endif

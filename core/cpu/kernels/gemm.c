@@ -164,35 +164,21 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
 ROW_TILE(row_tile_3x2, FV_MR, 2, false, false)
 ROW_TILE(row_tile_2x2, MR_2, 2, false, false)
 ROW_TILE(row_tile_1x2, MR_1, 2, false, false)
-#ifdef FV_PAIRS /* nobody keeps packed pairs, so there is no next panel to wait for */
-#define row_tile_next_3x2 row_tile_3x2
-#define row_tile_next_2x2 row_tile_2x2
-#define row_tile_next_1x2 row_tile_1x2
-#else
 ROW_TILE(row_tile_next_3x2, FV_MR, 2, true, false)
 ROW_TILE(row_tile_next_2x2, MR_2, 2, true, false)
 ROW_TILE(row_tile_next_1x2, MR_1, 2, true, false)
-#endif
 ROW_TILE(row_tile_3x1, FV_MR, 1, false, false)
 ROW_TILE(row_tile_2x1, MR_2, 1, false, false)
 ROW_TILE(row_tile_1x1, MR_1, 1, false, false)
 #ifdef HAS_EVEN
 ROW_TILE(row_tile_even_3x2, FV_MR, 2, false, true)
 ROW_TILE(row_tile_even_3x1, FV_MR, 1, false, true)
-#ifdef FV_PAIRS
-#define row_tile_even_next_3x2 row_tile_even_3x2
-#else
 ROW_TILE(row_tile_even_next_3x2, FV_MR, 2, true, true)
-#endif
 
 /* One row that would be left over goes along with the last twelve: 49 rows are the last pictures of 7x7 pixels of most
  * networks, and a tile for it alone waits for all of b as long as any. */
 ROW_TILE(row_tile_more_2, FV_MR + 1, 2, false, false)
-#ifdef FV_PAIRS
-#define row_tile_next_more_2 row_tile_more_2
-#else
 ROW_TILE(row_tile_next_more_2, FV_MR + 1, 2, true, false)
-#endif
 
 static bool is_even(const ptrdiff_t *x_off) {
     ptrdiff_t other = 0;

@@ -102,39 +102,67 @@ static scheme make_scheme(const fv_device *dev, fv_op op, const fv_attr *attr, c
     return s;
 }
 
-/* The kernel's workspace for a piece: that of a node of float32 values of these types. */
-static size_t piece_workspace(const fv_device *dev, const fv_graph *g, const fv_node *node, const scheme *s,
-                              int64_t rows, fv_cpu_workspace plain) {
+/* What the kernel sees of a node: one of float32 values, of some rows. */
+typedef struct piece_node {
     fv_val values[MOST + 1];
     fv_value operands[MOST];
-    fv_graph piece = {.ctx = g->ctx, .values = values, .operands = operands, .n_values = s->n + 1};
-    fv_node own = *node;
-    values[0] = (fv_val){.kind = FV_VAL_NONE};
-    own.first_operand = 0;
-    own.first_result = 1 + s->n_in;
+    fv_graph graph;
+    fv_node node;
+} piece_node;
+
+static void make_piece(piece_node *p, const fv_graph *g, const fv_node *node, const scheme *s, int64_t rows) {
+    p->graph = (fv_graph){.ctx = g->ctx, .values = p->values, .operands = p->operands, .n_values = s->n + 1};
+    p->values[0] = (fv_val){.kind = FV_VAL_NONE};
+    p->node = *node;
+    p->node.first_operand = 0;
+    p->node.first_result = 1 + s->n_in;
     for (int i = 0; i < s->n; i++) {
         fv_value v = i < s->n_in ? g->operands[node->first_operand + i] : (fv_value){node->first_result + i - s->n_in};
-        if (i < s->n_in) operands[i] = (fv_value){v.id ? i + 1 : 0};
-        values[i + 1] = (fv_val){.type = part_of(s, i, fv_typeof(g, v), rows)};
-        if (is_copied(s, i)) values[i + 1].type.dtype = FV_F32;
+        if (i < s->n_in) p->operands[i] = (fv_value){v.id ? i + 1 : 0};
+        p->values[i + 1] = (fv_val){.type = part_of(s, i, fv_typeof(g, v), rows)};
+        if (is_copied(s, i)) p->values[i + 1].type.dtype = FV_F32;
     }
-    return plain(dev, &piece, &own);
 }
 
-size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node, fv_cpu_workspace plain) {
+static size_t piece_workspace(const fv_device *dev, const fv_graph *g, const fv_node *node, const scheme *s,
+                              int64_t rows, fv_cpu_workspace plain) {
+    piece_node p;
+    make_piece(&p, g, node, s, rows);
+    return plain(dev, &p.graph, &p.node);
+}
+
+static scheme scheme_of(const fv_device *dev, const fv_graph *g, const fv_node *node) {
     fv_type type[MOST] = {{0}};
     const int n = node->operands + node->results;
-    if (n > MOST) return 0;
     for (int i = 0; i < n; i++) {
         fv_value v = i < node->operands ? g->operands[node->first_operand + i]
                                         : (fv_value){node->first_result + i - node->operands};
         type[i] = v.id ? fv_typeof(g, v) : fv_shape(FV_F32, 0);
     }
-    const scheme s = make_scheme(dev, node->op, &node->attr, type, node->operands, n);
+    return make_scheme(dev, node->op, &node->attr, type, node->operands, n);
+}
+
+size_t CPU(mixed_workspace)(const fv_device *dev, const fv_graph *g, const fv_node *node, fv_cpu_workspace plain) {
+    if (node->operands + node->results > MOST) return 0;
+    const scheme s = scheme_of(dev, g, node);
     const int64_t last = s.total - (fv_ceil_div(s.total, s.rows) - 1) * s.rows;
     const size_t most = piece_workspace(dev, g, node, &s, s.rows, plain),
                  rest = piece_workspace(dev, g, node, &s, last, plain);
     return s.kernel_at + (most > rest ? most : rest);
+}
+
+/* Of one piece: another one's kernel may want something else. */
+size_t CPU(mixed_prepared)(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
+                           size_t *workspace, fv_cpu_prepared plain) {
+    if (node->operands + node->results > MOST) return 0;
+    const scheme s = scheme_of(dev, g, node);
+    if (s.rows != s.total) return 0;
+    piece_node p;
+    size_t kernel = *workspace - s.kernel_at;
+    make_piece(&p, g, node, &s, s.rows);
+    const size_t kept = plain(dev, &p.graph, &p.node, constant, &kernel);
+    *workspace = s.kernel_at + kernel;
+    return kept;
 }
 
 /* ---------------------------------------------------------------- one call */
@@ -168,6 +196,12 @@ static void place_floats(job *j) {
     }
 }
 
+/* What a kernel keeps is made of all but operand 0, and then takes the place of operand 1, the weights. */
+static bool is_read(const job *j, int i) {
+    if (!j->c->prepared) return true;
+    return j->c->preparing ? i != 0 : i != 1;
+}
+
 static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     const scheme *s = &j->s;
     fv_call piece = *j->c;
@@ -178,7 +212,7 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
         t->type = part_of(s, i, own(j, i)->type, rows);
         if (copied) t->type.dtype = FV_F32;
         else t->data = from_row(j, i, row);
-        if (copied && t->data && i < s->n_in && (row == 0 || goes_by_rows(s, i)))
+        if (copied && t->data && i < s->n_in && is_read(j, i) && (row == 0 || goes_by_rows(s, i)))
             convert(j->c, dtype, from_row(j, i, row), FV_F32, t->data, fv_count(t->type));
     }
     if (row > 0 && j->sum) j->tensor[s->n_in].data = j->sum;
@@ -187,6 +221,7 @@ static void run_piece(job *j, fv_kernel kernel, int64_t row, int64_t rows) {
     piece.workspace = (char *)j->c->workspace + s->kernel_at;
     piece.workspace_bytes = j->c->workspace_bytes - s->kernel_at;
     kernel(&piece);
+    if (j->c->preparing) return;
     for (int i = s->n_in; i < s->n; i++) {
         const fv_dtype dtype = own(j, i)->type.dtype;
         if (is_copied(s, i) && own(j, i)->data)

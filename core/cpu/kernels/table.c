@@ -110,7 +110,7 @@ static size_t workspace(const fv_device *dev, const fv_graph *g, const fv_node *
 
 static size_t prepared(const fv_device *dev, const fv_graph *g, const fv_node *node, uint32_t constant,
                        size_t *workspace) {
-    if (is_converted(g, node)) return 0;
+    if (is_converted(g, node)) return CPU(mixed_prepared)(dev, g, node, constant, workspace, CPU(matrix_prepared));
     return CPU(matrix_prepared)(dev, g, node, constant, workspace) + CPU(batch_norm_prepared)(g, node, constant);
 }
 
