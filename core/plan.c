@@ -138,8 +138,17 @@ static bool in_place_operand(const fv_node *n, int j) {
     case FV_OP_MUL: return j <= 1;
     case FV_OP_BATCH_NORM_BWD: return j == 0;
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA: return j == 2;
+    case FV_OP_LINEAR_ACT: return j == 3;
     default: return false;
     }
+}
+
+/* Products read an operand again when some of the result is written. */
+static bool reads_elsewhere(const planner *p, const fv_node *n, int j, int32_t root) {
+    if (n->op != FV_OP_LINEAR_ACT && n->op != FV_OP_ACTIVATED_LINEAR_BWD_DATA) return false;
+    for (int k = 0; k < n->operands; k++)
+        if (k != j && root_of(p->plan, p->g->operands[n->first_operand + k].id) == root) return true;
+    return false;
 }
 
 /* Reshape always shares; in-place nodes share with an operand that dies here and is not an input or an output. */
@@ -161,6 +170,7 @@ static void find_aliases(planner *p) {
             int32_t v = g->operands[n->first_operand + j].id, x = root_of(plan, v);
             if (!v || !in_place_operand(n, j) || plan->place[x].where != FV_AT_ARENA || plan->place[x].last != pos)
                 continue;
+            if (reads_elsewhere(p, n, j, x)) continue;
             if (g->values[x].kind != FV_VAL_RESULT || !fv_same_type(g->values[v].type, g->values[y].type)) continue;
             plan->place[y].alias = x;
             plan->place[x].last = plan->place[y].last;

@@ -495,6 +495,10 @@ const op_row op_rows[] = {
     LINEAR_ACT("several units", GELU_TANH, 600, 40, 30),
     LINEAR_ACT("depth in blocks", HARDSWISH, 70, 1300, 17),
     LINEAR_ACT("past the caches", GELU, 8200, 16, 384),
+    ROWA(LINEAR_ACT, "residual, few rows", LIST(.activation = {FV_ACT_RELU, 0}), N(7, 300), N(10, 300), N(10), N(7, 10)),
+    ROWA(LINEAR_ACT, "residual, tails", LIST(.activation = {FV_ACT_NONE, 0}), N(17, 33), N(5, 33), ABSENT, N(17, 5)),
+    ROWA(LINEAR_ACT, "residual, units", LIST(.activation = {FV_ACT_GELU, 0}), N(600, 40), N(50, 40), N(50), N(600, 50)),
+    ROWA(LINEAR_ACT, "residual, depth in blocks", LIST(.activation = {FV_ACT_NONE, 0}), N(49, 1300), N(70, 1300), N(70), N(49, 70)),
     ROWA(LINEAR_ACT, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
 };
 /* clang-format on */

@@ -150,6 +150,8 @@ static const shape_case cases[] = {
     {FV_OP_ACTIVATED_LINEAR, "f32[5,7] f32[3,7]", ACT(FV_ACT_RELU), "!relu is no activation whose slope x tells"},
     {FV_OP_ACTIVATED_LINEAR, "f32[5,7] f32[3,8]", ACT(FV_ACT_GELU), "!x has 7 features, w expects 8"},
     {FV_OP_LINEAR_ACT, "f32[2,5,7] f32[3,7] f32[3]", ACT(FV_ACT_RELU), "f32 [2,5,3]"},
+    {FV_OP_LINEAR_ACT, "f32[2,5,7] f32[3,7] - f32[2,5,3]", ACT(FV_ACT_NONE), "f32 [2,5,3]"},
+    {FV_OP_LINEAR_ACT, "f32[5,7] f32[3,7] f32[3] f32[3]", ACT(FV_ACT_NONE), "!residual is f32 [3]"},
     {FV_OP_LINEAR_ACT, "f32[5,7] f32[3,7]", ACT(FV_ACT_TANH), "!tanh cannot end a linear layer"},
     {FV_OP_LINEAR_ACT, "f32[5,7] f32[3,8]", ACT(FV_ACT_GELU), "!x has 7 features, w expects 8"},
     {FV_OP_ACTIVATED_LINEAR_BWD_DATA, "f32[2,5,3] f32[3,7] f32[2,5,7]", ACT(FV_ACT_SILU), "f32 [2,5,7]"},

@@ -242,6 +242,58 @@ START_TEST(linear_act_is_plain) {
 }
 END_TEST
 
+/* x <- x + w x + b three times, whose residual is its operand as well; y = residual + w x + b, which lies over it.
+ * apart: the products are asked for. */
+static void build_residuals(fvt_device *d, bool apart, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, false);
+    fv_scope s = fv_root(g);
+    fv_value x = fv_input(s, "x", fv_shape(FV_F32, ROWS, IN)), w = fv_input(s, "w1", fv_shape(FV_F32, IN, IN)),
+             b = fv_input(s, "b1", fv_shape(FV_F32, IN));
+    for (int k = 0; k < 6; k++) {
+        const fv_value half = fv_scale(s, x, 0.5, 0), y = fv_linear(s, k < 3 ? x : half, w, b);
+        fvt_name name;
+        if (apart) fv_set_output(g, fvt_numbered(&name, "linear", k), y);
+        x = k % 2 ? fv_add(s, x, y) : fv_add(s, y, x);
+        if (k % 3 == 1) x = fv_reshape_to(s, fv_reshape_to(s, x, ROWS * IN), ROWS, IN);
+    }
+    fv_set_output(g, "y", x);
+    fvt_compile(d, g, false, p);
+    static const char *const inputs[] = {"x", "w1", "b1"};
+    for (int k = 0; k < 3; k++) {
+        const int64_t n = fv_count(fvt_type(p, inputs[k]));
+        double *values = fvt_doubles(n);
+        for (int64_t i = 0; i < n; i++) values[i] = (k == 1 ? 0.2 : 1) * fvt_normal(5, (uint64_t)i, (uint32_t)k);
+        fvt_set(p, inputs[k], values);
+        fvt_free(values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+START_TEST(residuals_are_sums) {
+    static const char *const isas[] = {"generic", "avx2", "avx512", "wide"};
+    fvt_device d;
+    fvt_program apart, joined;
+    if (!fvt_open(&d, "cpu", 2, isas[_i])) return;
+    build_residuals(&d, true, &apart);
+    build_residuals(&d, false, &joined);
+    ck_assert_int_eq(count_nodes(&apart, FV_OP_ADD), 6);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_ADD), 0);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_ACT), 6);
+    double *want = fvt_doubles(ROWS * IN), *got = fvt_doubles(ROWS * IN), most = 0;
+    fvt_get(&apart, "y", want);
+    fvt_get(&joined, "y", got);
+    for (int i = 0; i < ROWS * IN; i++) most = fmax(most, fabs(want[i]));
+    for (int i = 0; i < ROWS * IN; i++)
+        ck_assert_msg(fabs(got[i] - want[i]) <= 64 * FVT_U * most, "%s: y[%d]: %.9g, not %.9g", isas[_i], i, got[i],
+                      want[i]);
+    fvt_free(want);
+    fvt_free(got);
+    fvt_destroy(&apart);
+    fvt_destroy(&joined);
+    fvt_close(&d);
+}
+END_TEST
+
 /* In the caches there is nothing to win. */
 START_TEST(few_rows_stay_apart) {
     fvt_device d;
@@ -353,6 +405,7 @@ Suite *fuse_suite(void) {
     tcase_add_test(tc, other_activations_stay);
     tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
     tcase_add_loop_test(tc, linear_act_is_plain, 0, KINDS);
+    tcase_add_loop_test(tc, residuals_are_sums, 0, 4);
     tcase_add_test(tc, few_rows_stay_apart);
     tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
     tcase_add_test(tc, large_normed_convolution_is_plain);

@@ -10,6 +10,7 @@ fraction of the best of its degree; both functions are those of -a, for a >= 0:
 import math
 
 PIECES, WIDTH, DEGREE = 32, 0.1875, 4
+HEADER = "core/cpu/cpu.h"
 
 
 def cdf(a):
@@ -44,7 +45,7 @@ def table(f):
 
 
 print("/* gelu_pieces.c: printed by tools/fit-gelu.py. By function, power and piece. */")
-print('#include "core/cpu/cpu.h"\n')
+print(f'#include "{HEADER}"\n')
 print("const float fv_gelu_pieces[2][5][32] = {")
 for f in cdf, slope:
     print("    {")

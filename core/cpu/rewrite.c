@@ -5,9 +5,10 @@
  *
  *   conv2d(x, w, bias) ─ batch_norm_infer(., mean, ...)    becomes  normed_conv2d(x, w, bias, mean, ...)
  *
- * So is an activation that is all that reads a linear layer:
+ * So is an activation that is all that reads a linear layer, and a residual sum is what its sums begin with:
  *
  *   linear(x, w, bias) ─ act                               becomes  linear_act(x, w, bias)
+ *   linear(x, w, bias) ─ add(., residual)                  becomes  linear_act(x, w, bias, residual), without act
  *
  * Where the backward pass reads that layer's result, too, the activation is applied where the next layer reads its
  * operand, and its slope where that one's gradient is written, so that neither act(x) nor its gradient is ever in
@@ -17,7 +18,7 @@
  *   x ─ act ─ linear_bwd_weight(dy, .)     becomes  activated_linear_bwd_weight(dy, x)
  *   linear_bwd_data(dy, w) ─ act'(., x)    becomes  activated_linear_bwd_data(dy, w, x)
  *
- * in float32, with the same bits. */
+ * in float32, with the same bits but for the residual, which is added first. */
 #include "core/cpu/rewrite.h"
 
 #include "core/ops.h"
@@ -90,18 +91,39 @@ static bool take_slope(rewriter *r, fv_node *n) {
            fv_node_set_operand(g, k, 0, operand(g, data, 0));
 }
 
-/* What is all that reads a linear layer. */
-static bool take_linear(rewriter *r, fv_node *n) {
-    fv_graph *g = r->g;
-    if (n->op != FV_OP_ACTIVATION || !fv_act_can_end_norm(n->attr.activation.kind)) return true;
-    const fv_value y = operand(g, n, 0);
-    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1 || fv_typeof(g, y).dtype != FV_F32) return true;
+/* The linear layer that gives a value, if n is all that reads it; else NULL. */
+static const fv_node *linear_of(const rewriter *r, fv_value y) {
+    const fv_graph *g = r->g;
+    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1 || fv_typeof(g, y).dtype != FV_F32) return NULL;
     const fv_node *linear = &g->nodes[g->values[y.id].node];
-    if (linear->op != FV_OP_LINEAR || fv_typeof(g, operand(g, linear, 0)).dtype != FV_F32) return true;
+    const bool fits = linear->op == FV_OP_LINEAR && fv_typeof(g, operand(g, linear, 0)).dtype == FV_F32;
+    return fits ? linear : NULL;
+}
+
+static bool become_linear(rewriter *r, fv_node *n, const fv_node *linear, fv_value residual) {
+    fv_graph *g = r->g;
     const int32_t k = (int32_t)(n - g->nodes);
     n->op = FV_OP_LINEAR_ACT;
-    for (int j = linear->operands - 1; j >= 0; j--)
-        if (!fv_node_set_operand(g, k, j, operand(g, linear, j))) return false;
+    if (!fv_is_none(residual) && !fv_node_set_operand(g, k, 3, residual)) return false;
+    for (int j = 2; j >= 0; j--)
+        if (!fv_node_set_operand(g, k, j, j < linear->operands ? operand(g, linear, j) : FV_NONE)) return false;
+    return true;
+}
+
+/* What is all that reads a linear layer: an activation, or a residual sum. */
+static bool take_linear(rewriter *r, fv_node *n) {
+    fv_graph *g = r->g;
+    if (n->op == FV_OP_ACTIVATION && fv_act_can_end_norm(n->attr.activation.kind)) {
+        const fv_node *linear = linear_of(r, operand(g, n, 0));
+        return !linear || become_linear(r, n, linear, FV_NONE);
+    }
+    for (int j = 0; n->op == FV_OP_ADD && j < 2; j++) {
+        const fv_value y = operand(g, n, j), residual = operand(g, n, 1 - j);
+        const fv_node *linear = linear_of(r, y);
+        if (!linear || y.id == residual.id || !fv_same_type(fv_typeof(g, y), fv_typeof(g, residual))) continue;
+        n->attr.activation = (fv_activation_attr){FV_ACT_NONE, 0};
+        return become_linear(r, n, linear, residual);
+    }
     return true;
 }
 

@@ -79,11 +79,13 @@ bool fv_infer_activated_linear_bwd_weight(fv_infer *i) {
 
 bool fv_infer_linear_act(fv_infer *i) {
     const fv_act_kind kind = i->attr->activation.kind;
-    if (!fv_act_can_end_norm(kind)) return fv_infer_fail(i, "%s cannot end a linear layer", fv_act_name(kind));
-    return fv_infer_linear(i);
+    if (kind != FV_ACT_NONE && !fv_act_can_end_norm(kind))
+        return fv_infer_fail(i, "%s cannot end a linear layer", fv_act_name(kind));
+    return fv_infer_linear(i) && (!fv_has(i, 3) || fv_expect_like(i, 3, "residual", i->out[0], "y"));
 }
 double fv_flops_linear_act(const fv_infer *i) {
-    return fv_flops_linear(i) + fv_elements(i->out[0]);
+    const int passes = (i->attr->activation.kind != FV_ACT_NONE) + fv_has(i, 3);
+    return fv_flops_linear(i) + passes * fv_elements(i->out[0]);
 }
 
 double fv_flops_activated_linear(const fv_infer *i) {

@@ -22,6 +22,7 @@ typedef struct fv_conv_shape {
     int64_t groups;
     const fv_finish *finish;       /* of the results of a forward convolution; or NULL */
     const fv_activation_attr *act; /* of the results of a linear layer; or NULL */
+    const float *residual;         /* like y, added to them before; or NULL */
     bool pairs;                    /* x or dy, and w, are bf16, which row_gemm and panel_gemm take in pairs */
 } fv_conv_shape;
 

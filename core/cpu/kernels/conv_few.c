@@ -106,6 +106,13 @@ FV_INLINE void dot_tile(const job *j, const float *const *row, const float *cons
     }
 }
 
+static void add_up(const job *j, int64_t row, int64_t k, float sum) {
+    const float *residual = j->p.shape->residual;
+    if (j->bias) sum += j->bias[k];
+    if (residual) sum += residual[row + k];
+    j->y[row + k] = sum;
+}
+
 /* COLUMNS output channels at all positions. Unused places of a tile repeat the last row or channel. */
 static void channel_tile(void *arg, int64_t tile, int thread) {
     (void)thread;
@@ -123,8 +130,7 @@ static void channel_tile(void *arg, int64_t tile, int thread) {
         for (int r = 0; r < ROWS; r++) row[r] = j->windows + j->offset[i + (r < rows ? r : rows - 1)] + group * p->cg;
         dot_tile(j, row, weight, sum);
         for (int r = 0; r < rows; r++)
-            for (int k = 0; k < columns; k++)
-                j->y[(i + r) * s->k + k0 + k] = sum[r][k] + (j->bias ? j->bias[k0 + k] : 0.0f);
+            for (int k = 0; k < columns; k++) add_up(j, (i + r) * s->k, k0 + k, sum[r][k]);
     }
     CPU(finish)(s->finish, 0, p->positions, k0, columns);
     for (int64_t i = 0; s->act && i < p->positions; i++)

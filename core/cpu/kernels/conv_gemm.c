@@ -335,6 +335,7 @@ static void run_phase(const job *j, unit *u, int64_t phase, int64_t group, int64
         g.b = packed_at(j, ph, pw, group, block, panel);
         g.columns = (int)fv_min64(FV_NR, p->columns - panel * FV_NR);
         g.bias = j->bias && block == 0 ? j->bias + group * p->columns + panel * FV_NR : NULL;
+        g.residual = p->shape->residual && block == 0 ? p->shape->residual + y + panel * FV_NR : NULL;
         if (j->kept) look_ahead_weights(j, u, group, block, panel, &g);
         if (u->next) look_ahead_source(j, u, panel);
         const bool strip = strips && g.columns <= FV_VL;

@@ -79,11 +79,12 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
         row[i] = g->x + t->x_off[i];
         FV_UNROLL_ALL for (int v = 0; v < nv; v++) acc[i][v] = t->bias[v];
     }
-    if (g->accumulate) {
+    const float *start = g->accumulate ? g->y : g->residual;
+    if (start) {
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
-            const float *y = g->y + t->y_off[i];
-            if (nv == 2) acc[i][0] = vf_load(y);
-            acc[i][nv - 1] = full ? vf_load(y + (nv - 1) * FV_VL) : vf_load_n(y + (nv - 1) * FV_VL, last);
+            const float *y = start + t->y_off[i];
+            if (nv == 2) acc[i][0] += vf_load(y);
+            acc[i][nv - 1] += full ? vf_load(y + (nv - 1) * FV_VL) : vf_load_n(y + (nv - 1) * FV_VL, last);
         }
     }
     if (!g->stream) { /* fetch the lines of the next tile's results while these are being computed */
@@ -92,9 +93,10 @@ FV_INLINE void row_tile_run(const row_tile *t, const int mr, const int nv, const
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(y + v * FV_VL, 1);
         }
     }
-    if (g->finish && g->finish->residual) {
+    if (g->residual || (g->finish && g->finish->residual)) {
+        const float *residual = g->residual ? g->residual : g->finish->residual + (g->y - g->finish->y);
         FV_UNROLL_ALL for (int i = 0; i < mr; i++) {
-            const float *r = g->finish->residual + (g->y - g->finish->y) + t->y_next[i];
+            const float *r = residual + t->y_next[i];
             FV_UNROLL_ALL for (int v = 0; v < nv; v++) __builtin_prefetch(r + v * FV_VL);
         }
     }

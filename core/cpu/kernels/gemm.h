@@ -98,6 +98,7 @@ typedef struct fv_row_gemm {
     const float *b;                /* [taps][depth][fv_panel_width(columns)] */
     int columns;                   /* 1..FV_NR */
     const float *bias;             /* [columns] or NULL; not with accumulate */
+    const float *residual;         /* where y lies, added to it; which may be y; or NULL. Not with accumulate */
     bool accumulate;               /* y += instead of y = */
     bool stream;                   /* write past the caches; y rows aligned to the vector, columns full */
     bool round;                    /* pairs only, not with accumulate or stream: y and y_off are of bf16 */

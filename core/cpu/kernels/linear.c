@@ -15,7 +15,8 @@ void CPU(linear)(const fv_call *c) {
 void CPU(linear_act)(const fv_call *c) {
     fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
     if (is_empty(c)) return;
-    s.act = &c->attr->activation;
+    s.act = c->attr->activation.kind == FV_ACT_NONE ? NULL : &c->attr->activation;
+    s.residual = fv_operand(c, 3);
     CPU(conv_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), c->out[0].data);
 }
 
