@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prints core/cpu/gelu_pieces.c: polynomials of 32 pieces for GELU and its slope (core/cpu/kernels/act.h).
+"""Prints core/cpu/gelu_pieces.c, which clang-format then arranges: polynomials of 32 pieces for GELU and its slope
+(core/cpu/kernels/act.h).
 
 Piece i is around i * WIDTH. Each goes through the function at Chebyshev's points of the piece, which is within a
 fraction of the best of its degree; both functions are those of -a, for a >= 0:
