@@ -25,7 +25,8 @@ struct fv_exec {
     pthread_mutex_t lock; /* of fault */
     bool profile;
     fv_pool *pool;
-    fv_tensor *moved; /* [lanes][most_tensors]: of a call's operands and results, those of a part */
+    uint32_t segments; /* of the run in parts that is under way */
+    fv_tensor *moved;  /* [lanes][most_tensors]: of a call's operands and results, those of a part */
     int most_tensors;
     double *seconds; /* [1 + lanes][nodes of the graph]: the means of the others first */
 };
@@ -247,7 +248,8 @@ static void run_part(void *arg, int64_t part, int lane) {
     fv_tensor *moved = e->moved + (size_t)lane * (size_t)e->most_tensors;
     for (int32_t i = 0; i < e->first[FV_SEG_COUNT]; i++) {
         const host_call *c = &e->calls[i];
-        if (!c->kernel || e->plan->prepares[c->node]) continue;
+        const bool wanted = e->segments >> e->plan->graph->nodes[c->node].segment & 1;
+        if (!c->kernel || !wanted || e->plan->prepares[c->node]) continue;
         fv_call call = c->call;
         for (int k = 0; k < call.n_in + call.n_out; k++) {
             moved[k] = call.in[k];
@@ -276,6 +278,7 @@ fv_status fv_host_prepare(fv_exec *e) {
 
 fv_status fv_host_enqueue(fv_exec *e, uint32_t segments) {
     if (e->plan->parts > 1) {
+        e->segments = segments;
         fv_pool_run(e->pool, e->plan->parts, run_part, e);
         return FV_OK;
     }

@@ -71,8 +71,9 @@ void fv_program_destroy(fv_program *p);
 const fv_plan *fv_program_plan(const fv_program *p);
 fv_exec *fv_program_exec(const fv_program *p);
 
-/* Into how many parts a batch should be cut, of what the graph computes for all of it: 1 if that is no faster. The same
- * for any number of threads, as results must be. */
+/* Into how many parts a batch should be cut, of what the graph computes for all of it: 1 if that is no faster. No
+ * picture may matter to another one's results, as none does in evaluation. The same for any number of threads, as
+ * results must be. */
 int64_t fv_graph_parts(const fv_graph *g, int64_t batch);
 
 /* Copy host data to the input / from the named output; `bytes` must match its type, of all parts one after the other.

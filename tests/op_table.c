@@ -499,6 +499,9 @@ const op_row op_rows[] = {
     ROWA(LINEAR_ACT, "residual, tails", LIST(.activation = {FV_ACT_NONE, 0}), N(17, 33), N(5, 33), ABSENT, N(17, 5)),
     ROWA(LINEAR_ACT, "residual, units", LIST(.activation = {FV_ACT_GELU, 0}), N(600, 40), N(50, 40), N(50), N(600, 50)),
     ROWA(LINEAR_ACT, "residual, depth in blocks", LIST(.activation = {FV_ACT_NONE, 0}), N(49, 1300), N(70, 1300), N(70), N(49, 70)),
+    ROW(LINEAR, "five rows go along with five tiles", N(65, 40), N(70, 40), N(70)),
+    ROW(LINEAR, "three rows with two tiles cannot", N(27, 40), N(70, 40), N(70)),
+    ATTENTION_PACKED_ROWS("two keys behind two panels", 2, 66, 2, 20),
     ROWA(LINEAR_ACT, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
 };
 /* clang-format on */

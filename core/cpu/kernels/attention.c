@@ -102,7 +102,7 @@ static fv_ahead look_ahead(const job *j, int64_t picture, bool backward) {
     fv_ahead ahead = {0};
     if (!j->packed || next >= p->n || 2 * (qkv + y) * (int64_t)sizeof(float) > AHEAD_BYTES) return ahead;
     const int64_t columns = fv_ceil_div(p->sk, FV_NR) + fv_ceil_div(p->d, FV_NR);
-    const int64_t tiles = p->heads * fv_ceil_div(p->sq, FV_MR) * columns * (backward ? 2 : 1);
+    const int64_t tiles = p->heads * fv_row_tiles(p->sq) * columns * (backward ? 2 : 1);
     const fv_range rows = {next * p->sq, (next + 1) * p->sq};
     fv_ahead_rows(&ahead, 0, j->q, rows, p->q_row, INT64_MAX, tiles);
     if (!backward) return ahead;
@@ -124,6 +124,31 @@ static float *pack_turned(float *dst, const float *src, int64_t positions, int64
     return dst + fv_packed_floats(positions, d);
 }
 
+static float dot(const float *a, const float *b, int64_t n) {
+    vf sum = vf_zero();
+    int64_t i = 0;
+    for (; i + FV_VL <= n; i += FV_VL) sum = vf_fma(vf_load(a + i), vf_load(b + i), sum);
+    if (i < n) sum = vf_fma(vf_load_n(a + i, (int)(n - i)), vf_load_n(b + i, (int)(n - i)), sum);
+    return vf_sum(sum);
+}
+
+/* Positions of k or v whose columns are packed for products with its transpose; the others, one or two behind whole
+ * panels (a class beside 64 patches), are cheaper as sums over d. */
+static int64_t packed_positions(int64_t positions) {
+    const int64_t left = positions % FV_NR;
+    return left <= 2 && positions > FV_NR ? positions - left : positions;
+}
+
+/* y rows [positions] = x rows [d] times the transpose of src [positions, d], which is also packed. */
+static void multiply_turned(const float *x, const ptrdiff_t *x_off, int64_t rows, int64_t d, const float *packed,
+                            const float *src, int64_t positions, int64_t src_row, float *y, const ptrdiff_t *y_off,
+                            fv_ahead *ahead) {
+    const int64_t whole = packed_positions(positions);
+    multiply(x, x_off, rows, d, packed, whole, y, y_off, ahead);
+    for (int64_t c = whole; c < positions; c++)
+        for (int64_t i = 0; i < rows; i++) y[y_off[i] + c] = dot(x + x_off[i], src + c * src_row, d);
+}
+
 /* ---------------------------------------------------------------- forward */
 
 /* Scores of one query become exponentials; returns their sum, and the largest score in *top. The row is padded to whole
@@ -135,17 +160,13 @@ static float exponentials(float *s, int64_t n, float scale, vf mask, float *top)
     const int64_t last = (n - 1) / FV_VL * FV_VL;
     const vf tail = vf_fma(vf_load_n(s + last, (int)(n - last)), factor, mask);
     vf most = tail;
-    for (int64_t i = 0; i < last; i += FV_VL) {
-        const vf t = factor * vf_load(s + i);
-        vf_store(s + i, t);
-        most = vf_max(t, most);
-    }
+    for (int64_t i = 0; i < last; i += FV_VL) most = vf_max(factor * vf_load(s + i), most);
     *top = vf_max_lane(most);
     const vf largest = vf_set1(*top);
     vf sum = vf_keep(valid, vf_exp(vf_keep(valid, tail - largest)));
     vf_store(s + last, sum);
     for (int64_t i = 0; i < last; i += FV_VL) {
-        const vf e = vf_exp(vf_load(s + i) - largest);
+        const vf e = vf_exp(vf_fma(factor, vf_load(s + i), -largest));
         vf_store(s + i, e);
         sum += e;
     }
@@ -165,23 +186,29 @@ static void scale_row(float *y, int64_t n, float factor) {
     if (i < n) vf_store_n(y + i, vf_load_n(y + i, (int)(n - i)) * vf_set1(factor), (int)(n - i));
 }
 
+/* lse = top + log sum, of rows; sum >= 1 */
+static void log_sums(float *lse, const float *top, const float *sum, int64_t rows) {
+    for (int64_t i = 0; i < rows; i += FV_VL) {
+        const int n = (int)fv_min64(FV_VL, rows - i);
+        vf_store_n(lse + i, vf_load_n(top + i, n) + vf_log(vf_load_n(sum + i, n)), n);
+    }
+}
+
 static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, float *keys, fv_ahead *ahead) {
     const plan *p = &j->p;
     const int64_t pair = n * p->heads + head, kv = n * p->sk * p->kv_row + head * p->d;
     const vf mask = last_mask(p->sk);
-    float *values = pack_turned(keys, j->k + kv, p->sk, p->d, p->kv_row);
+    float *values = pack_turned(keys, j->k + kv, packed_positions(p->sk), p->d, p->kv_row);
     float *scores = pack_rows(values, j->v + kv, p->sk, p->d, p->kv_row);
     for (int64_t b = first; b < fv_min64(p->blocks, first + p->tile_blocks); b++) {
         const int64_t row = b * BLOCK_ROWS, rows = fv_min64(BLOCK_ROWS, p->sq - row);
         float *y = j->out ? j->out + (n * p->sq + row) * p->width + head * p->d : NULL;
-        float sum[BLOCK_ROWS];
-        multiply(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, p->sk, scores,
-                 j->score_off, ahead);
-        for (int64_t i = 0; i < rows; i++) {
-            float top;
-            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, mask, &top);
-            if (j->out_lse) j->out_lse[pair * p->sq + row + i] = top + logf(sum[i]);
-        }
+        float sum[BLOCK_ROWS], top[BLOCK_ROWS];
+        multiply_turned(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, j->k + kv, p->sk,
+                        p->kv_row, scores, j->score_off, ahead);
+        for (int64_t i = 0; i < rows; i++)
+            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, mask, &top[i]);
+        if (j->out_lse) log_sums(j->out_lse + pair * p->sq + row, top, sum, rows);
         if (!y) continue;
         multiply(scores, j->score_off, rows, p->sk, values, p->d, y, j->y_off, ahead);
         for (int64_t i = 0; i < rows; i++) scale_row(y + i * p->width, p->d, 1.0f / sum[i]);
@@ -241,14 +268,6 @@ void CPU(attention)(const fv_call *c) {
 
 /* ---------------------------------------------------------------- backward */
 
-static float dot(const float *a, const float *b, int64_t n) {
-    vf sum = vf_zero();
-    int64_t i = 0;
-    for (; i + FV_VL <= n; i += FV_VL) sum = vf_fma(vf_load(a + i), vf_load(b + i), sum);
-    if (i < n) sum = vf_fma(vf_load_n(a + i, (int)(n - i)), vf_load_n(b + i, (int)(n - i)), sum);
-    return vf_sum(sum);
-}
-
 /* scores -> p in place; dp -> scale * ds in place. Both rows are padded: whole vectors. */
 static void score_gradients(float *s, float *dp, int64_t n, float scale, float lse, float delta) {
     for (int64_t i = 0; i < n; i += FV_VL) {
@@ -286,8 +305,8 @@ static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_tur
     const plan *p = &j->p;
     const int64_t pair = n * p->heads + head, kv = n * p->sk * p->kv_row + head * p->d;
     const int64_t block_rows = fv_min64(p->sq, BLOCK_ROWS), padded_keys = round_up(p->sk, FV_OUTER_ROWS);
-    float *values_turned = pack_turned(keys_turned, j->k + kv, p->sk, p->d, p->kv_row);
-    float *keys = pack_turned(values_turned, j->v + kv, p->sk, p->d, p->kv_row);
+    float *values_turned = pack_turned(keys_turned, j->k + kv, packed_positions(p->sk), p->d, p->kv_row);
+    float *keys = pack_turned(values_turned, j->v + kv, packed_positions(p->sk), p->d, p->kv_row);
     float *scores = pack_rows(keys, j->k + kv, p->sk, p->d, p->kv_row);
     float *ds = scores + block_rows * p->score_row, *q = ds + block_rows * p->score_row,
           *dy = q + block_rows * p->d_row;
@@ -297,8 +316,8 @@ static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_tur
         const int64_t q_at = (n * p->sq + row) * p->q_row + head * p->d;
         copy_rows(q, p->d_row, j->q + q_at, p->q_row, rows, p->d);
         copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d);
-        multiply(q, j->d_off, rows, p->d, keys_turned, p->sk, scores, j->score_off, ahead);
-        multiply(dy, j->d_off, rows, p->d, values_turned, p->sk, ds, j->score_off, ahead);
+        multiply_turned(q, j->d_off, rows, p->d, keys_turned, j->k + kv, p->sk, p->kv_row, scores, j->score_off, ahead);
+        multiply_turned(dy, j->d_off, rows, p->d, values_turned, j->v + kv, p->sk, p->kv_row, ds, j->score_off, ahead);
         for (int64_t i = 0; i < rows; i++) {
             const float delta = dot(dy + i * p->d_row, j->y + at + i * p->width, p->d);
             score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale,

@@ -287,7 +287,7 @@ static void look_ahead_source(const job *j, unit *u, int64_t panel) {
         u->ahead.run[0].at = (const char *)u->next + lines.begin * 64;
         u->ahead.run[0].step = 64;
         u->ahead.run[0].lines = lines.end - lines.begin;
-        u->ahead.run[0].per_tile = fv_ceil_div(lines.end - lines.begin, fv_ceil_div(u->images, FV_MR));
+        u->ahead.run[0].per_tile = fv_ceil_div(lines.end - lines.begin, fv_row_tiles(u->images));
         return;
     }
     const int64_t share = fv_ceil_div(columns, j->p.panels);
@@ -434,7 +434,7 @@ static void look_ahead(const job *j, unit *u, int64_t tile) {
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
     const unit then = unit_of(j, next, &win);
-    const int64_t tiles = fv_ceil_div(p->table_rows, FV_MR) * p->panels * p->blocks * p->phases[0] * p->phases[1];
+    const int64_t tiles = fv_row_tiles(p->table_rows) * p->panels * p->blocks * p->phases[0] * p->phases[1];
     const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
     if (lines <= AHEAD_LINES) {
         u->ahead.run[0].step = 64;

@@ -177,8 +177,8 @@ ROW_TILE(row_tile_even_3x2, FV_MR, 2, false, true)
 ROW_TILE(row_tile_even_3x1, FV_MR, 1, false, true)
 ROW_TILE(row_tile_even_next_3x2, FV_MR, 2, true, true)
 
-/* One row that would be left over goes along with the last twelve: 49 rows are the last pictures of 7x7 pixels of most
- * networks, and a tile for it alone waits for all of b as long as any. */
+/* Rows that would be left over go along with twelve others, one each: 49 rows are the last pictures of 7x7 pixels of
+ * most networks, 65 a ViT's 8x8 patches and a class, and a tile for what is left waits for all of b as long as any. */
 ROW_TILE(row_tile_more_2, FV_MR + 1, 2, false, false)
 ROW_TILE(row_tile_next_more_2, FV_MR + 1, 2, true, false)
 
@@ -212,17 +212,15 @@ void CPU(row_gemm)(const fv_row_gemm *g) {
         t.bias[0] = vf_load_n(g->bias, g->columns < FV_VL ? g->columns : FV_VL);
         if (g->columns > FV_VL) t.bias[1] = vf_load_n(g->bias + FV_VL, g->columns - FV_VL);
     }
+    const int64_t tiles = g->rows / FV_MR, more = fn[MORE] ? fv_rows_along(g->rows) : 0;
     int64_t i = 0;
-    for (; i + FV_MR <= g->rows; i += FV_MR) {
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int rows = FV_MR + (tile >= tiles - more);
         t.x_off = g->x_off + i;
         t.y_off = g->y_off + i;
-        t.y_next = i + 2 * FV_MR <= g->rows ? t.y_off + FV_MR : t.y_off;
-        if (i + FV_MR + 1 == g->rows && fn[MORE]) {
-            t.y_next = t.y_off;
-            fn[MORE](&t);
-            return;
-        }
-        fn[is_even(t.x_off) ? EVEN : 2](&t);
+        t.y_next = tile + 1 < tiles ? t.y_off + rows : t.y_off;
+        fn[rows > FV_MR ? MORE : is_even(t.x_off) ? EVEN : 2](&t);
+        i += rows;
         for (int n = 0; g->next[0] && n < 2; n++) t.next[n] += g->next_step[n] * g->taps * g->depth;
     }
     if (i == g->rows) return;

@@ -87,6 +87,20 @@ FV_INLINE void fv_ahead_rows(fv_ahead *ahead, int run, const float *x, fv_range 
     ahead->run[run].per_tile = fv_ceil_div(lines, fv_max64(1, calls));
 }
 
+/* Rows that are left over by whole tiles and go along with one each, if all can: of 13 rows then. */
+FV_INLINE int64_t fv_rows_along(int64_t rows) {
+#if FV_MR == 12
+    return rows % FV_MR <= rows / FV_MR ? rows % FV_MR : 0;
+#else
+    (void)rows;
+    return 0;
+#endif
+}
+/* Tiles that row_gemm makes of rows, by full panels. */
+FV_INLINE int64_t fv_row_tiles(int64_t rows) {
+    return fv_rows_along(rows) ? rows / FV_MR : fv_ceil_div(rows, FV_MR);
+}
+
 typedef struct fv_row_gemm {
     const float *x;
     const ptrdiff_t *x_off; /* [rows] in floats */
@@ -117,7 +131,7 @@ void CPU_PAIRS(row_gemm)(const fv_row_gemm *g);
 FV_INLINE void fv_row_gemm_next(fv_row_gemm *g, int run, const float *at, int64_t floats) {
     g->next[run] = g->next[1] = (const char *)at;
     g->next_step[1] = 0;
-    g->next_step[run] = fv_ceil_div(floats * (int64_t)sizeof *at, fv_ceil_div(g->rows, FV_MR) * g->taps * g->depth);
+    g->next_step[run] = fv_ceil_div(floats * (int64_t)sizeof *at, fv_row_tiles(g->rows) * g->taps * g->depth);
 }
 
 /* y[i * y_step + j] = sum over rows r, taps t < 3, depth d of x[r * x_row + (i + t) * x_step + d] * b[r][t][d][j], i <

@@ -5,7 +5,7 @@
  *   vf_load_n(p, n), vf_store_n(p, v, n)  the first n lanes; the others are 0, or are not written
  *   vf_fma(a, b, c)                       a * b + c, fused where the instruction set has it
  *   vf_select(m, a, b)                    m ? a : b, with a mask such as vm m = vm_gt(a, b)
- *   vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_normal_cdf
+ *   vf_exp, vf_sigmoid, vf_tanh, vf_log1p, vf_log, vf_normal_cdf
  *
  * A tail goes through the same arithmetic as a full vector (vf_load_n), so a value never depends on where it lies. */
 #ifndef FV_CORE_CPU_KERNELS_VEC_H
@@ -452,6 +452,14 @@ FV_INLINE vf vf_log1p(vf u) {
     p = vf_fma(p, z, vf_set1(1.999944448e-01f));
     p = vf_fma(p, z, vf_set1(3.333333731e-01f));
     return vf_set1(2.0f) * vf_fma(s * z, p, s);
+}
+
+/* log x within 2 ulp of the larger of it and 1; 1 <= x, finite; NaN stays. */
+FV_INLINE vf vf_log(vf x) {
+    const vf mantissa = (vf)(((vu)x & 0x007fffffu) | 0x3f800000u);
+    const vf exponent = __builtin_convertvector((vi)((vu)x >> 23) - 127, vf);
+    const vf log = vf_fma(exponent, vf_set1(0.693147181f), vf_log1p(mantissa - vf_set1(1.0f)));
+    return vf_select(vm_nan(x), x, log);
 }
 
 /* Odd polynomial below 0.625, 1 - 2 / (e^2|x| + 1) above: within 2 ulp. */
