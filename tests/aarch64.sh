@@ -9,7 +9,7 @@ root=$(realpath -m "$build")/root apt=$(realpath -m "$build")/apt
 libraries=(libc6-dev libjansson-dev libyaml-dev libxxhash-dev zlib1g-dev libpng-dev libjpeg-dev libcurl4-openssl-dev check)
 suites=("$@")
 # not: parity_models, cuda, and others that take long under qemu and run the same lines
-[ $# -gt 0 ] || suites=(core graph ops fuse winograd prepared precision recompute speedrun optim state io data_loader image)
+[ $# -gt 0 ] || suites=(core graph ops fuse parts winograd prepared precision recompute speedrun optim state io data_loader image)
 
 if [ ! -e "$root/complete" ]; then
     rm -rf "$root" "$apt"
