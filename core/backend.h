@@ -84,15 +84,14 @@ typedef struct fv_backend {
 /* First member of every backend's own device struct. */
 struct fv_device {
     const fv_backend *backend;
-    fv_ctx *ctx;         /* borrowed */
-    char text[128];      /* "cpu avx512 x2" */
-    char kernels[32];    /* the family of kernels, "avx512": results are the same bits within one */
-    char libraries[128]; /* whose kernels it calls, with versions: "driver 13.0, cuDNN 9.19.0"; "" if only its own */
-    size_t peak_bytes;   /* most memory that was held at once; 0 where that is the host's */
-    bool host_memory;    /* pointers may be read by the host */
-    int threads;         /* that compute side by side; 0 where that is the backend's own affair */
-    const fv_device
-        *alone; /* the same device with one of them: for the parts of a batch (program.h). NULL: it has none */
+    fv_ctx *ctx;            /* borrowed */
+    char text[128];         /* "cpu avx512 x2" */
+    char kernels[32];       /* the family of kernels, "avx512": results are the same bits within one */
+    char libraries[128];    /* whose kernels it calls, with versions: "driver 13.0, cuDNN 9.19.0"; "" if only its own */
+    size_t peak_bytes;      /* most memory that was held at once; 0 where that is the host's */
+    bool host_memory;       /* pointers may be read by the host */
+    int threads;            /* that compute side by side; 0 where that is the backend's own affair */
+    const fv_device *alone; /* this one with a single thread, for parts of a batch (program.h); NULL: it has none */
 };
 
 extern const fv_backend fv_backend_ref; /* plain loops, all float types: the specification */

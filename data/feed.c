@@ -3,8 +3,8 @@
 
 /* Bytes of the program's input, 0 if it has none of that name. */
 static size_t input_bytes(const fv_program *p, const char *name) {
-    const fv_graph *g = fv_program_plan(p)->graph;
-    return fv_bytes(fv_typeof(g, fv_find_value(g, name)));
+    const fv_plan *plan = fv_program_plan(p);
+    return fv_bytes(fv_typeof(plan->graph, fv_find_value(plan->graph, name))) * (size_t)plan->parts;
 }
 
 fv_status fv_batch_feed(const fv_batch *b, fv_program *p) {

@@ -418,8 +418,10 @@ END_TEST
 /* Roundings that GELU(x) may be off by, of its own size: it keeps some accuracy far below 0, where 1 + erf would have
  * lost all. The pieces of AVX-512 (core/cpu/kernels/act.h) have less there, and end in 0. */
 static double gelu_bound(const variant *v, double x) {
-    if (!v->isa || strncmp(v->isa, "avx512", 6) != 0 || x > -3) return 8;
-    return x > -5.9 ? 600 : ldexp(1, 24);
+    return v->isa && strncmp(v->isa, "avx512", 6) == 0 && x <= -3 ? 600 : 8;
+}
+static bool gelu_ends(const variant *v, double x) {
+    return v->isa && strncmp(v->isa, "avx512", 6) == 0 && x <= (double)-5.9f;
 }
 
 /* And it is x or 0 far away. */
@@ -439,7 +441,8 @@ START_TEST(test_gelu_tails) {
         op_case_run(&d, &c, false, &got);
         ck_assert(got.data[0][0] == 0 && got.data[0][1] == (float)1e30);
         for (int i = 2; i < COUNT; i++) {
-            const double x = c.in[0][i], want = 0.5 * x * erfc(-x / sqrt(2)), off = fabs(got.data[0][i] - want);
+            const double x = c.in[0][i], want = gelu_ends(&variants[v], x) ? 0 : 0.5 * x * erfc(-x / sqrt(2)),
+                         off = fabs(got.data[0][i] - want);
             ck_assert_msg(off <= gelu_bound(&variants[v], x) * ldexp(1, -24) * fabs(want),
                           "gelu(%g) on %s is off by %g u", x, variants[v].name,
                           ldexp(off / fabs(want + (want == 0)), 24));

@@ -100,6 +100,7 @@ static const fv_node *linear_of(const rewriter *r, fv_value y) {
     return fits ? linear : NULL;
 }
 
+/* Let n, which reads the layer's result, be linear_act of its operands. */
 static bool become_linear(rewriter *r, fv_node *n, const fv_node *linear, fv_value residual) {
     fv_graph *g = r->g;
     const int32_t k = (int32_t)(n - g->nodes);
