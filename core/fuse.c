@@ -40,13 +40,6 @@ static int32_t only_reader(const fusion *f, fv_value v, fv_op op) {
     return !f->dead[k] && f->g->nodes[k].op == op ? k : -1;
 }
 
-static void replace_everywhere(fv_graph *g, fv_value from, fv_value to) {
-    for (int32_t i = 0; i < g->n_operands; i++)
-        if (g->operands[i].id == from.id) g->operands[i] = to;
-    for (int32_t i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i].value.id == from.id) g->outputs[i].value = to;
-}
-
 static bool can_end_norm(const fv_graph *g, int32_t k) {
     return k >= 0 && fv_act_can_end_norm(g->nodes[k].attr.activation.kind);
 }
@@ -78,7 +71,7 @@ static int fuse_batch_norm(fusion *f, int32_t k) {
     f->uses[y.id] = f->uses[z.id];
     f->reader[y.id] = f->reader[z.id];
     f->dead[act] = true;
-    replace_everywhere(g, z, y);
+    fv_graph_replace(g, z, y);
     return add >= 0 ? 2 : 1;
 }
 

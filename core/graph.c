@@ -418,6 +418,13 @@ bool fv_node_set_operand(fv_graph *g, int32_t node, int k, fv_value v) {
     return true;
 }
 
+void fv_graph_replace(fv_graph *g, fv_value from, fv_value to) {
+    for (int32_t i = 0; i < g->n_operands; i++)
+        if (g->operands[i].id == from.id) g->operands[i] = to;
+    for (int32_t i = 0; i < g->n_outputs; i++)
+        if (g->outputs[i].value.id == from.id) g->outputs[i].value = to;
+}
+
 void fv_graph_cast_floats(fv_graph *g, fv_dtype to) {
     for (int32_t i = 1; i < g->n_values; i++)
         if (g->values[i].type.dtype == FV_F32) g->values[i].type.dtype = to;

@@ -381,6 +381,8 @@ const fv_decl *fv_decl_of(const fv_graph *g, fv_value v); /* NULL unless PARAM o
 fv_value fv_op_node(fv_scope s, fv_op op, const fv_value *operands, int n, const fv_attr *attr);
 /* Give operand k of a node another value; operands that were not there before it become null. For passes. */
 bool fv_node_set_operand(fv_graph *g, int32_t node, int k, fv_value v);
+/* Let all nodes and outputs that have a value take another one of its type. For passes. */
+void fv_graph_replace(fv_graph *g, fv_value from, fv_value to);
 static inline fv_value fv_result(fv_value first, int i) {
     return (fv_value){first.id ? first.id + i : 0};
 }
@@ -459,7 +461,7 @@ typedef struct fv_recompute_report {
 /* Recompute pass, after differentiation: results of pure nodes (norms, activations, element-wise ones, products) that
  * the backward pass reads are made anew for it instead of being kept, where that lowers the peak of what is alive;
  * those that free most for their cost first. Results are the same bits. budget: part of a step's time that it may cost,
- * by estimate, or INFINITY. */
+ * by estimate; 1% of it is to free 5% of the peak at least. Or INFINITY. */
 fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *report /* may be NULL */);
 
 /* ---------------------------------------------------------------- autodiff: graph to graph */

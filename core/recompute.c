@@ -5,16 +5,19 @@
  *   x ─ gelu ─ y ─ linear ─ ... loss ...  gelu(x) = y' ─ linear_bwd_weight(dz, y')
  *
  * Clones are of pure nodes, have the operands, attributes and random stream of the original, and so its bits. What to
- * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget. A
- * clone may read other clones: with an infinite budget it is gradient checkpointing (Chen et al. 2016). */
+ * clone is chosen greedily at the point where most bytes are alive, the most bytes per cost first, within a budget and
+ * as long as it frees enough for its cost. A clone may read other clones: with an infinite budget it is gradient
+ * checkpointing (Chen et al. 2016). */
 #include "core/ops.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BALANCE 11.0             /* operations in the time of one byte: what the roofline of a CPU core comes to */
 #define ACTIVATION_OPERATIONS 20 /* per element, of those that a linear layer can apply on the way */
 #define ATTENTION_SHARE 0.4      /* of the roof, that attention reaches */
 #define LEAST_BYTES 65536        /* smaller values are not worth a node */
+#define LEAST_WORTH 5.0          /* with a budget, 1% of a step is to free so many percent of the memory */
 #define SMALL_SHARE 16           /* an operand so much smaller than the value may be kept longer for its sake */
 
 typedef struct span { /* life of a value that has memory of its own; positions in the order of execution */
@@ -45,6 +48,7 @@ typedef struct recomputer {
     candidate *list;      /* in the order of nodes */
     int32_t n_list;
     double step_cost, spent;
+    double least_worth; /* of a candidate */
 } recomputer;
 
 static bool may_run_again(fv_op op) {
@@ -286,7 +290,7 @@ static candidate *best_at(recomputer *r, int32_t peak, double budget) {
         const span *s = &r->spans[c->value];
         if (c->tried || s->taken || s->pinned || c->forward_last >= peak || s->first <= peak || s->first == INT32_MAX)
             continue;
-        if (r->spent + c->cost > budget || c->worth <= best_worth) continue;
+        if (r->spent + c->cost > budget || c->worth <= best_worth || c->worth < r->least_worth) continue;
         best = c;
         best_worth = c->worth;
     }
@@ -379,6 +383,7 @@ fv_status fv_graph_recompute(fv_graph *g, double budget, fv_recompute_report *re
     find_candidates(&r);
     int32_t peak = find_peak(&r, &report->bytes_before);
     report->bytes_after = report->bytes_before;
+    if (isfinite(budget) && r.step_cost > 0) r.least_worth = LEAST_WORTH * (double)report->bytes_before / r.step_cost;
     budget *= r.step_cost;
     for (candidate *c; (c = best_at(&r, peak, budget));) try_to_take(&r, c, budget, &peak, &report->bytes_after);
     report->cost = r.step_cost > 0 ? r.spent / r.step_cost : 0;

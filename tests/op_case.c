@@ -158,7 +158,7 @@ static bool is_parameter(fv_op op, int k) {
     case FV_OP_BATCH_NORM_BWD:
     case FV_OP_BATCH_NORM_INFER_BWD: return k >= 3 && k <= 6;
     case FV_OP_LAYER_NORM_BWD:
-    case FV_OP_GROUP_NORM_BWD: return k >= 2;
+    case FV_OP_GROUP_NORM_BWD: return k >= 2 && k < 5;
     default: return false;
     }
 }

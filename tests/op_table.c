@@ -76,7 +76,7 @@
          N(out_, in_), N(out_)), \
         ROWA(ACTIVATED_LINEAR_BWD_DATA, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), N(out_, in_), \
              OPERAND(FILL_AWAY, rows, in_)), \
-        ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), \
+        ROWA(LINEAR_BWD_PARAMS, note_, LIST(.activation = {FV_ACT_##kind_, 0}), N(rows, out_), \
              OPERAND(FILL_AWAY, rows, in_))
 
 /* conv: its attribute; x, w, bias, then the norm's k channels, residual. */
@@ -272,6 +272,8 @@ const op_row op_rows[] = {
     ROWA(LAYER_NORM, "large", NORM_ATTR(0), N(4, 65, 192), P(192), N(192)),
     ROWA(LAYER_NORM_BWD, "small", NORM_ATTR(0), N(2, 3, 5), N(2, 3, 5), N(2, 3), P(2, 3), P(5)),
     ROWA(LAYER_NORM_BWD, "no gamma", NORM_ATTR(0), N(3, 33), N(3, 33), N(3), P(3)),
+    ROWA(LAYER_NORM_BWD, "residual", NORM_ATTR(0), N(3, 33), N(3, 33), N(3), P(3), P(33), N(3, 33)),
+    ROWA(LAYER_NORM_BWD, "residual, no gamma", NORM_ATTR(0), N(2, 3, 64), N(2, 3, 64), N(2, 3), P(2, 3), ABSENT, N(2, 3, 64)),
     ROWA(LAYER_NORM_BWD, "large", NORM_ATTR(0), N(4, 65, 192), N(4, 65, 192), N(4, 65), P(4, 65), P(192)),
     ROWA(GROUP_NORM, "2 groups", NORM_ATTR(2), N(2, 2, 3, 6), P(6), N(6)),
     ROWA(GROUP_NORM, "1 group, bare", NORM_ATTR(1), N(1, 3, 3, 5)),
@@ -465,8 +467,15 @@ const op_row op_rows[] = {
     ACTIVATED_ROWS("depth in blocks", HARDSWISH, 70, 1300, 17),
     ACTIVATED_ROWS("depth of the gradient in blocks", GELU, 70, 19, 1300),
     ROWA(ACTIVATED_LINEAR, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
-    ROWA(ACTIVATED_LINEAR_BWD_WEIGHT, "blocks of columns", LIST(.activation = {FV_ACT_GELU, 0}), N(270, 12),
+    ROWA(ACTIVATED_LINEAR, "residual", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 70, 33), N(21, 33), N(21), N(2, 70, 21)),
+    ROWA(ACTIVATED_LINEAR, "residual, depth in blocks", LIST(.activation = {FV_ACT_SILU, 0}), N(30, 1300), N(17, 1300),
+         ABSENT, N(30, 17)),
+    ROWA(LINEAR_BWD_PARAMS, "blocks of columns", LIST(.activation = {FV_ACT_GELU, 0}), N(270, 12),
          N(270, 801)),
+    ROWA(LINEAR_BWD_PARAMS, "no activation", LIST(.activation = {FV_ACT_NONE, 0}), N(2, 300, 33), N(2, 300, 20)),
+    ROWA(LINEAR_BWD_PARAMS, "no activation, turned", LIST(.activation = {FV_ACT_NONE, 0}), N(600, 30), N(600, 40)),
+    ROWA(LINEAR_BWD_PARAMS, "no activation, blocks of both", LIST(.activation = {FV_ACT_NONE, 0}), N(300, 801),
+         N(300, 833)),
 
     /* ---- a convolution and its batch norm, by each kernel */
     NORMED("in place, few channels", RELU, LIST(.groups = 1), N(2, 5, 4, 7), N(9, 1, 1, 7), ABSENT, 9, N(2, 5, 4, 9)),

@@ -195,7 +195,8 @@ START_TEST(activated_linear_is_plain) {
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATION_BWD), !joins);
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR), joins);
         ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR_BWD_DATA), joins);
-        ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT), joins);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_BWD_PARAMS), 2);
+        ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_BWD_WEIGHT), 0);
         for (int r = 0; r < RESULTS; r++) expect_same_bits(&apart, &joined, results[r], isas[k]);
         if (joins)
             ck_assert_uint_lt(fv_program_plan(joined.program)->arena_bytes,
@@ -279,6 +280,83 @@ START_TEST(residuals_are_sums) {
     fvt_destroy(&apart);
     fvt_destroy(&joined);
     fvt_close(&d);
+}
+END_TEST
+
+/* Two blocks x <- x + w2 gelu(w1 norm(x) + b1) + b2 of the same weights, and gradients of x and all of these. */
+enum { BLOCK_WRT = 7 };
+static void build_blocks(fvt_device *d, fvt_program *p) {
+    static const char *const wrt[BLOCK_WRT] = {"x", "w1", "b1", "w2", "b2", "gamma", "beta"};
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    fv_scope s = fv_root(g);
+    const fv_type vector = fv_shape(FV_F32, IN);
+    const fv_type shapes[BLOCK_WRT] = {fv_shape(FV_F32, 2, ROWS / 2, IN),
+                                       fv_shape(FV_F32, HIDDEN, IN),
+                                       fv_shape(FV_F32, HIDDEN),
+                                       fv_shape(FV_F32, IN, HIDDEN),
+                                       vector,
+                                       vector,
+                                       vector};
+    fv_value in[BLOCK_WRT], grads[BLOCK_WRT];
+    for (int k = 0; k < BLOCK_WRT; k++) in[k] = fv_input(s, wrt[k], shapes[k]);
+    fv_value y = in[0];
+    for (int block = 0; block < 2; block++) {
+        const fv_value norm = fv_layer_norm(s, y, in[5], in[6], 1e-6), hidden = fv_linear(s, norm, in[1], in[2]);
+        y = fv_add(s, y, fv_linear(s, fv_activation(s, hidden, FV_ACT_GELU, 0), in[3], in[4]));
+    }
+    const fv_value loss = fv_sum(s, fv_mul(s, y, fv_input(s, "weight", shapes[0])), 7, false);
+    ck_assert_msg(fv_gradients(g, loss, BLOCK_WRT, in, grads) == FV_OK, "%s", d->ctx.error.message);
+    fv_set_output(g, "y", y);
+    for (int k = 0; k < BLOCK_WRT; k++) {
+        fvt_name name;
+        fv_set_output(g, fvt_numbered(&name, "grad", k), grads[k]);
+    }
+    fvt_compile(d, g, false, p);
+    for (int k = 0; k <= BLOCK_WRT; k++) {
+        const char *name = k < BLOCK_WRT ? wrt[k] : "weight";
+        const int64_t n = fv_count(fvt_type(p, name));
+        double *values = fvt_doubles(n);
+        for (int64_t i = 0; i < n; i++) values[i] = 0.3 * fvt_normal(5, (uint64_t)i, (uint32_t)k);
+        fvt_set(p, name, values);
+        fvt_free(values);
+    }
+    ck_assert_int_eq(fvt_run(p), FV_OK);
+}
+
+static void expect_close(fvt_program *a, fvt_program *b, const char *name, double share) {
+    const int64_t n = fv_count(fvt_type(a, name));
+    double *want = fvt_doubles(n), *got = fvt_doubles(n), most = 0;
+    fvt_get(a, name, want);
+    fvt_get(b, name, got);
+    for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(want[i]));
+    for (int64_t i = 0; i < n; i++)
+        ck_assert_msg(fabs(got[i] - want[i]) <= share * most, "%s[%lld]: %.9g, not %.9g", name, (long long)i, got[i],
+                      want[i]);
+    fvt_free(want);
+    fvt_free(got);
+}
+
+/* What the rewrite makes of a whole block, gradients of shared weights included, is what the plain graph gives. */
+START_TEST(blocks_are_plain) {
+    fvt_device d, ref;
+    fvt_program joined, plain;
+    fvt_name name;
+    if (!fvt_open(&d, "cpu", 2, isas[_i])) return;
+    ck_assert(fvt_open(&ref, "ref", 1, NULL));
+    build_blocks(&d, &joined);
+    build_blocks(&ref, &plain);
+    ck_assert_int_eq(count_nodes(&plain, FV_OP_ADD), 2 + 1 + 1 + 6); /* residuals, their gradients, shared weights */
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_ADD), 6);
+    ck_assert_int_eq(count_nodes(&plain, FV_OP_SUM), 4);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_SUM), 0);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_LINEAR_BWD_PARAMS), 4);
+    ck_assert_int_eq(count_nodes(&joined, FV_OP_ACTIVATED_LINEAR), 2);
+    expect_close(&plain, &joined, "y", 1e-6);
+    for (int k = 0; k < BLOCK_WRT; k++) expect_close(&plain, &joined, fvt_numbered(&name, "grad", k), 1e-5);
+    fvt_destroy(&joined);
+    fvt_destroy(&plain);
+    fvt_close(&d);
+    fvt_close(&ref);
 }
 END_TEST
 
@@ -393,6 +471,7 @@ Suite *fuse_suite(void) {
     tcase_add_loop_test(tc, activated_linear_is_plain, 0, KINDS);
     tcase_add_loop_test(tc, linear_act_is_plain, 0, KINDS);
     tcase_add_loop_test(tc, residuals_are_sums, 0, 4);
+    tcase_add_loop_test(tc, blocks_are_plain, 0, 4);
     tcase_add_test(tc, few_rows_stay_apart);
     tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
     tcase_add_test(tc, large_normed_convolution_is_plain);

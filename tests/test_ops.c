@@ -45,7 +45,7 @@ static bound bound_of(fv_op op, int result) {
     case FV_OP_LINEAR_ACT:
     case FV_OP_ACTIVATED_LINEAR: /* 8 u of the activation, 8 of the sum */
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA:
-    case FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT: return (bound){BOUND_SUM, 16};
+    case FV_OP_LINEAR_BWD_PARAMS: return (bound){BOUND_SUM, 16};
     case FV_OP_DROPOUT:
     case FV_OP_DROP_PATH:
     case FV_OP_ADD:
@@ -175,7 +175,7 @@ static const variant variants[] = {
 /* Not for an operation that the CPU's rewrite makes for itself, on another device. */
 static bool open_variant(fvt_device *d, const variant *v, fv_op op, int threads) {
     const bool own = op == FV_OP_ACTIVATED_LINEAR || op == FV_OP_ACTIVATED_LINEAR_BWD_DATA ||
-                     op == FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT || op == FV_OP_NORMED_CONV2D || op == FV_OP_LINEAR_ACT;
+                     op == FV_OP_LINEAR_BWD_PARAMS || op == FV_OP_NORMED_CONV2D || op == FV_OP_LINEAR_ACT;
     if (own && strcmp(v->backend, "cuda") == 0) return false;
     return fvt_open_with(d, v->backend, &(fv_device_opts){.threads = threads, .isa = v->isa});
 }

@@ -147,7 +147,8 @@ START_TEST(only_pure_nodes_run_again) {
 END_TEST
 
 /* In a ViT the sum of a residual block is cheap to make anew, but not what it is made of. Judged by its own cost it
- * would use the budget up for a third of what activations, norms and products of many columns free. */
+ * would use the budget up for a third of what activations, norms and products of many columns free. Of these only the
+ * ones that free enough are taken. */
 START_TEST(what_has_to_come_along_counts) {
     fv_ctx ctx;
     fv_ctx_init(&ctx);
@@ -160,9 +161,9 @@ START_TEST(what_has_to_come_along_counts) {
     fv_recompute_report report;
     ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = 0.9}), FV_OK);
     ck_assert_int_eq(fv_graph_recompute(g, 0.04, &report), FV_OK);
-    ck_assert(report.cost <= 0.04);
-    ck_assert_msg((double)report.bytes_after < 0.6 * (double)report.bytes_before, "%zu bytes of %zu",
+    ck_assert_msg((double)report.bytes_after < 0.68 * (double)report.bytes_before, "%zu bytes of %zu",
                   report.bytes_after, report.bytes_before);
+    ck_assert_msg(report.cost < 0.02, "%.3f of a step", report.cost); /* the next 1% would free 4%, in products */
     fv_graph_free(g);
 }
 END_TEST

@@ -30,7 +30,7 @@ static int kind_of(const fv_node *n) {
     case FV_OP_LINEAR_BWD_WEIGHT:
     case FV_OP_ACTIVATED_LINEAR:
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA:
-    case FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT:
+    case FV_OP_LINEAR_BWD_PARAMS:
     case FV_OP_MATMUL:
     case FV_OP_ATTENTION:
     case FV_OP_ATTENTION_BWD: return PRODUCTS;

@@ -9,16 +9,22 @@
  *
  *   linear(x, w, bias) ─ act                               becomes  linear_act(x, w, bias)
  *   linear(x, w, bias) ─ add(., residual)                  becomes  linear_act(x, w, bias, residual), without act
+ *   layer_norm_bwd(dy, x, ...).dx ─ add(., residual)       becomes  layer_norm_bwd(dy, x, ..., residual)
  *
  * Where the backward pass reads that layer's result, too, the activation is applied where the next layer reads its
  * operand, and its slope where that one's gradient is written, so that neither act(x) nor its gradient is ever in
  * memory:
  *
  *   x ─ act ─ linear(., w)                 becomes  activated_linear(x, w)
- *   x ─ act ─ linear_bwd_weight(dy, .)     becomes  activated_linear_bwd_weight(dy, x)
+ *   x ─ act ─ linear_bwd_weight(dy, .)     becomes  linear_bwd_params(dy, x)
  *   linear_bwd_data(dy, w) ─ act'(., x)    becomes  activated_linear_bwd_data(dy, w, x)
  *
- * in float32, with the same bits but for the residual, which is added first. */
+ * A bias's gradient comes with that of the weights, which reads dy anyway:
+ *
+ *   linear_bwd_weight(dy, x), sum(dy)      becomes  linear_bwd_params(dy, x)
+ *
+ * Products in float32, with the same bits but for the residual, which is added first, and the sums of dy, whose rows
+ * are taken in other groups. */
 #include "core/cpu/rewrite.h"
 
 #include "core/ops.h"
@@ -29,10 +35,18 @@ typedef struct rewriter {
     fv_graph *g;
     int32_t *readers; /* by value; outputs count as many */
     int32_t *linears; /* by value: readers that can take an activation over */
+    int32_t *sum;     /* by value: 1 + the node that sums its rows; 0: none */
 } rewriter;
 
 static fv_value operand(const fv_graph *g, const fv_node *n, int k) {
     return g->operands[n->first_operand + k];
+}
+
+/* Whether the node sums the rows of a matrix of floats. */
+static bool sums_rows(const fv_graph *g, const fv_node *n) {
+    if (n->op != FV_OP_SUM) return false;
+    const fv_type x = fv_typeof(g, operand(g, n, 0));
+    return x.dtype == FV_F32 && x.rank > 1 && n->attr.reduce.axes == (1u << (x.rank - 1)) - 1;
 }
 
 static bool has_rows(const fv_graph *g, fv_value x) {
@@ -47,15 +61,19 @@ static int activated_operand(const fv_node *n) {
 
 static fv_status count_readers(rewriter *r) {
     fv_graph *g = r->g;
-    r->readers = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *r->readers);
-    r->linears = fv_arena_alloc(&g->arena, (size_t)g->n_values + 1, sizeof *r->linears);
-    if (!r->readers || !r->linears) return g->ctx->error.code;
-    for (int32_t k = 0; k < g->n_nodes; k++)
+    const size_t values = (size_t)g->n_values + 2 * (size_t)g->n_nodes + 1; /* with those of nodes made anew */
+    r->readers = fv_arena_alloc(&g->arena, values, sizeof *r->readers);
+    r->linears = fv_arena_alloc(&g->arena, values, sizeof *r->linears);
+    r->sum = fv_arena_alloc(&g->arena, values, sizeof *r->sum);
+    if (!r->readers || !r->linears || !r->sum) return g->ctx->error.code;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        if (sums_rows(g, &g->nodes[k])) r->sum[operand(g, &g->nodes[k], 0).id] = k + 1;
         for (int j = 0; j < g->nodes[k].operands; j++) {
             const int32_t v = operand(g, &g->nodes[k], j).id;
             r->readers[v]++;
             r->linears[v] += j == activated_operand(&g->nodes[k]);
         }
+    }
     for (int32_t i = 0; i < g->n_outputs; i++) r->readers[g->outputs[i].value.id] += 2;
     return FV_OK;
 }
@@ -70,12 +88,46 @@ static const fv_node *activation_of(const rewriter *r, fv_value v) {
 
 static void take_activation(rewriter *r, fv_node *n) {
     fv_graph *g = r->g;
-    const int j = activated_operand(n);
-    const fv_node *act = j < 0 ? NULL : activation_of(r, operand(g, n, j));
+    const fv_node *act = n->op == FV_OP_LINEAR ? activation_of(r, operand(g, n, 0)) : NULL;
     if (!act) return;
-    n->op = n->op == FV_OP_LINEAR ? FV_OP_ACTIVATED_LINEAR : FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT;
+    n->op = FV_OP_ACTIVATED_LINEAR;
     n->attr.activation = act->attr.activation;
-    g->operands[n->first_operand + j] = operand(g, act, 0);
+    g->operands[n->first_operand] = operand(g, act, 0);
+}
+
+/* Let a value be another one, with its readers. */
+static void replace(rewriter *r, fv_value from, fv_value to) {
+    fv_graph_replace(r->g, from, to);
+    r->readers[to.id] = r->readers[from.id];
+    r->linears[to.id] = r->linears[from.id];
+    if (r->sum[from.id]) r->sum[to.id] = r->sum[from.id];
+    r->readers[from.id] = r->linears[from.id] = 0;
+}
+
+/* The gradient of a linear layer's weights takes over the activation whose result it reads, and the sum of dy. It has
+ * a result more then, so that it is a new node in the place of the old one. */
+static bool take_params(rewriter *r, int32_t k) {
+    fv_graph *g = r->g;
+    const fv_node old = g->nodes[k];
+    if (old.op != FV_OP_LINEAR_BWD_WEIGHT) return true;
+    const fv_value dy = operand(g, &old, 0), x = operand(g, &old, 1);
+    const fv_node *act = activation_of(r, x);
+    const int32_t sum = has_rows(g, dy) && has_rows(g, x) ? r->sum[dy.id] - 1 : -1;
+    const bool takes_sum = sum > k && g->nodes[sum].segment == old.segment; /* whose readers come later, too */
+    if (!act && !takes_sum) return true;
+    const fv_attr attr = {.activation = act ? act->attr.activation : (fv_activation_attr){FV_ACT_NONE, 0}};
+    const fv_value dw = fv_op_node((fv_scope){g, old.scope}, FV_OP_LINEAR_BWD_PARAMS,
+                                   (fv_value[]){dy, act ? operand(g, act, 0) : x}, 2, &attr);
+    if (fv_is_none(dw)) return false;
+    fv_node *n = &g->nodes[k];
+    *n = g->nodes[--g->n_nodes];
+    n->segment = old.segment;
+    n->backward = old.backward;
+    n->stream = old.stream;
+    g->values[dw.id].node = g->values[dw.id + 1].node = k;
+    replace(r, (fv_value){old.first_result}, dw);
+    if (takes_sum) replace(r, (fv_value){g->nodes[sum].first_result}, fv_result(dw, 1));
+    return true;
 }
 
 static bool take_slope(rewriter *r, fv_node *n) {
@@ -91,20 +143,25 @@ static bool take_slope(rewriter *r, fv_node *n) {
            fv_node_set_operand(g, k, 0, operand(g, data, 0));
 }
 
-/* The linear layer that gives a value, if n is all that reads it; else NULL. */
-static const fv_node *linear_of(const rewriter *r, fv_value y) {
+/* The node whose first result a value is, if it is an `op` and one other node is all that reads it; else NULL. */
+static const fv_node *only_for(const rewriter *r, fv_value y, fv_op op) {
     const fv_graph *g = r->g;
-    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1 || fv_typeof(g, y).dtype != FV_F32) return NULL;
-    const fv_node *linear = &g->nodes[g->values[y.id].node];
-    const bool fits = linear->op == FV_OP_LINEAR && fv_typeof(g, operand(g, linear, 0)).dtype == FV_F32;
+    if (g->values[y.id].kind != FV_VAL_RESULT || r->readers[y.id] != 1) return NULL;
+    const fv_node *n = &g->nodes[g->values[y.id].node];
+    return n->op == op && n->first_result == y.id ? n : NULL;
+}
+static const fv_node *linear_of(const rewriter *r, fv_value y, fv_op op) {
+    const fv_graph *g = r->g;
+    const fv_node *linear = only_for(r, y, op);
+    const bool fits = linear && fv_typeof(g, y).dtype == FV_F32 && fv_typeof(g, operand(g, linear, 0)).dtype == FV_F32;
     return fits ? linear : NULL;
 }
 
-/* Let n, which reads the layer's result, be linear_act of its operands. */
+/* Let n, which reads the layer's result, be linear_act of its operands, or activated_linear with a residual. */
 static bool become_linear(rewriter *r, fv_node *n, const fv_node *linear, fv_value residual) {
     fv_graph *g = r->g;
     const int32_t k = (int32_t)(n - g->nodes);
-    n->op = FV_OP_LINEAR_ACT;
+    n->op = linear->op == FV_OP_LINEAR ? FV_OP_LINEAR_ACT : linear->op;
     if (!fv_is_none(residual) && !fv_node_set_operand(g, k, 3, residual)) return false;
     for (int j = 2; j >= 0; j--)
         if (!fv_node_set_operand(g, k, j, j < linear->operands ? operand(g, linear, j) : FV_NONE)) return false;
@@ -115,15 +172,38 @@ static bool become_linear(rewriter *r, fv_node *n, const fv_node *linear, fv_val
 static bool take_linear(rewriter *r, fv_node *n) {
     fv_graph *g = r->g;
     if (n->op == FV_OP_ACTIVATION && fv_act_can_end_norm(n->attr.activation.kind)) {
-        const fv_node *linear = linear_of(r, operand(g, n, 0));
+        const fv_node *linear = linear_of(r, operand(g, n, 0), FV_OP_LINEAR);
         return !linear || become_linear(r, n, linear, FV_NONE);
     }
     for (int j = 0; n->op == FV_OP_ADD && j < 2; j++) {
         const fv_value y = operand(g, n, j), residual = operand(g, n, 1 - j);
-        const fv_node *linear = linear_of(r, y);
-        if (!linear || y.id == residual.id || !fv_same_type(fv_typeof(g, y), fv_typeof(g, residual))) continue;
-        n->attr.activation = (fv_activation_attr){FV_ACT_NONE, 0};
-        return become_linear(r, n, linear, residual);
+        const fv_node *linear = linear_of(r, y, FV_OP_LINEAR), *activated = linear_of(r, y, FV_OP_ACTIVATED_LINEAR);
+        if (!linear && !activated) continue;
+        if (y.id == residual.id || !fv_same_type(fv_typeof(g, y), fv_typeof(g, residual))) continue;
+        n->attr.activation = activated ? activated->attr.activation : (fv_activation_attr){FV_ACT_NONE, 0};
+        return become_linear(r, n, activated ? activated : linear, residual);
+    }
+    return true;
+}
+
+/* Whether a value is there when node k runs. */
+static bool is_there(const fv_graph *g, fv_value v, int32_t k) {
+    const fv_val *val = &g->values[v.id];
+    return val->kind != FV_VAL_RESULT || val->node < k || g->nodes[val->node].segment < g->nodes[k].segment;
+}
+
+/* A layer norm's gradient takes over the sum that alone reads it, if the other term is there by then. */
+static bool take_sum(rewriter *r, const fv_node *n) {
+    fv_graph *g = r->g;
+    for (int j = 0; n->op == FV_OP_ADD && j < 2; j++) {
+        const fv_value dx = operand(g, n, j), residual = operand(g, n, 1 - j);
+        const fv_node *norm = only_for(r, dx, FV_OP_LAYER_NORM_BWD);
+        if (!norm || norm->operands > 5 || !fv_same_type(fv_typeof(g, dx), fv_typeof(g, residual))) continue;
+        const int32_t k = (int32_t)(norm - g->nodes);
+        if (norm->segment != n->segment || !is_there(g, residual, k)) continue;
+        if (!fv_node_set_operand(g, k, 5, residual)) return false;
+        replace(r, (fv_value){n->first_result}, dx);
+        return true;
     }
     return true;
 }
@@ -151,8 +231,10 @@ fv_status fv_cpu_rewrite(fv_device *dev, fv_graph *g) {
     (void)dev;
     FV_TRY(count_readers(&r));
     for (int32_t k = 0; k < g->n_nodes; k++) {
-        take_activation(&r, &g->nodes[k]);
-        if (!take_linear(&r, &g->nodes[k]) || !take_slope(&r, &g->nodes[k]) || !take_norm(&r, &g->nodes[k]))
+        if (!take_params(&r, k)) return g->ctx->error.code;
+        fv_node *n = &g->nodes[k];
+        take_activation(&r, n);
+        if (!take_linear(&r, n) || !take_sum(&r, n) || !take_slope(&r, n) || !take_norm(&r, n))
             return g->ctx->error.code;
     }
     return FV_OK;

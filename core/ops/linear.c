@@ -66,15 +66,19 @@ static bool is_told_by_input(fv_infer *i) {
 }
 
 bool fv_infer_activated_linear(fv_infer *i) {
-    return is_told_by_input(i) && fv_infer_linear(i);
+    return is_told_by_input(i) && fv_infer_linear(i) &&
+           (!fv_has(i, 3) || fv_expect_like(i, 3, "residual", i->out[0], "y"));
 }
 
 bool fv_infer_activated_linear_bwd_data(fv_infer *i) {
     return is_told_by_input(i) && fv_infer_linear_bwd_data(i) && fv_expect_like(i, 2, "x", i->out[0], "dx");
 }
 
-bool fv_infer_activated_linear_bwd_weight(fv_infer *i) {
-    return is_told_by_input(i) && fv_infer_linear_bwd_weight(i);
+bool fv_infer_linear_bwd_params(fv_infer *i) {
+    if (i->attr->activation.kind != FV_ACT_NONE && !is_told_by_input(i)) return false;
+    if (!fv_infer_linear_bwd_weight(i)) return false;
+    const int64_t out = last(i, 0);
+    return fv_set_wide_result(i, 1, 1, &out);
 }
 
 bool fv_infer_linear_act(fv_infer *i) {
@@ -90,10 +94,12 @@ double fv_flops_linear_act(const fv_infer *i) {
 
 double fv_flops_activated_linear(const fv_infer *i) {
     const bool forward = i->op == FV_OP_ACTIVATED_LINEAR;
-    return fv_flops_linear(i) + fv_elements(forward ? i->in[0] : i->out[0]);
+    const double residual = forward && fv_has(i, 3) ? fv_elements(i->out[0]) : 0;
+    return fv_flops_linear(i) + fv_elements(forward ? i->in[0] : i->out[0]) + residual;
 }
-double fv_flops_activated_linear_bwd_weight(const fv_infer *i) {
-    return fv_flops_linear_bwd_weight(i) + fv_elements(i->in[1]);
+double fv_flops_linear_bwd_params(const fv_infer *i) {
+    const bool acts = i->attr->activation.kind != FV_ACT_NONE;
+    return fv_flops_linear_bwd_weight(i) + fv_elements(i->in[0]) + (acts ? fv_elements(i->in[1]) : 0);
 }
 
 /* ---------------------------------------------------------------- matmul: a [...,m,k] (or [...,k,m]), b [...,k,n] */

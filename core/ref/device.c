@@ -73,7 +73,7 @@ static size_t workspace_doubles(const fv_graph *g, const fv_node *node) {
     case FV_OP_LINEAR_BWD_DATA:
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA: return (size_t)result->dim[result->rank - 1];
     case FV_OP_LINEAR_BWD_WEIGHT:
-    case FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT: return (size_t)result->dim[1];
+    case FV_OP_LINEAR_BWD_PARAMS: return (size_t)result->dim[1];
     case FV_OP_BATCH_NORM:
     case FV_OP_BATCH_NORM_INFER: {
         const fv_type *x = type_of_operand(g, node, 0);

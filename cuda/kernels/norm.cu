@@ -99,10 +99,10 @@ __global__ void norm_kernel(const E *x, const float *gamma, const float *beta, E
     }
 }
 
-/* With g = dy * gamma: dx = rstd * (g - mean of g - xhat * mean of g * xhat). */
+/* With g = dy * gamma: dx = rstd * (g - mean of g - xhat * mean of g * xhat) + residual, which may be NULL. */
 template <typename E, int V, bool WARP>
 __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, const float *rstd, const float *gamma,
-                                E *dx, grouping d) {
+                                const E *residual, E *dx, grouping d) {
     const team<WARP> t = team_of<WARP>();
     for (int64_t b = t.first; b < d.n * d.groups; b += t.step) {
         const int64_t n = b / d.groups, group = b - n * d.groups;
@@ -125,6 +125,11 @@ __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, cons
             fv_some<V> g = fv_load<V>(dy, i);
 #pragma unroll
             for (int j = 0; j < V; j++) g.v[j] = rs * (g.v[j] * by.v[j] - shift - (v.v[j] - mu) * rs * slope);
+            if (residual) {
+                const fv_some<V> r = fv_load<V>(residual, i);
+#pragma unroll
+                for (int j = 0; j < V; j++) g.v[j] += r.v[j];
+            }
             fv_save<V>(dx, i, g);
         }
     }
@@ -185,13 +190,14 @@ template <typename E, int V> static cudaError_t normalize(const fv_cuda_call *c,
 template <typename E, int V> static cudaError_t gradient_of_x(const fv_cuda_call *c, const grouping &d) {
     const E *dy = fv_operand<E>(c, 0), *x = fv_operand<E>(c, 1);
     const float *mean = fv_operand(c, 2), *rstd = fv_operand(c, 3), *gamma = fv_operand(c, 4);
+    const E *residual = fv_operand<E>(c, 5);
     E *dx = fv_result_of<E>(c, 0);
     if (d.members <= LARGE_GROUP)
         FV_LAUNCH((norm_bwd_kernel<E, V, true>), fv_blocks(d.n * d.groups, FV_THREADS / 32), FV_THREADS, 0, c->stream,
-                  dy, x, mean, rstd, gamma, dx, d);
+                  dy, x, mean, rstd, gamma, residual, dx, d);
     else
         FV_LAUNCH((norm_bwd_kernel<E, V, false>), fv_blocks(d.n * d.groups, 1), 512, 0, c->stream, dy, x, mean, rstd,
-                  gamma, dx, d);
+                  gamma, residual, dx, d);
     return cudaGetLastError();
 }
 

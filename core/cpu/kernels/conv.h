@@ -100,11 +100,16 @@ void CPU(conv_few)(const fv_call *c, const fv_conv_shape *s, const float *x, con
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads);
 void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy, const float *x, float *dw);
 
-/* The same for 1x1 kernels without padding, and linear layers. act: of act(x); or NULL. */
+/* The same for 1x1 kernels without padding, and linear layers. */
+typedef struct fv_point_weight {
+    const fv_activation_attr *act; /* the gradient is that of weights of act(x); or NULL */
+    const float *dy, *x;
+    float *dw;
+    float *dbias; /* [k]: dy summed over its rows, not of pairs; or NULL */
+} fv_point_weight;
 bool CPU(conv_point_weight_fits)(const fv_conv_shape *s);
-size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated);
-void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_activation_attr *act, const float *dy,
-                            const float *x, float *dw);
+size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated, bool biased);
+void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_point_weight *g);
 
 /* 3x3, stride 1, by Winograd's filtering: where it fits, is the faster, and the device does not ask for direct sums.
  * kept: the weights are packed or transformed already. */

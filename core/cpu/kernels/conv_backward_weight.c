@@ -98,7 +98,7 @@ static plan make_plan(const fv_conv_shape *s, int threads) {
 }
 
 size_t CPU(conv_weight_workspace)(const fv_conv_shape *s, int threads) {
-    if (CPU(conv_point_weight_fits)(s)) return CPU(conv_point_weight_workspace)(s, threads, false);
+    if (CPU(conv_point_weight_fits)(s)) return CPU(conv_point_weight_workspace)(s, threads, false, false);
     return make_plan(s, threads).total;
 }
 
@@ -354,7 +354,7 @@ void CPU(conv_weight)(const fv_call *c, const fv_conv_shape *s, const float *dy,
         return;
     }
     if (CPU(conv_point_weight_fits)(s)) {
-        CPU(conv_point_weight)(c, s, NULL, dy, x, dw);
+        CPU(conv_point_weight)(c, s, &(fv_point_weight){.dy = dy, .x = x, .dw = dw});
         return;
     }
     job j = {.p = make_plan(s, fv_pool_threads(c->pool)), .dy = dy, .x = x, .dw = dw};

@@ -13,6 +13,7 @@
  * with an odd number of rows the second is zeros.
  *
  * With an activation, the rows of x go through it in groups, which stay in the first-level cache, on their way there.
+ * The gradient of a bias is summed from the rows of dy where these are packed: in float for a unit, in double beyond.
  *
  * The rows are split into at most 4 parts whose sums are added in order; dw is split into blocks, which changes nothing
  * in the order of a sum, so that their number may depend on that of the threads. */
@@ -27,6 +28,7 @@ enum {
     PART_FLOATS = 2 << 20, /* all partial sums together */
     PART_ROWS = 128,       /* at least */
     AHEAD_LINES = 16 << 10,
+    FLUSH_ROWS = 64, /* of dy that are summed in float */
     TILE_FLOATS = FV_MR * FV_NR,
 };
 
@@ -40,8 +42,9 @@ typedef struct plan {
     int64_t sum_floats;                  /* of dw in tiles; without parts, of a block */
     int64_t unit_rows, packed_floats[2]; /* of a thread */
     int64_t active_floats;               /* of a thread: a group of rows of act(x) */
+    int64_t bias_floats;                 /* of a thread: sums of a few rows of dy */
     int64_t thread_floats;
-    size_t sums_at, packed_at, total;
+    size_t sums_at, bias_at, packed_at, total;
 } plan;
 
 bool CPU(conv_point_weight_fits)(const fv_conv_shape *s) {
@@ -63,7 +66,7 @@ static void cut_blocks(plan *p, int axis, int64_t count, int64_t most) {
     p->blocks[axis] = fv_ceil_div(count, p->block[axis]);
 }
 
-static plan make_plan(const fv_conv_shape *s, int threads, bool activated) {
+static plan make_plan(const fv_conv_shape *s, int threads, bool activated, bool biased) {
     plan p = {.shape = s, .rows = s->n * s->oh * s->ow, .turned = cost(s->c, s->k) < cost(s->k, s->c)};
     p.channels[0] = p.turned ? s->c : s->k;
     p.channels[1] = p.turned ? s->k : s->c;
@@ -83,13 +86,19 @@ static plan make_plan(const fv_conv_shape *s, int threads, bool activated) {
     p.packed_floats[1] = round_line(p.unit_rows * p.block[1] * FV_NR);
     p.sums_at = fv_workspace_add(&p.total, (size_t)(p.sum_floats * (p.parts > 1 ? p.parts : threads)) * sizeof(float));
     if (activated) p.active_floats = round_line(GROUP_ROWS * (p.turned ? p.block[0] * FV_MR : p.block[1] * FV_NR));
-    p.thread_floats = p.packed_floats[0] + p.packed_floats[1] + p.active_floats;
+    if (biased) p.bias_floats = round_line(p.turned ? p.block[1] * FV_NR : p.block[0] * FV_MR);
+    p.bias_at = fv_workspace_add(&p.total, biased ? (size_t)(p.parts * s->k) * sizeof(double) : 0);
+    p.thread_floats = p.packed_floats[0] + p.packed_floats[1] + p.active_floats + p.bias_floats;
     p.packed_at = fv_workspace_add(&p.total, (size_t)(p.thread_floats * threads) * sizeof(float));
     return p;
 }
 
-size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated) {
-    return make_plan(s, threads, activated).total;
+static bool is_empty(const fv_conv_shape *s) {
+    return s->n * s->oh * s->ow == 0 || s->k == 0 || s->c == 0;
+}
+
+size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated, bool biased) {
+    return is_empty(s) ? 0 : make_plan(s, threads, activated, biased).total;
 }
 
 typedef struct job {
@@ -97,6 +106,7 @@ typedef struct job {
     const float *operand[2];       /* dy, x; turned: x, dy */
     const fv_activation_attr *act; /* or NULL */
     float *dw, *sums, *packed;
+    double *bias_sums; /* [parts][k]; or NULL */
 } job;
 
 static bool is_x(const job *j, int operand) {
@@ -127,10 +137,30 @@ static void pack_tail(float *dst, const float *const *row, int width, int column
         for (int c = 0; c < width; c++) dst[r * width + c] = c < columns ? row[r][c] : 0.0f;
 }
 
+/* Sums of the rows of dy. */
+typedef struct bias_sums {
+    float *few;  /* of up to FLUSH_ROWS rows; or NULL: not wanted */
+    double *all; /* of the part */
+} bias_sums;
+
+/* few [channels] += rows that were just packed and lie in the first-level cache. */
+FV_INLINE void add_rows(float *few, const float *const *row, int64_t channels, const int rows) {
+    for (int64_t c = 0; c < channels; c += FV_VL) {
+        const int n = (int)fv_min64(FV_VL, channels - c);
+        vf sum = vf_load_n(few + c, n);
+        FV_UNROLL_ALL for (int r = 0; r < rows; r++) sum += vf_load_n(row[r] + c, n);
+        vf_store_n(few + c, sum, n);
+    }
+}
+static void flush_sums(const bias_sums *b, int64_t channels) {
+    for (int64_t c = 0; c < channels; c++) b->all[c] += b->few[c];
+    memset(b->few, 0, (size_t)channels * sizeof *b->few);
+}
+
 /* Channels [first, first + channels) of rows [begin, end) of an operand as panels of `width`, the last one of `last`.
  * active: room for what an activation makes of a group of them. */
 FV_INLINE void pack(const job *j, int operand, fv_range unit, int64_t first, int64_t channels, const int width,
-                    int last, float *dst, float *active) {
+                    int last, float *dst, float *active, const bias_sums *bias) {
     const int64_t whole = channels / width, depth = unit.end - unit.begin;
     for (int64_t p = unit.begin; p < unit.end; p += GROUP_ROWS) {
         const float *row[GROUP_ROWS];
@@ -139,6 +169,12 @@ FV_INLINE void pack(const job *j, int operand, fv_range unit, int64_t first, int
         for (int r = 0; r < rows && j->act && is_x(j, operand); r++) {
             CPU(activate)(j->act, row[r], active + r * channels, channels);
             row[r] = active + r * channels;
+        }
+        if (bias->few) {
+            if (rows == GROUP_ROWS) add_rows(bias->few, row, channels, GROUP_ROWS);
+            else
+                for (int r = 0; r < rows; r++) add_rows(bias->few, row + r, channels, 1);
+            if (p + rows == unit.end || (p + rows - unit.begin) % FLUSH_ROWS == 0) flush_sums(bias, channels);
         }
         float *to = dst + (p - unit.begin) * width;
         if (rows == GROUP_ROWS) pack_whole(to, row, whole, depth, width, GROUP_ROWS);
@@ -201,10 +237,21 @@ static fv_range unit_of(const plan *p, int64_t unit) {
     return (fv_range){unit * p->rows / units, (unit + 1) * p->rows / units};
 }
 
+/* The sums that a block takes of dy: all those that share its channels of dy have the same, one is to take them. */
+static bias_sums bias_of(const job *j, const block *b, int64_t part, float *few) {
+    const plan *p = &j->p;
+    const bool takes = p->turned ? b->tiles.begin == 0 : b->panels.begin == 0;
+    if (!j->bias_sums || !takes) return (bias_sums){NULL, NULL};
+    const int64_t first = p->turned ? b->panels.begin * FV_NR : b->tiles.begin * FV_MR;
+    memset(few, 0, (size_t)p->bias_floats * sizeof *few);
+    return (bias_sums){few, j->bias_sums + part * p->shape->k + first};
+}
+
 /* Sums of a block over the units of a part; its first tile lies at `sums`, its panels `panel_step` apart. */
 static void sum_block(const job *j, const block *b, int64_t part, float *packed, float *sums, int64_t panel_step) {
     const plan *p = &j->p;
     float *columns = packed + p->packed_floats[0], *active = columns + p->packed_floats[1];
+    const bias_sums bias = bias_of(j, b, part, active + p->active_floats), none = {NULL, NULL};
     for (int64_t u = part * p->units; u < (part + 1) * p->units; u++) {
         const fv_range unit = unit_of(p, u);
         const bool pairs = p->shape->pairs;
@@ -217,8 +264,8 @@ static void sum_block(const job *j, const block *b, int64_t part, float *packed,
             pack_pairs(j, 0, unit, tile0, b->channels[0], FV_MR, FV_MR, packed);
             pack_pairs(j, 1, unit, panel0, b->channels[1], FV_NR, last, columns);
         } else {
-            pack(j, 0, unit, tile0, b->channels[0], FV_MR, FV_MR, packed, active);
-            pack(j, 1, unit, panel0, b->channels[1], FV_NR, last, columns, active);
+            pack(j, 0, unit, tile0, b->channels[0], FV_MR, FV_MR, packed, active, p->turned ? &none : &bias);
+            pack(j, 1, unit, panel0, b->channels[1], FV_NR, last, columns, active, p->turned ? &bias : &none);
         }
         fv_panel_gemm g = {.a = packed,
                            .tiles = b->tiles.end - b->tiles.begin,
@@ -280,14 +327,37 @@ static void finish_row(void *arg, int64_t tile, int thread) {
     for (int64_t n = 0; n < p->panels; n++) finish_tile(j, tile, n, j->sums + (n * p->tiles + tile) * TILE_FLOATS);
 }
 
-void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_activation_attr *act, const float *dy,
-                            const float *x, float *dw) {
-    job j = {.p = make_plan(s, fv_pool_threads(c->pool), act != NULL), .act = act, .dw = dw};
+/* Where nothing is to be multiplied. */
+static void fill_empty(const fv_conv_shape *s, const fv_point_weight *g) {
+    const int64_t rows = s->n * s->oh * s->ow;
+    if (g->dw) memset(g->dw, 0, (size_t)(s->k * s->c) * sizeof *g->dw);
+    for (int64_t k = 0; g->dbias && k < s->k; k++) {
+        double sum = 0;
+        for (int64_t i = 0; i < rows; i++) sum += g->dy[i * s->k + k];
+        g->dbias[k] = (float)sum;
+    }
+}
+
+void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_point_weight *g) {
+    if (is_empty(s) || !g->dw) {
+        fill_empty(s, g);
+        return;
+    }
+    job j = {.p = make_plan(s, fv_pool_threads(c->pool), g->act != NULL, g->dbias != NULL), .act = g->act, .dw = g->dw};
     const plan *p = &j.p;
-    j.operand[p->turned] = dy;
-    j.operand[!p->turned] = x;
+    j.operand[p->turned] = g->dy;
+    j.operand[!p->turned] = g->x;
     j.sums = (float *)((char *)c->workspace + p->sums_at);
     j.packed = (float *)((char *)c->workspace + p->packed_at);
+    if (g->dbias) {
+        j.bias_sums = (double *)(void *)((char *)c->workspace + p->bias_at);
+        memset(j.bias_sums, 0, (size_t)(p->parts * s->k) * sizeof *j.bias_sums);
+    }
     fv_pool_run(c->pool, p->parts * p->blocks[0] * p->blocks[1], sum_item, &j);
     if (p->parts > 1) fv_pool_run(c->pool, p->tiles, finish_row, &j);
+    for (int64_t k = 0; g->dbias && k < s->k; k++) {
+        double sum = 0;
+        for (int64_t i = 0; i < p->parts; i++) sum += j.bias_sums[i * s->k + k];
+        g->dbias[k] = (float)sum;
+    }
 }

@@ -37,8 +37,9 @@ void CPU(linear_bwd_weight)(const fv_call *c) {
 /* ---------------------------------------------------------------- of act(x) */
 
 void CPU(activated_linear)(const fv_call *c) {
-    const fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
+    fv_conv_shape s = CPU(linear_shape)(c->in[0].type, c->in[1].type);
     if (is_empty(c)) return;
+    s.residual = fv_operand(c, 3);
     CPU(activated_gemm)(c, &s, FV_CONV_FORWARD, c->in[0].data, c->in[1].data, fv_operand(c, 2), NULL, c->out[0].data);
 }
 
@@ -49,9 +50,13 @@ void CPU(activated_linear_bwd_data)(const fv_call *c) {
     CPU(activated_gemm)(c, &s, FV_CONV_DATA, c->in[0].data, c->in[1].data, NULL, c->in[2].data, c->out[0].data);
 }
 
-void CPU(activated_linear_bwd_weight)(const fv_call *c) {
+/* dy [rows,out], x [rows,in] -> dw [out,in], dbias [out] */
+void CPU(linear_bwd_params)(const fv_call *c) {
     const fv_conv_shape s = CPU(linear_shape)(c->in[1].type, c->out[0].type);
-    if (is_empty(c)) return;
-    if (s.n > 0) CPU(conv_point_weight)(c, &s, &c->attr->activation, c->in[0].data, c->in[1].data, c->out[0].data);
-    else memset(c->out[0].data, 0, (size_t)fv_count(c->out[0].type) * sizeof(float));
+    const fv_point_weight g = {.act = c->attr->activation.kind == FV_ACT_NONE ? NULL : &c->attr->activation,
+                               .dy = c->in[0].data,
+                               .x = c->in[1].data,
+                               .dw = c->out[0].data,
+                               .dbias = fv_result_of(c, 1)};
+    CPU(conv_point_weight)(c, &s, &g);
 }

@@ -55,9 +55,9 @@ size_t CPU(matrix_workspace)(const fv_device *dev, const fv_graph *g, const fv_n
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA:
         s = CPU(linear_shape)(result(g, node, 0), operand(g, node, 1));
         return CPU(activated_gemm_workspace)(&s, FV_CONV_DATA, threads);
-    case FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT:
+    case FV_OP_LINEAR_BWD_PARAMS:
         s = CPU(linear_shape)(operand(g, node, 1), result(g, node, 0));
-        return CPU(conv_point_weight_workspace)(&s, threads, true);
+        return CPU(conv_point_weight_workspace)(&s, threads, attr->activation.kind != FV_ACT_NONE, true);
     case FV_OP_MATMUL: return CPU(matmul_workspace)(operand(g, node, 0), result(g, node, 0), &attr->matmul, threads);
     case FV_OP_ATTENTION:
         return CPU(attention_workspace)(operand(g, node, 0),

@@ -91,11 +91,11 @@ void CPU(layer_norm)(const fv_call *c) {
 }
 
 /* ---------------------------------------------------------------- layer norm, backward
- * dx = rstd (g - mean of g - xhat * mean of g xhat), g = dy gamma, xhat = (x - mean) rstd
+ * dx = rstd (g - mean of g - xhat * mean of g xhat) + residual, g = dy gamma, xhat = (x - mean) rstd
  * workspace per tile: dgamma, dbeta [c] in double, then the same in float */
 
 typedef struct layer_bwd_args {
-    const fv_elem *dy, *x;
+    const fv_elem *dy, *x, *residual; /* residual: NULL, or may be dx */
     const float *mean, *rstd, *gamma;
     fv_elem *dx;
     int64_t rows, c, tile, tiles;
@@ -138,7 +138,9 @@ FV_INLINE void layer_bwd_row(const layer_bwd_args *a, int64_t row, double g0, do
         const int n = (int)fv_min64(a->c - j, FV_VL);
         vf g = vf_load_n(dy + j, n);
         if (a->gamma) g *= vf_load_n(a->gamma + j, n);
-        vf_store_n(dx + j, vf_fma(rstd, g, vf_fma(slope, vf_load_n(x + j, n) - mean, offset)), n);
+        vf v = vf_fma(rstd, g, vf_fma(slope, vf_load_n(x + j, n) - mean, offset));
+        if (a->residual) v += vf_load_n(a->residual + row * a->c + j, n);
+        vf_store_n(dx + j, v, n);
     }
 }
 
@@ -172,6 +174,7 @@ void CPU(layer_norm_bwd)(const fv_call *c) {
                         .mean = c->in[2].data,
                         .rstd = c->in[3].data,
                         .gamma = fv_operand(c, 4),
+                        .residual = fv_operand(c, 5),
                         .dx = c->out[0].data,
                         .rows = fv_rows(t),
                         .c = fv_last(t),
