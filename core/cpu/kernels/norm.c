@@ -3,6 +3,7 @@
 #include "core/cpu/kernels/tile.h"
 
 #define FLUSH 64 /* rows that are summed in float before they go to a double */
+#define ROWS 4   /* of layer norm at a time: while one waits for the sum of its lanes, others go on */
 
 /* ---------------------------------------------------------------- layer norm: x [rows, c] */
 
@@ -19,6 +20,8 @@ static double row_sum(const fv_elem *x, int64_t c) {
     vf s[2] = {vf_zero(), vf_zero()};
     int64_t j = 0;
     for (; j + 2 * FV_VL <= c; j += 2 * FV_VL) {
+        fv_prefetch(x + j);
+        fv_prefetch(x + j + FV_VL);
         s[0] += vf_load(x + j);
         s[1] += vf_load(x + j + FV_VL);
     }
@@ -46,33 +49,53 @@ static double row_squares(const fv_elem *x, int64_t c, float mean, double *first
     return vf_sum(s2);
 }
 
-FV_INLINE void layer_row(const layer_args *a, int64_t row, vf mean, vf rstd, vf offset) {
+typedef struct row_scale { /* y = (x - mean) * rstd + offset, then gamma and beta */
+    vf mean, rstd, offset;
+} row_scale;
+
+/* n lanes of a row from j on. */
+FV_INLINE void layer_vector(const layer_args *a, const row_scale *r, const fv_elem *x, fv_elem *y, int64_t j, int n) {
+    vf v = vf_fma(vf_load_n(x + j, n) - r->mean, r->rstd, r->offset);
+    if (a->gamma) v *= vf_load_n(a->gamma + j, n);
+    if (a->beta) v += vf_load_n(a->beta + j, n);
+    vf_store_n(y + j, v, n);
+}
+FV_INLINE void layer_row(const layer_args *a, int64_t row, const row_scale *r) {
     const fv_elem *x = a->x + row * a->c;
     fv_elem *y = a->y + row * a->c;
-    for (int64_t j = 0; j < a->c; j += FV_VL) {
-        const int n = (int)fv_min64(a->c - j, FV_VL);
-        vf v = vf_fma(vf_load_n(x + j, n) - mean, rstd, offset);
-        if (a->gamma) v *= vf_load_n(a->gamma + j, n);
-        if (a->beta) v += vf_load_n(a->beta + j, n);
-        vf_store_n(y + j, v, n);
+    int64_t j = 0;
+    for (; j + FV_VL <= a->c; j += FV_VL) {
+        fv_prefetch(y + j);
+        layer_vector(a, r, x, y, j, FV_VL);
     }
+    if (j < a->c) layer_vector(a, r, x, y, j, (int)(a->c - j));
+}
+
+FV_INLINE void layer_rows(const layer_args *all, int64_t row, const int rows) {
+    const layer_args own = *all, *a = &own; /* which no store can change */
+    const double c = (double)a->c;
+    float rough[ROWS];
+    double first[ROWS], squares[ROWS];
+    row_scale scale[ROWS];
+    for (int i = 0; i < rows; i++) rough[i] = (float)(row_sum(a->x + (row + i) * a->c, a->c) / c);
+    for (int i = 0; i < rows; i++) squares[i] = row_squares(a->x + (row + i) * a->c, a->c, rough[i], &first[i]);
+    for (int i = 0; i < rows; i++) {
+        const double mean = rough[i] + first[i] / c;
+        const double rstd = 1.0 / sqrt((squares[i] - first[i] * first[i] / c) / c + a->eps);
+        if (a->mean) a->mean[row + i] = (float)mean;
+        if (a->rstd) a->rstd[row + i] = (float)rstd;
+        scale[i] = (row_scale){vf_set1(rough[i]), vf_set1((float)rstd), vf_set1((float)(-first[i] / c * rstd))};
+    }
+    for (int i = 0; a->y && i < rows; i++) layer_row(a, row + i, &scale[i]);
 }
 
 static void layer_tile(void *arg, int64_t tile, int thread) {
     const layer_args *a = arg;
     fv_range r = fv_tile_range(a->rows, a->tile, tile);
-    const double c = (double)a->c;
     (void)thread;
-    for (int64_t i = r.begin; i < r.end; i++) {
-        const fv_elem *x = a->x + i * a->c;
-        const float rough = (float)(row_sum(x, a->c) / c);
-        double first, squares = row_squares(x, a->c, rough, &first);
-        const double mean = rough + first / c;
-        const double rstd = 1.0 / sqrt((squares - first * first / c) / c + a->eps);
-        if (a->mean) a->mean[i] = (float)mean;
-        if (a->rstd) a->rstd[i] = (float)rstd;
-        if (a->y) layer_row(a, i, vf_set1(rough), vf_set1((float)rstd), vf_set1((float)(-first / c * rstd)));
-    }
+    int64_t i = r.begin;
+    for (; i + ROWS <= r.end; i += ROWS) layer_rows(a, i, ROWS);
+    for (; i < r.end; i++) layer_rows(a, i, 1);
 }
 
 void CPU(layer_norm)(const fv_call *c) {
@@ -108,40 +131,66 @@ static size_t layer_bwd_stride(int64_t c) {
     return fv_lines((size_t)c * 2 * (sizeof(double) + sizeof(float)));
 }
 
-/* Row sums of g and g xhat; dgamma, dbeta of the row into sum_x, sum. */
-FV_INLINE void layer_bwd_sums(const layer_bwd_args *a, int64_t row, float *sum_x, float *sum, double *g0, double *g1) {
-    const fv_elem *x = a->x + row * a->c, *dy = a->dy + row * a->c;
-    const vf mean = vf_set1(a->mean[row]), rstd = vf_set1(a->rstd[row]);
-    vf s0 = vf_zero(), s1 = vf_zero();
-    for (int64_t j = 0; j < a->c; j += FV_VL) {
-        const int n = (int)fv_min64(a->c - j, FV_VL);
-        vf d = vf_load_n(dy + j, n), xhat = (vf_load_n(x + j, n) - mean) * rstd, dxhat = d * xhat;
-        if (a->sums) {
-            vf_store_n(sum_x + j, vf_load_n(sum_x + j, n) + dxhat, n);
-            vf_store_n(sum + j, vf_load_n(sum + j, n) + d, n);
-        }
-        vf gamma = a->gamma ? vf_load_n(a->gamma + j, n) : vf_set1(1.0f);
-        s0 = vf_fma(d, gamma, s0); /* d is 0 in the lanes past n */
-        s1 = vf_fma(dxhat, gamma, s1);
+typedef struct bwd_sums {
+    vf g[ROWS], gx[ROWS]; /* lanes of the rows' sums of g and g xhat */
+    float *dgamma, *dbeta;
+} bwd_sums;
+
+/* n lanes of some rows from j on. */
+FV_INLINE void layer_bwd_add(const layer_bwd_args *a, bwd_sums *s, int64_t row, const int rows, int64_t j, int n) {
+    const vf gamma = a->gamma ? vf_load_n(a->gamma + j, n) : vf_set1(1.0f);
+    vf dgamma = vf_zero(), dbeta = vf_zero();
+    for (int i = 0; i < rows; i++) {
+        const int64_t at = (row + i) * a->c + j;
+        const vf d = vf_load_n(a->dy + at, n),
+                 xhat = (vf_load_n(a->x + at, n) - vf_set1(a->mean[row + i])) * vf_set1(a->rstd[row + i]),
+                 dxhat = d * xhat;
+        fv_prefetch(a->dy + at);
+        fv_prefetch(a->x + at);
+        dgamma += dxhat;
+        dbeta += d;
+        s->g[i] = vf_fma(d, gamma, s->g[i]); /* d is 0 in the lanes past n */
+        s->gx[i] = vf_fma(dxhat, gamma, s->gx[i]);
     }
-    *g0 = vf_sum(s0);
-    *g1 = vf_sum(s1);
+    if (!a->sums) return;
+    vf_store_n(s->dgamma + j, vf_load_n(s->dgamma + j, n) + dgamma, n);
+    vf_store_n(s->dbeta + j, vf_load_n(s->dbeta + j, n) + dbeta, n);
 }
 
-FV_INLINE void layer_bwd_row(const layer_bwd_args *a, int64_t row, double g0, double g1) {
-    const fv_elem *x = a->x + row * a->c, *dy = a->dy + row * a->c;
-    fv_elem *dx = a->dx + row * a->c;
+typedef struct row_gradient { /* dx = rstd * g + slope * (x - mean) + offset */
+    vf mean, rstd, slope, offset;
+} row_gradient;
+
+FV_INLINE void layer_bwd_vector(const layer_bwd_args *a, const row_gradient *r, int64_t row, int64_t j, int n) {
+    const int64_t at = row * a->c + j;
+    vf g = vf_load_n(a->dy + at, n);
+    if (a->gamma) g *= vf_load_n(a->gamma + j, n);
+    vf v = vf_fma(r->rstd, g, vf_fma(r->slope, vf_load_n(a->x + at, n) - r->mean, r->offset));
+    if (a->residual) v += vf_load_n(a->residual + at, n);
+    vf_store_n(a->dx + at, v, n);
+}
+FV_INLINE void layer_bwd_row(const layer_bwd_args *a, int64_t row, double g, double gx) {
     const double rs = a->rstd[row], c = (double)a->c;
-    const vf mean = vf_set1(a->mean[row]), rstd = vf_set1((float)rs);
-    const vf slope = vf_set1((float)(-rs * rs * g1 / c)), offset = vf_set1((float)(-rs * g0 / c));
-    for (int64_t j = 0; j < a->c; j += FV_VL) {
-        const int n = (int)fv_min64(a->c - j, FV_VL);
-        vf g = vf_load_n(dy + j, n);
-        if (a->gamma) g *= vf_load_n(a->gamma + j, n);
-        vf v = vf_fma(rstd, g, vf_fma(slope, vf_load_n(x + j, n) - mean, offset));
-        if (a->residual) v += vf_load_n(a->residual + row * a->c + j, n);
-        vf_store_n(dx + j, v, n);
+    const row_gradient r = {vf_set1(a->mean[row]), vf_set1((float)rs), vf_set1((float)(-rs * rs * gx / c)),
+                            vf_set1((float)(-rs * g / c))};
+    int64_t j = 0;
+    for (; j + FV_VL <= a->c; j += FV_VL) {
+        if (a->residual) fv_prefetch(a->residual + row * a->c + j);
+        fv_prefetch(a->dx + row * a->c + j);
+        layer_bwd_vector(a, &r, row, j, FV_VL);
     }
+    if (j < a->c) layer_bwd_vector(a, &r, row, j, (int)(a->c - j));
+}
+
+/* dx of some rows; their dgamma, dbeta are added to sums [2][c]. */
+FV_INLINE void layer_bwd_rows(const layer_bwd_args *all, int64_t row, const int rows, float *sums) {
+    const layer_bwd_args own = *all, *a = &own; /* which no store can change */
+    bwd_sums s = {.dgamma = sums, .dbeta = sums + a->c};
+    for (int i = 0; i < rows; i++) s.g[i] = s.gx[i] = vf_zero();
+    int64_t j = 0;
+    for (; j + FV_VL <= a->c; j += FV_VL) layer_bwd_add(a, &s, row, rows, j, FV_VL);
+    if (j < a->c) layer_bwd_add(a, &s, row, rows, j, (int)(a->c - j));
+    for (int i = 0; a->dx && i < rows; i++) layer_bwd_row(a, row + i, vf_sum(s.g[i]), vf_sum(s.gx[i]));
 }
 
 static void flush_sums(double *to, float *from, int64_t n) {
@@ -158,11 +207,10 @@ static void layer_bwd_tile(void *arg, int64_t tile, int thread) {
     float *sum = (float *)(total + 2 * a->c);
     (void)thread;
     if (a->sums) memset(total, 0, (size_t)a->c * 2 * (sizeof(double) + sizeof(float)));
-    for (int64_t i = r.begin; i < r.end; i++) {
-        double g0, g1;
-        layer_bwd_sums(a, i, sum, sum + a->c, &g0, &g1);
-        if (a->dx) layer_bwd_row(a, i, g0, g1);
-        if (a->sums && ((i - r.begin) % FLUSH == FLUSH - 1 || i + 1 == r.end)) flush_sums(total, sum, 2 * a->c);
+    for (int64_t i = r.begin; i < r.end;) {
+        if (i + ROWS <= r.end) layer_bwd_rows(a, i, ROWS, sum), i += ROWS;
+        else layer_bwd_rows(a, i++, 1, sum);
+        if (a->sums && ((i - r.begin) % FLUSH == 0 || i == r.end)) flush_sums(total, sum, 2 * a->c);
     }
 }
 
