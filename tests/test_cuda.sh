@@ -42,6 +42,43 @@ else
     [ $? -eq 6 ] && grep -q 'there is no GPU' err && [ ! -e gpu.jsonl ] && ok || fail "gpu-check without a GPU"
 fi
 
+# ---------------------------------------------------------------- libraries that open and compute nothing (tests/cuda/fakes.c)
+fakes=$emulated/fakes
+if [ -e "$fakes/libfovea-cuda.so" ] && [ -e "$fakes/libcudnn.so.9" ]; then
+    export FOVEA_BACKENDS=$fakes FOVEA_CUDA_LIBRARIES=$fakes
+    library=(bench --model lenet5 -b 2 --seconds 0.01 --device cuda -v)
+    # What heuristics count beyond those that were asked for is not read: the fake ends the process otherwise.
+    expect 6 "cuDNN engine 7, 0.0 MB of workspace" "${library[@]}"
+    expect 6 "cuDNN: the fake runs nothing in 'conv1'" "${library[@]}"
+    expect 6 "fake cuBLASLt: sums of schemes 2" "${library[@]}"
+    expect 6 "fake cuBLASLt: sums of schemes 7" "${library[@]}" --fast
+    export FAKE_NOTE=7 # CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6
+    expect 0 "64 for rounding, 0 for order, 0 for workspace" "${library[@]}"
+    expect 6 "cuDNN engine 7" "${library[@]}" --fast
+    unset FAKE_NOTE
+    FAKE_WORKSPACE=4000 expect 6 "cuDNN engine 7, 4000.0 MB of workspace" "${library[@]}"
+    # A warning, without -v, too: the emulated GPU has 64 GiB, of which 1/16 may be workspace.
+    FAKE_WORKSPACE=5000 expect 0 "warning: its gradient by w f32 x [2,14,14,6] w [16,5,5] stride 1 pad 0,0 groups 1: a kernel of our own" "${library[@]::9}"
+    FAKE_WORKSPACE=5000 expect 0 "cuDNN would need 5000.0 MB of workspace, and 4295.0 are allowed" "${library[@]::9}"
+    FAKE_VERSION=91500 expect 0 "warning: $fakes/libcudnn.so.9 is cuDNN 9.15.0, which is too old: it must be 9.15.1 or newer" "${library[@]::9}"
+    FAKE_VERSION=91501 expect 6 "cuDNN engine 7" "${library[@]}"
+    libraries() { # libraries VERSION...: what env.json of a run says with FOVEA_CUDA_LIBRARIES as it is
+        rm -rf named
+        "$fovea" train --data synthetic --model mlp_500 --fraction 0.004 -b 16 --val-split 0.002 --img-size 8 --epochs 1 --device cuda \
+            --output . --name named --quiet && grep -o '"libraries": *"[^"]*"' named/env.json
+    }
+    check "env.json names the libraries that are used" grep -q 'runtime [0-9.]*, cuDNN 9\.19\.0, cuBLASLt 1[0-9]' <(libraries)
+    export FOVEA_CUDA_LIBRARIES=none
+    check "env.json names none with FOVEA_CUDA_LIBRARIES=none" grep -qE 'runtime [0-9.]*"$' <(libraries)
+    expect 0 "FOVEA_CUDA_LIBRARIES is 'none'" "${library[@]}"
+    export FOVEA_BACKENDS=$fakes/without FOVEA_CUDA_LIBRARIES=$fakes
+    expect 0 "this build is without cuDNN" "${library[@]}"
+    expect 0 "fake cuBLASLt: sums of schemes 2" "${library[@]}"
+    check "cuBLASLt is used without cuDNN" grep -q 'runtime [0-9.]*, cuBLASLt 1[0-9]' <(libraries)
+    unset FOVEA_CUDA_LIBRARIES
+else echo "SKIPPED: what is made of libraries: $fakes is not there (nvcc, and headers of cuDNN and cuBLASLt)"
+fi
+
 # ---------------------------------------------------------------- a run on the emulated device
 if [ ! -e "$emulated/libfovea-cuda.so" ]; then
     echo "SKIPPED: runs on the emulated device: $emulated/libfovea-cuda.so is not there (make emulated)"
