@@ -155,6 +155,7 @@ FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ
 $(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(O)/cuda/tune.o $(O)/cuda/find.o $(WIDE_OBJ) $(FUZZ_OBJ)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
+include cuda/bundle.mk
 # Watches a program's calls on files and makes them fail (LD_PRELOAD).
 $(B)/fault.so: tests/faults/preload.c
 	@mkdir -p $(@D)

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- agreement with the reference */
@@ -153,11 +154,13 @@ static const variant variants[] = {
 };
 #define N_VARIANTS (sizeof variants / sizeof *variants)
 
-/* Not for an operation that the CPU's rewrite makes for itself, on another device. */
+/* Not for an operation that the CPU's rewrite makes for itself, on another device. FOVEA_TEST_BACKEND: only that one. */
 static bool open_variant(fvt_device *d, const variant *v, fv_op op, int threads) {
     const bool own = op == FV_OP_ACTIVATED_LINEAR || op == FV_OP_ACTIVATED_LINEAR_BWD_DATA ||
                      op == FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT || op == FV_OP_NORMED_CONV2D || op == FV_OP_LINEAR_ACT;
+    const char *only = getenv("FOVEA_TEST_BACKEND");
     if (own && strcmp(v->backend, "cuda") == 0) return false;
+    if (only && strcmp(v->backend, only) != 0) return false;
     return fvt_open_with(d, v->backend, &(fv_device_opts){.threads = threads, .isa = v->isa});
 }
 
