@@ -154,7 +154,8 @@ static const variant variants[] = {
 };
 #define N_VARIANTS (sizeof variants / sizeof *variants)
 
-/* Not for an operation that the CPU's rewrite makes for itself, on another device. FOVEA_TEST_BACKEND: only that one. */
+/* Not for an operation that the CPU's rewrite makes for itself, on another device. FOVEA_TEST_BACKEND: only that one.
+ */
 static bool open_variant(fvt_device *d, const variant *v, fv_op op, int threads) {
     const bool own = op == FV_OP_ACTIVATED_LINEAR || op == FV_OP_ACTIVATED_LINEAR_BWD_DATA ||
                      op == FV_OP_ACTIVATED_LINEAR_BWD_WEIGHT || op == FV_OP_NORMED_CONV2D || op == FV_OP_LINEAR_ACT;
