@@ -152,9 +152,10 @@ $(B)/completion.%: $(B)/fovea
 WIDE_OBJ     := $(if $(filter avx2,$(ISAS)),$(if $(filter release debug,$(KIND)),$(KERNEL_SRC:%.c=$(O)/wide/%.o) $(BF16_SRC:%.c=$(O)/wide/bf16/%.o) $(O)/wide/pairs/$(PAIRS_SRC:.c=.o)))
 # What unit tests and fuzz targets need beside their own files.
 FUZZ_OBJ     := $(O)/tests/fuzz/memory_io.o $(filter $(O)/tools/cli/%,$(TOOL_OBJ)) $(B)/libfovea.a
-$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(O)/cuda/tune.o $(WIDE_OBJ) $(FUZZ_OBJ)
+$(B)/unit-tests: $(TEST_SRC:%.c=$(O)/%.o) $(O)/cuda/tune.o $(O)/cuda/find.o $(WIDE_OBJ) $(FUZZ_OBJ)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs check) $(LIBS)
+include cuda/bundle.mk
 # Watches a program's calls on files and makes them fail (LD_PRELOAD).
 $(B)/fault.so: tests/faults/preload.c
 	@mkdir -p $(@D)

@@ -25,6 +25,24 @@ bool fv_cudnn_functions(fv_cudnn *cudnn, void *library) {
     return true;
 }
 
+size_t fv_cudnn_version(const fv_cudnn *cudnn) {
+    return cudnn->cudnnGetVersion();
+}
+
+bool fv_cudnn_open(fv_cudnn *cudnn, cudaStream_t stream, char *why, size_t size) {
+    cudnnStatus_t status = cudnn->cudnnCreate(&cudnn->handle);
+    if (status == CUDNN_STATUS_SUCCESS) status = cudnn->cudnnSetStream(cudnn->handle, stream);
+    if (status == CUDNN_STATUS_SUCCESS) return true;
+    snprintf(why, size, "%s", cudnn->cudnnGetErrorString(status));
+    fv_cudnn_close(cudnn);
+    return false;
+}
+
+void fv_cudnn_close(fv_cudnn *cudnn) {
+    if (cudnn->handle) cudnn->cudnnDestroy(cudnn->handle);
+    cudnn->handle = NULL;
+}
+
 /* ---------------------------------------------------------------- descriptors. The first error sticks */
 
 typedef struct builder {
@@ -165,13 +183,28 @@ static descriptor graph_of(builder *b, const fv_cuda_problem *p) {
 
 /* ---------------------------------------------------------------- engines */
 
+/* How much an engine rounds beyond a plain sum in float32. Winograd's rounding grows with the tile: one of 6x6 may be
+ * past what tests/test_ops.c allows in float32. */
+typedef enum rounding { PLAIN, LARGE_TILE, REDUCED } rounding;
+
+static rounding rounding_of(cudnnBackendNumericalNote_t note) {
+    switch (note) {
+    case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
+    case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
+    case CUDNN_NUMERICAL_NOTE_FFT:
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13: return REDUCED;
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6: return LARGE_TILE;
+    default: return PLAIN;
+    }
+}
+
 /* What the engine of a configuration is; false if that cannot be read. */
-static bool read_engine(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *out, bool *reduced) {
+static bool read_engine(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *out, rounding *rounds) {
     cudnnBackendNumericalNote_t numerical[MOST_NOTES];
     cudnnBackendBehaviorNote_t behaviour[MOST_NOTES];
     int64_t n = 0, n_numerical = 0, n_behaviour = 0;
     descriptor engine = NULL;
-    *reduced = false;
+    *rounds = PLAIN;
     if (lib->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
         return false;
     cudnnStatus_t status = lib->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
@@ -188,10 +221,7 @@ static bool read_engine(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *o
     for (int64_t i = 0; i < n_numerical && i < MOST_NOTES; i++) {
         if (numerical[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE) out->tensor_cores = true;
         if (numerical[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) out->any_order = true;
-        if (numerical[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
-            numerical[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
-            numerical[i] == CUDNN_NUMERICAL_NOTE_FFT || numerical[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13)
-            *reduced = true; /* more rounding than a plain sum has */
+        if (rounding_of(numerical[i]) > *rounds) *rounds = rounding_of(numerical[i]);
     }
     for (int64_t i = 0; i < n_behaviour && i < MOST_NOTES; i++)
         if (behaviour[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) out->runtime_compiled = true;
@@ -199,7 +229,7 @@ static bool read_engine(const fv_cudnn *lib, descriptor config, fv_cudnn_plan *o
     return status == CUDNN_STATUS_SUCCESS;
 }
 
-/* Configurations that heuristics propose, best first. */
+/* Configurations that heuristics propose, best first; how many, at most MOST_CONFIGS. */
 static int64_t configs_of(const fv_cudnn *lib, descriptor graph, cudnnBackendHeurMode_t mode, descriptor *configs) {
     builder b = {.lib = lib};
     int64_t n = 0;
@@ -219,7 +249,8 @@ static int64_t configs_of(const fv_cudnn *lib, descriptor graph, cudnnBackendHeu
                                             MOST_CONFIGS, &n, configs),
               "results");
     if (heuristics) lib->cudnnBackendDestroyDescriptor(heuristics);
-    return b.status == CUDNN_STATUS_SUCCESS ? n : 0;
+    if (b.status != CUDNN_STATUS_SUCCESS || n < 0) return 0;
+    return n < MOST_CONFIGS ? n : MOST_CONFIGS; /* the count may be of all there are, not of those that fitted */
 }
 
 static void destroy_all(const fv_cudnn *lib, descriptor *d, int n) {
@@ -256,19 +287,22 @@ static bool finalize_plan(const fv_cudnn *lib, descriptor config, fv_cudnn_plan 
 /* Counts of what was turned down, for the message. */
 typedef struct turned_down {
     int rounding, order, workspace, unplanned;
+    int64_t least; /* workspace of those that it was too much for */
 } turned_down;
 
 static bool try_config(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_cudnn_limits *limits, descriptor config,
                        fv_cudnn_plan *out, turned_down *no) {
     const bool f32 = p->dtype[0] == FV_F32;
     fv_cudnn_plan candidate = {.config = config, .name = out->name};
-    bool reduced;
-    if (!read_engine(lib, config, &candidate, &reduced)) return no->unplanned++, false;
-    if (reduced || (f32 && candidate.tensor_cores && !limits->fast)) return no->rounding++, false;
+    rounding rounds;
+    if (!read_engine(lib, config, &candidate, &rounds)) return no->unplanned++, false;
+    if (rounds == REDUCED || (!limits->fast && (rounds == LARGE_TILE || (f32 && candidate.tensor_cores))))
+        return no->rounding++, false;
     if (candidate.any_order && !limits->fast) return no->order++, false;
     if (!finalize_plan(lib, config, &candidate)) return no->unplanned++, false;
     if (candidate.workspace > limits->workspace) {
         lib->cudnnBackendDestroyDescriptor(candidate.plan);
+        if (no->workspace == 0 || candidate.workspace < no->least) no->least = candidate.workspace;
         return no->workspace++, false;
     }
     *out = candidate;
@@ -310,6 +344,7 @@ static bool make_plans(const fv_cudnn *lib, const fv_cuda_problem *p, const fv_c
     else
         snprintf(why, size, "engines turned down: %d for rounding, %d for order, %d for workspace; not to be had: %d",
                  no.rounding, no.order, no.workspace, no.unplanned);
+    out->lacking = no.least;
     destroy_all(lib, b.made, b.n);
     return false;
 }
@@ -343,7 +378,7 @@ void fv_cudnn_plans_free(const fv_cudnn *lib, fv_cudnn_plans *plans) {
     *plans = (fv_cudnn_plans){0};
 }
 
-cudnnStatus_t fv_cudnn_run(const fv_cudnn *lib, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace) {
+const char *fv_cudnn_run(const fv_cudnn *lib, const fv_cudnn_plan *plan, void *const xwy[3], void *workspace) {
     const int64_t uids[3] = {UID_X, UID_W, UID_Y};
     builder b = {.lib = lib};
     descriptor pack = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "addresses");
@@ -353,5 +388,5 @@ cudnnStatus_t fv_cudnn_run(const fv_cudnn *lib, const fv_cudnn_plan *plan, void 
     finish(&b, pack, "addresses");
     if (b.status == CUDNN_STATUS_SUCCESS) check(&b, lib->cudnnBackendExecute(lib->handle, plan->plan, pack), "run");
     destroy_all(lib, b.made, b.n);
-    return b.status;
+    return b.status == CUDNN_STATUS_SUCCESS ? NULL : lib->cudnnGetErrorString(b.status);
 }

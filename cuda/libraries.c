@@ -1,20 +1,13 @@
-/* libraries.c: finding cuDNN and cuBLASLt, and one plan per problem.
- * With --autotune the ways that a library proposes for a problem are timed (tune.h); else its heuristics choose.
- *
- * Where they are looked for: $FOVEA_CUDA_LIBRARIES (folders, separated by colons), where the loader looks,
- * /usr/local/cuda/lib64, and the folders of the Python packages nvidia-*: PyTorch brings them along. */
+/* libraries.c: cuDNN and cuBLASLt, where they are found (find.h), and one plan per problem.
+ * With --autotune the ways that a library proposes for a problem are timed (tune.h); else its heuristics choose. */
 #include "cuda/libraries.h"
 #include "cuda/conv_cudnn.h"
+#include "cuda/find.h"
 #include "cuda/matmul_lt.h"
 #include "cuda/tune.h"
 
-#include <dlfcn.h>
-#include <glob.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define PATH 4096
 
 struct fv_cuda_library_plan {
     fv_cuda_problem problem;
@@ -32,78 +25,74 @@ struct fv_cuda_libraries {
     fv_cudnn cudnn;
     fv_lt lt;
     bool has_cudnn, has_lt;
+    size_t workspace; /* of a plan, at most */
     fv_cuda_library_plan *plans;
 };
 
-/* ---------------------------------------------------------------- finding */
+/* ---------------------------------------------------------------- opening */
 
-static void *open_in(const char *folder, size_t length, const char *file) {
-    char path[PATH];
-    int n = snprintf(path, sizeof path, "%.*s/%s", (int)length, folder, file);
-    return n > 0 && n < PATH ? dlopen(path, RTLD_NOW | RTLD_GLOBAL) : NULL;
+#define VERSION(v) (v) / 10000, (v) / 100 % 100, (v) % 100 /* of "%zu.%zu.%zu" */
+
+/* cuDNN with all that is called, and new enough. */
+static bool fits_cudnn(void *arg, void *library, const char *path) {
+    fv_cuda_libraries *l = arg;
+    const size_t oldest = FV_CUDNN_OLDEST;
+    if (!fv_cudnn_functions(&l->cudnn, library)) return false;
+    const size_t v = fv_cudnn_version(&l->cudnn);
+    if (v >= oldest) return true;
+    fv_log(l->ctx, FV_LOG_WARN, "%s is cuDNN %zu.%zu.%zu, which is too old: it must be %zu.%zu.%zu or newer", path,
+           VERSION(v), VERSION(oldest));
+    return false;
 }
 
-/* The first of the files that the pattern finds and that opens. */
-static void *open_glob(const char *pattern, const char *file) {
-    glob_t found;
-    void *library = NULL;
-    if (glob(pattern, GLOB_NOSORT, NULL, &found) != 0) return NULL;
-    for (size_t i = 0; i < found.gl_pathc && !library; i++)
-        library = open_in(found.gl_pathv[i], strlen(found.gl_pathv[i]), file);
-    globfree(&found);
-    return library;
+static bool fits_lt(void *arg, void *library, const char *path) {
+    fv_cuda_libraries *l = arg;
+    (void)path;
+    return fv_lt_functions(&l->lt, library);
 }
 
-static void *open_in_python(const char *root, const char *file) {
-    static const char *const packages[] = {"site-packages", "dist-packages"};
-    char pattern[PATH];
-    void *library = NULL;
-    for (int i = 0; i < 2 && root && !library; i++) {
-        snprintf(pattern, sizeof pattern, "%.1000s/lib/python3*/%s/nvidia/*/lib", root, packages[i]);
-        library = open_glob(pattern, file);
-    }
-    return library;
-}
-
-static void *open_library(const char *file) {
-    const char *roots[] = {getenv("VIRTUAL_ENV"), getenv("CONDA_PREFIX"), "/usr/local", "/usr", "/opt/conda"};
-    const char *list = getenv("FOVEA_CUDA_LIBRARIES");
-    void *library = NULL;
-    for (const char *p = list; p && *p && !library; p += strcspn(p, ":"), p += *p == ':')
-        library = open_in(p, strcspn(p, ":"), file);
-    if (!library) library = dlopen(file, RTLD_NOW | RTLD_GLOBAL);
-    if (!library) library = open_in("/usr/local/cuda/lib64", strlen("/usr/local/cuda/lib64"), file);
-    for (size_t i = 0; i < sizeof roots / sizeof *roots && !library; i++) library = open_in_python(roots[i], file);
-    return library;
-}
-
-static void open_cudnn(fv_cuda_libraries *l, cudaStream_t stream) {
-    char file[64];
-    snprintf(file, sizeof file, "libcudnn.so.%d", CUDNN_MAJOR);
-    void *library = open_library(file);
-    if (!library || !fv_cudnn_functions(&l->cudnn, library)) {
-        fv_log(l->ctx, FV_LOG_WARN, "%s is not there: convolutions run with kernels of our own, which are slower",
-               file);
+static void open_cudnn(fv_cuda_libraries *l) {
+    char why[256];
+#ifdef FV_WITHOUT_CUDNN
+    fv_log(l->ctx, FV_LOG_WARN,
+           "this build is without cuDNN, whose headers were not there: convolutions run with kernels of our own, which "
+           "are slower");
+    return;
+#endif
+    if (!fv_cuda_find_library(FV_CUDNN_FILE, fits_cudnn, l)) {
+        fv_log(l->ctx, FV_LOG_WARN,
+               "no %s that can be used: convolutions run with kernels of our own, which are slower", FV_CUDNN_FILE);
         return;
     }
-    cudnnStatus_t status = l->cudnn.cudnnCreate(&l->cudnn.handle);
-    if (status == CUDNN_STATUS_SUCCESS) status = l->cudnn.cudnnSetStream(l->cudnn.handle, stream);
-    l->has_cudnn = status == CUDNN_STATUS_SUCCESS;
+    l->has_cudnn = fv_cudnn_open(&l->cudnn, l->stream, why, sizeof why);
     if (!l->has_cudnn)
-        fv_log(l->ctx, FV_LOG_WARN, "%s cannot be used: %s; convolutions run with kernels of our own", file,
-               l->cudnn.cudnnGetErrorString(status));
+        fv_log(l->ctx, FV_LOG_WARN, "%s cannot be used: %s; convolutions run with kernels of our own", FV_CUDNN_FILE,
+               why);
 }
 
 static void open_lt(fv_cuda_libraries *l) {
     char file[64];
     snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-    void *library = open_library(file);
-    if (!library || !fv_lt_functions(&l->lt, library)) {
-        fv_log(l->ctx, FV_LOG_WARN, "%s is not there: products run with kernels of our own, which are slower", file);
+    if (!fv_cuda_find_library(file, fits_lt, l)) {
+        fv_log(l->ctx, FV_LOG_WARN, "no %s that can be used: products run with kernels of our own, which are slower",
+               file);
         return;
     }
     l->has_lt = l->lt.cublasLtCreate(&l->lt.handle) == CUBLAS_STATUS_SUCCESS;
     if (!l->has_lt) fv_log(l->ctx, FV_LOG_WARN, "%s cannot be used: products run with kernels of our own", file);
+}
+
+static void open_all(fv_cuda_libraries *l) {
+    char file[64];
+    if (!fv_cuda_libraries_wanted()) {
+        fv_log(l->ctx, FV_LOG_INFO,
+               "FOVEA_CUDA_LIBRARIES is 'none': convolutions and products run with kernels of our own");
+        return;
+    }
+    snprintf(file, sizeof file, "libnvrtc.so.%d", CUDART_VERSION / 1000);
+    (void)fv_cuda_find_library(file, NULL, NULL); /* cuDNN compiles some engines with it; the others do without */
+    open_lt(l);
+    open_cudnn(l);
 }
 
 /* What results are kept for: the GPU, whichever number it has, and the versions. */
@@ -116,18 +105,20 @@ static fv_status open_tuner(fv_cuda_libraries *l, const fv_cuda_device *dev, con
     return fv_tuner_open(l->ctx, path, machine, &l->tuner);
 }
 
+size_t fv_cuda_workspace_limit(size_t memory_bytes) {
+    const size_t least = (size_t)256 << 20;
+    return memory_bytes / 16 > least ? memory_bytes / 16 : least;
+}
+
 fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out) {
     fv_cuda_libraries *l = fv_calloc(dev->base.ctx, 1, sizeof *l);
-    char file[64];
     if (!l) return dev->base.ctx->error.code;
     l->ctx = dev->base.ctx;
     l->fast = dev->fast;
     l->stream = dev->stream;
+    l->workspace = fv_cuda_workspace_limit(dev->memory_bytes);
     *out = l;
-    snprintf(file, sizeof file, "libnvrtc.so.%d", CUDART_VERSION / 1000);
-    (void)open_library(file); /* cuDNN compiles some engines with it; the others do without */
-    open_lt(l);
-    open_cudnn(l, dev->stream);
+    open_all(l);
     return autotune ? open_tuner(l, dev, autotune) : FV_OK;
 }
 
@@ -139,7 +130,7 @@ void fv_cuda_libraries_close(fv_cuda_libraries *l) {
         if (l->has_lt) fv_lt_plan_free(&l->lt, &p->gemm);
         fv_free(l->ctx, p, 1, sizeof *p);
     }
-    if (l->has_cudnn) l->cudnn.cudnnDestroy(l->cudnn.handle);
+    if (l->has_cudnn) fv_cudnn_close(&l->cudnn);
     if (l->has_lt) l->lt.cublasLtDestroy(l->lt.handle);
     fv_tuner_close(l->tuner);
     fv_free(l->ctx, l, 1, sizeof *l); /* the libraries stay open: they do not close well */
@@ -149,13 +140,12 @@ void fv_cuda_libraries_text(const fv_cuda_libraries *l, char *buf, size_t size) 
     int used = 0;
     buf[0] = '\0';
     if (l && l->has_cudnn) {
-        size_t v = l->cudnn.cudnnGetVersion();
-        used = snprintf(buf, size, "cuDNN %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+        size_t v = fv_cudnn_version(&l->cudnn);
+        used = snprintf(buf, size, "cuDNN %zu.%zu.%zu", VERSION(v));
     }
     if (l && l->has_lt && used >= 0 && (size_t)used < size) {
         size_t v = l->lt.cublasLtGetVersion();
-        snprintf(buf + used, size - (size_t)used, "%scuBLASLt %zu.%zu.%zu", used ? ", " : "", v / 10000, v / 100 % 100,
-                 v % 100);
+        snprintf(buf + used, size - (size_t)used, "%scuBLASLt %zu.%zu.%zu", used ? ", " : "", VERSION(v));
     }
 }
 
@@ -191,7 +181,7 @@ static bool run_candidate(const trials *t, int i) {
         return fv_lt_run(&l->lt, &t->plan->gemm, i, xwy[0], xwy[1], xwy[2],
                          t->plan->problem.of.gemm.bias ? t->operand[3] : NULL, t->workspace,
                          l->stream) == CUBLAS_STATUS_SUCCESS;
-    return fv_cudnn_run(&l->cudnn, &t->plan->conv.plan[i], xwy, t->workspace) == CUDNN_STATUS_SUCCESS;
+    return fv_cudnn_run(&l->cudnn, &t->plan->conv.plan[i], xwy, t->workspace) == NULL;
 }
 
 /* Median of the trials; the first run, which sets things up, is none. */
@@ -255,7 +245,7 @@ static void key_of(const fv_cuda_libraries *l, const fv_cuda_problem *p, char *b
 static bool make_gemm(fv_cuda_libraries *l, fv_cuda_library_plan *plan, const char *key, char *why, size_t size) {
     uint64_t names[FV_LT_MOST], kept = 0;
     size_t workspace = 0;
-    if (!l->has_lt || !fv_lt_plan_make(&l->lt, &plan->problem, FV_CUDA_WORKSPACE, l->fast, l->tuner ? FV_LT_MOST : 1,
+    if (!l->has_lt || !fv_lt_plan_make(&l->lt, &plan->problem, l->workspace, l->fast, l->tuner ? FV_LT_MOST : 1,
                                        &plan->gemm, why, size))
         return false;
     for (int i = 0; i < plan->gemm.n; i++) {
@@ -272,7 +262,7 @@ static bool make_gemm(fv_cuda_libraries *l, fv_cuda_library_plan *plan, const ch
 }
 
 static bool make_conv(fv_cuda_libraries *l, fv_cuda_library_plan *plan, const char *key, char *why, size_t size) {
-    fv_cudnn_limits limits = {.workspace = (int64_t)FV_CUDA_WORKSPACE, .fast = l->fast, .most = 1};
+    fv_cudnn_limits limits = {.workspace = (int64_t)l->workspace, .fast = l->fast, .most = 1};
     uint64_t names[FV_CUDNN_MOST];
     int64_t workspace = 0;
     if (!l->has_cudnn) return false;
@@ -306,7 +296,11 @@ static bool make_plan(fv_cuda_libraries *l, fv_cuda_library_plan *plan, char *wh
 static void tell(const fv_cuda_libraries *l, const fv_cuda_library_plan *plan, const char *why) {
     char text[192];
     (void)fv_cuda_problem_text(&plan->problem, text, sizeof text);
-    if (!plan->there) fv_log(l->ctx, FV_LOG_DEBUG, "%s: a kernel of our own%s%s", text, why[0] ? ": " : "", why);
+    if (!plan->there && plan->conv.lacking > 0)
+        fv_log(l->ctx, FV_LOG_WARN,
+               "%s: a kernel of our own, which is slower: cuDNN would need %.1f MB of workspace, and %.1f are allowed",
+               text, 1e-6 * (double)plan->conv.lacking, 1e-6 * (double)l->workspace);
+    else if (!plan->there) fv_log(l->ctx, FV_LOG_DEBUG, "%s: a kernel of our own%s%s", text, why[0] ? ": " : "", why);
     else if (plan->problem.task == FV_CUDA_GEMM) fv_log(l->ctx, FV_LOG_DEBUG, "%s: cuBLASLt", text);
     else
         fv_log(l->ctx, FV_LOG_DEBUG, "%s: cuDNN engine %lld, %.1f MB of workspace", text,
@@ -378,9 +372,9 @@ static cudaError_t run_conv(const fv_cuda_libraries *l, const fv_cuda_library_pl
     void *xwy[3] = {in0, in1, out};                                                             /* x, w -> y */
     if (plan->problem.task == FV_CUDA_CONV_DATA) xwy[0] = out, xwy[1] = in1, xwy[2] = in0;      /* dy, w -> dx */
     if (plan->problem.task == FV_CUDA_CONV_WEIGHT) xwy[0] = in1, xwy[1] = result, xwy[2] = in0; /* dy, x -> dw */
-    cudnnStatus_t status = fv_cudnn_run(&l->cudnn, &plan->conv.plan[0], xwy, c->workspace);
-    if (status != CUDNN_STATUS_SUCCESS) {
-        fv_log(l->ctx, FV_LOG_WARN, "cuDNN: %s in '%s'", l->cudnn.cudnnGetErrorString(status), c->scope);
+    const char *why = fv_cudnn_run(&l->cudnn, &plan->conv.plan[0], xwy, c->workspace);
+    if (why) {
+        fv_log(l->ctx, FV_LOG_WARN, "cuDNN: %s in '%s'", why, c->scope);
         return cudaErrorUnknown;
     }
     const fv_tensor rounded = vector_of(result, plan->problem.dtype[0], rounded_count(plan));

@@ -10,10 +10,11 @@
 
 typedef struct fv_cuda_library_plan fv_cuda_library_plan;
 
-#define FV_CUDA_WORKSPACE ((size_t)256 << 20) /* a plan that needs more is left out */
+/* A plan that needs more workspace is left out: a sixteenth of the GPU's memory, at least 256 MB. */
+size_t fv_cuda_workspace_limit(size_t memory_bytes);
 
-/* Never fails for want of a library; only for want of memory. `autotune`: the file of what was measured (tune.h); NULL:
- * nothing is measured. */
+/* Never fails for want of a library, nor where $FOVEA_CUDA_LIBRARIES is "none" (find.h); only for want of memory.
+ * `autotune`: the file of what was measured (tune.h); NULL: nothing is measured. */
 fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out);
 void fv_cuda_libraries_close(fv_cuda_libraries *libraries); /* NULL is fine */
 /* "cuDNN 9.19.0, cuBLASLt 13.1.0"; "" if there is none. */

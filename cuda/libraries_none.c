@@ -1,11 +1,12 @@
-/* libraries_none.c: instead of libraries.c where the headers of cuDNN are not there, and in the emulation: everything
- * runs with kernels of our own. */
+/* libraries_none.c: instead of libraries.c where the headers of cuBLASLt are not there, and in the emulation:
+ * everything runs with kernels of our own. */
 #include "cuda/libraries.h"
 
 fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out) {
     (void)autotune;
     *out = NULL;
-    fv_log(dev->base.ctx, FV_LOG_DEBUG, "built without cuDNN: convolutions and products run with kernels of our own");
+    fv_log(dev->base.ctx, FV_LOG_DEBUG,
+           "built without cuDNN and cuBLASLt: convolutions and products run with kernels of our own");
     return FV_OK;
 }
 

@@ -71,10 +71,12 @@ bool fv_lt_describe(const fv_lt *lt, const fv_cuda_problem *p, bool fast, fv_lt_
            describe_matrix(lt, p->dtype[2], g->m, g->n, g->batch, &out->c);
 }
 
-/* Sums of parts in an order of their own (atomics) would not give the same bits in every run: only those are allowed
- * that add the parts in order, in float32. Tensors are aligned to 64 bytes (core/plan.c), not to 256, the default. */
-static bool find_algorithms(const fv_lt *lt, size_t workspace, int most, fv_lt_plan *out) {
-    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = 64;
+/* Sums of parts in an order of their own (atomics) would not give the same bits in every run: without `fast` only those
+ * are allowed that add the parts in order, in float32. Tensors are aligned to 64 bytes (core/plan.c), not to 256, the
+ * default. */
+static bool find_algorithms(const fv_lt *lt, size_t workspace, bool fast, int most, fv_lt_plan *out) {
+    const uint32_t in_order = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
+                   schemes = fast ? CUBLASLT_REDUCTION_SCHEME_MASK : in_order, alignment = 64;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         const void *value;
@@ -105,7 +107,7 @@ static bool find_algorithms(const fv_lt *lt, size_t workspace, int most, fv_lt_p
 bool fv_lt_plan_make(const fv_lt *lt, const fv_cuda_problem *p, size_t workspace, bool fast, int most, fv_lt_plan *out,
                      char *why, size_t size) {
     bool described = fv_lt_describe(lt, p, fast, out);
-    if (described && find_algorithms(lt, workspace, most, out)) return true;
+    if (described && find_algorithms(lt, workspace, fast, most, out)) return true;
     snprintf(why, size, "%s", described ? "no algorithm" : "it cannot be described");
     fv_lt_plan_free(lt, out);
     return false;

@@ -32,8 +32,18 @@ typedef struct op_results {
 void op_case_make(const op_row *row, op_case *c);
 void op_case_free(op_case *c);
 void op_results_free(op_results *r);
-/* Fails where got is not within 64 roundings of float32 of want and its mean size, and one of got's own type. */
-void op_results_check(const op_case *c, const op_results *got, const op_results *want, const char *where);
+/* The most that one rounding of w to bf16 or f16 moves it; 0 for other types. */
+double op_one_rounding(fv_dtype dtype, double w);
+/* Whether the device runs some of its operations with cuDNN or cuBLASLt. */
+bool op_uses_libraries(const fvt_device *d);
+/* What those round to bf16 or f16 beside the result, at most, at element i of result t of a case in such a type
+ * (docs/gpu.md): the gradient of a convolution's weights, the bias of a linear layer, a convolution before its bias is
+ * added. */
+double op_rounded_besides(const op_case *c, const op_results *want, int t, int64_t i);
+/* Fails where got is not within 64 roundings of float32 of want and its mean size, and one of got's own type; with
+ * `libraries` (op_uses_libraries) and what these round besides. c: the case that ran. */
+void op_results_check(const op_case *c, const op_results *got, const op_results *want, bool libraries,
+                      const char *where);
 /* c with bf16 or f16 data beside float32 parameters: its row is *low. Both share the numbers, rounded to that type. */
 op_case op_case_lower(op_case *c, fv_dtype dtype, op_row *low);
 

@@ -527,6 +527,11 @@ expect 0 "fullest at" info resnet20 -b 64 --memory --recompute none
 expect 0 "GFLOP/s" bench --model lenet5 -b 8 --seconds 0.1 --profile --mode infer --threads 1
 expect 0 "of roof" bench --model lenet5 -b 8 --seconds 0.05 --profile --device ref
 expect 0 "whole step" bench --model lenet5 -b 8 --seconds 0.05 --profile
+expect 0 '"opt": "sgd"' bench --model vit_tiny_patch4_32_d6 -b 2 --seconds 0.01 --json
+for opt in adamw muon; do
+    expect 0 "${opt/%w/}_update" bench --model lenet5 -b 8 --seconds 0.01 --opt $opt --profile --json
+    check "bench --opt $opt says so" grep -q "\"opt\": \"$opt\"" out
+done
 expect 0 "GFLOP/s" bench --mode yardstick --seconds 0.05
 expect 2 "needs --data" bench --mode load
 expect 0 "images/s" bench --mode load --data synthetic --seconds 0.05

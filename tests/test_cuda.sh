@@ -42,6 +42,97 @@ else
     [ $? -eq 6 ] && grep -q 'there is no GPU' err && [ ! -e gpu.jsonl ] && ok || fail "gpu-check without a GPU"
 fi
 
+# ---------------------------------------------------------------- what is carried to a machine with a GPU
+bundle=$(dirname "$fovea")/gpu
+if [ -x "$bundle/unpack-cifar10" ]; then
+    mkdir carried
+    cp "$bundle"/{fovea,unit-tests,libfovea-cuda.so,gpu-ceilings,unpack-cifar10} carried/
+    check "the bundle needs nothing from outside it" env PACK= PEER= LIMIT=1000 "$tools/gpu-bundle.sh" carried abc 90a
+    check "... says what it is" grep -q 'commit abc' carried/about.txt
+    LIMIT=1 "$tools/gpu-bundle.sh" carried abc 90a >out 2>&1
+    check "a bundle that is too large is refused" grep -q 'more than 1 MiB' out
+    check "the program runs from there" carried/fovea version
+    printf 'CIFJPG1\nbeads and more beads' >beads
+    check "a damaged pack is refused" [ "$(carried/unpack-cifar10 beads . 2>&1 | grep -c 'beads cannot be unpacked')" -eq 1 ]
+else echo "SKIPPED: the bundle for gpu-check is not there (nvcc, and headers of cuDNN and cuBLASLt)"
+fi
+
+# ---------------------------------------------------------------- gpu-check, where nvidia-smi is a lie and the GPU emulated
+if [ -e "$emulated/libfovea-cuda.so" ] && [ -x "$(dirname "$fovea")/unit-tests" ]; then
+    mkdir -p bin folder/gpu
+    cp "$fovea" "$(dirname "$fovea")/unit-tests" "$emulated/libfovea-cuda.so" folder/gpu/
+    echo "commit of a test" >folder/gpu/about.txt
+    printf '#!/bin/sh\necho "Emulated GPU, 1.0, 9.0, 65536 MiB"\n' >bin/nvidia-smi
+    cat >bin/python3 <<'PEER'
+#!/bin/sh
+echo "asked: $*"
+sleep "${SLOW:-0}"
+for out; do :; done # the last argument
+printf '{"model": "lenet", "mode": "graph", "batch": 4, "train_img_s": 10.0, "peak_alloc_MiB": 100.0}\n{"model": "lenet", "mode": "eager", "batch": 4, "train_img_s": 5.0, "peak_alloc_MiB": 50.0}\n{"model": "lenet", "mode": "odd", "error": "no such luck"}\n' >>"$out"
+PEER
+    chmod +x bin/*
+    gpu_check() { # gpu_check ITEMS SECONDS [--compile]
+        PATH=$temp/bin:$PATH PEER=$temp/peer.py PEER_PYTHON=$temp/bin/python3 MODELS="lenet5 lenet 4 adamw" BUILD_DIR=$temp/folder ITEMS=$1 BUDGET=$2 \
+            FOVEA_BACKENDS='' "$tools/gpu-check.sh" "${@:3}" "$temp/check.jsonl" >out 2>err
+    }
+    gpu_check '^(bundle|device and versions|lenet5|time by operation)$' 400
+    check "gpu-check fails where the libraries are not used" [ $? -eq 1 ]
+    check "gpu-check takes the bundle" grep -qE '^bundle +passed .*fovea' out
+    check "gpu-check names what is not used" grep -qE '^device and versions +failed \(1\)' out
+    check "... each of them" [ "$(grep -cE 'IS NOT IN USE|RUNS WITH' "check-logs/device and versions.txt")" -eq 4 ]
+    check "a row of speeds passes" grep -qE '^lenet5 +passed' out
+    check "speeds are beside the peer's best, at one batch and with one optimizer" \
+        grep -qE '^lenet5, batch 4, adamw: [0-9]+ images/s \(bf16.*\), PyTorch 10 \(graph\): speed [0-9.]+, memory [0-9.]+ of it$' out
+    check "what the peer could not do is said" grep -q 'PyTorch .*no such luck' check-logs/lenet5.txt
+    check "all speeds are kept" [ "$(grep -cE '"options": "bf16|"options": "float32|train_img_s' check.jsonl)" -eq 6 ]
+    check "the share outside products is kept" grep -q '"event": "roof", "part": "other"' check.jsonl
+    check "... and said" grep -qE 'lenet5: [0-9.]+ % of [0-9.]+ ms outside' out
+    SLOW=60 gpu_check '^(lenet5|speed run)$' 20
+    check "what runs out of time is said" grep -qE '^lenet5 +out of time' out
+    check "what it has measured by then is kept" grep -qE '^lenet5, batch 4, adamw: [0-9]+ images/s \(bf16' out
+    check "what there was no time for is said" grep -qE '^speed run +not reached' out
+    gpu_check '^lenet5$' 100 --compile
+    check "--compile asks for compiled modes" grep -q -- '--modes compile,compilegraph' 'check-logs/lenet5, PyTorch.txt'
+else echo "SKIPPED: gpu-check on the emulated GPU: $emulated/libfovea-cuda.so or unit-tests is not there"
+fi
+
+# ---------------------------------------------------------------- libraries that open and compute nothing (tests/cuda/fakes.c)
+fakes=$emulated/fakes
+if [ -e "$fakes/libfovea-cuda.so" ] && [ -e "$fakes/libcudnn.so.9" ]; then
+    export FOVEA_BACKENDS=$fakes FOVEA_CUDA_LIBRARIES=$fakes
+    library=(bench --model lenet5 -b 2 --seconds 0.01 --device cuda -v)
+    # What heuristics count beyond those that were asked for is not read: the fake ends the process otherwise.
+    expect 6 "cuDNN engine 7, 0.0 MB of workspace" "${library[@]}"
+    expect 6 "cuDNN: the fake runs nothing in 'conv1'" "${library[@]}"
+    expect 6 "fake cuBLASLt: sums of schemes 2" "${library[@]}"
+    expect 6 "fake cuBLASLt: sums of schemes 7" "${library[@]}" --fast
+    export FAKE_NOTE=7 # CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6
+    expect 0 "64 for rounding, 0 for order, 0 for workspace" "${library[@]}"
+    expect 6 "cuDNN engine 7" "${library[@]}" --fast
+    unset FAKE_NOTE
+    FAKE_WORKSPACE=4000 expect 6 "cuDNN engine 7, 4000.0 MB of workspace" "${library[@]}"
+    # A warning, without -v, too: the emulated GPU has 64 GiB, of which 1/16 may be workspace.
+    FAKE_WORKSPACE=5000 expect 0 "warning: its gradient by w f32 x [2,14,14,6] w [16,5,5] stride 1 pad 0,0 groups 1: a kernel of our own" "${library[@]::9}"
+    FAKE_WORKSPACE=5000 expect 0 "cuDNN would need 5000.0 MB of workspace, and 4295.0 are allowed" "${library[@]::9}"
+    FAKE_VERSION=91500 expect 0 "warning: $fakes/libcudnn.so.9 is cuDNN 9.15.0, which is too old: it must be 9.15.1 or newer" "${library[@]::9}"
+    FAKE_VERSION=91501 expect 6 "cuDNN engine 7" "${library[@]}"
+    libraries() { # libraries VERSION...: what env.json of a run says with FOVEA_CUDA_LIBRARIES as it is
+        rm -rf named
+        "$fovea" train --data synthetic --model mlp_500 --fraction 0.004 -b 16 --val-split 0.002 --img-size 8 --epochs 1 --device cuda \
+            --output . --name named --quiet 2>err && grep -o '"libraries": *"[^"]*"' named/env.json
+    }
+    check "env.json names the libraries that are used" grep -q 'runtime [0-9.]*, cuDNN 9\.19\.0, cuBLASLt 1[0-9]' <(libraries)
+    export FOVEA_CUDA_LIBRARIES=none
+    check "env.json names none with FOVEA_CUDA_LIBRARIES=none" grep -qE 'runtime [0-9.]*"$' <(libraries)
+    expect 0 "FOVEA_CUDA_LIBRARIES is 'none'" "${library[@]}"
+    export FOVEA_BACKENDS=$fakes/without FOVEA_CUDA_LIBRARIES=$fakes
+    expect 0 "this build is without cuDNN" "${library[@]}"
+    expect 0 "fake cuBLASLt: sums of schemes 2" "${library[@]}"
+    check "cuBLASLt is used without cuDNN" grep -q 'runtime [0-9.]*, cuBLASLt 1[0-9]' <(libraries)
+    unset FOVEA_CUDA_LIBRARIES
+else echo "SKIPPED: what is made of libraries: $fakes is not there (nvcc, and headers of cuDNN and cuBLASLt)"
+fi
+
 # ---------------------------------------------------------------- a run on the emulated device
 if [ ! -e "$emulated/libfovea-cuda.so" ]; then
     echo "SKIPPED: runs on the emulated device: $emulated/libfovea-cuda.so is not there (make emulated)"

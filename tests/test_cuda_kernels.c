@@ -59,6 +59,12 @@ START_TEST(test_quotients) {
 }
 END_TEST
 
+START_TEST(test_sums_of_nothing) {
+    int (*wrong)(void);
+    if (find("fv_emulated_wrong_sums_of_nothing", &wrong)) ck_assert_int_eq(wrong(), 0);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- sizes */
 
 static const op_row large_rows[] = {
@@ -109,11 +115,38 @@ START_TEST(test_large_sizes) {
     run = precision == FV_F32 ? c : op_case_lower(&c, precision, &row);
     op_case_reference(&c, &want);
     op_case_run(&d, &run, false, &got);
-    op_results_check(&c, &got, &want, fv_dtype_name(precision));
+    op_results_check(&run, &got, &want, op_uses_libraries(&d), fv_dtype_name(precision));
     op_results_free(&want);
     op_results_free(&got);
     op_case_free(&c);
     fvt_close(&d);
+}
+END_TEST
+
+/* What cuDNN and cuBLASLt round once more is allowed where they run, and only then (it is what a GPU is judged by). */
+START_TEST(test_what_libraries_round_is_allowed) {
+    op_case c, low;
+    op_row row, wide = {FV_OP_CONV2D_BWD_WEIGHT,
+                        "allowance",
+                        {.conv2d_bwd = {{.pad = {1, 1, 1, 1}}, {5, 3, 3, 4}}},
+                        {OP_NORMAL(1, 4, 4, 5), OP_NORMAL(1, 4, 4, 4)}};
+    op_results want, got;
+    op_case_make(&wide, &c);
+    low = op_case_lower(&c, FV_BF16, &row);
+    op_case_reference(&c, &want);
+    op_case_reference(&c, &got);
+    got.type[0].dtype = FV_BF16;
+    for (int64_t i = 0; i < fv_count(want.type[0]); i++) {
+        ck_assert_double_eq(op_rounded_besides(&low, &want, 0, i), ldexp(fabs(want.data[0][i]), -8));
+        ck_assert_double_eq(op_rounded_besides(&c, &want, 0, i), 0); /* float32 */
+        got.data[0][i] *= 1 + 0x1.fp-8;
+    }
+    op_results_check(&low, &got, &want, true, "rounded twice");
+    row.op = FV_OP_CONV2D_BWD_DATA;
+    ck_assert_double_eq(op_rounded_besides(&low, &want, 0, 0), 0);
+    op_results_free(&want);
+    op_results_free(&got);
+    op_case_free(&c);
 }
 END_TEST
 
@@ -165,7 +198,8 @@ static void open_training(fvt_device *d, const char *model, fv_dtype precision, 
     ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, NULL, store, p) == FV_OK, "%s", d->ctx.error.message);
 }
 
-static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) {
+/* Run the segments with the batch of a step; the loss. */
+static double run_step(fvt_device *d, fv_program *p, int64_t step, double lr, uint32_t segments) {
     static uint8_t images[BATCH * SIDE * SIDE * 3];
     float record[BATCH][FV_AUG_FIELDS] = {0};
     int32_t labels[BATCH];
@@ -183,8 +217,12 @@ static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) 
     ck_assert_int_eq(fv_program_input(p, "record", record, sizeof record), FV_OK);
     ck_assert_int_eq(fv_program_input(p, "labels", labels, sizeof labels), FV_OK);
     ck_assert_int_eq(fv_program_input(p, "row_key", keys, sizeof keys), FV_OK);
-    ck_assert_msg(fv_program_run(p, &numbers, FV_ALL_SEGMENTS) == FV_OK, "%s", d->ctx.error.message);
+    ck_assert_msg(fv_program_run(p, &numbers, segments) == FV_OK, "%s", d->ctx.error.message);
     return fv_program_scalar(p, "loss");
+}
+
+static double train_step(fvt_device *d, fv_program *p, int64_t step, double lr) {
+    return run_step(d, p, step, lr, FV_ALL_SEGMENTS);
 }
 
 /* The losses, and the hash of all that is kept. */
@@ -225,6 +263,141 @@ START_TEST(test_training_follows_the_cpu) {
     printf("%s %s: %.2g of the first loss apart\n", model, fv_dtype_name(precision), worst);
     ck_assert_msg(worst <= near, "%s: losses are %g of the first apart", model, worst);
     ck_assert_double_lt(got[TINY_STEPS - 1], 0.8 * got[0]); /* it learns */
+}
+END_TEST
+
+/* ---------------------------------------------------------------- finite differences
+ * On tiny nets without kinks, in float32, on the device alone: nothing else says what the gradient is. */
+
+enum { SMOOTH_NETS = 5, MOST_SLOTS = 32, MOST_WEIGHTS = 8192 };
+
+static fv_value smooth_logits(fv_scope s, fv_value x, int net) {
+    const fv_conv_cfg three = {.out = 8, .kernel = 3, .pad = 1},
+                      strided = {.out = 8, .kernel = 3, .stride = 2, .pad = 1};
+    const fv_conv_cfg each = {.out = 8, .kernel = 3, .pad = 1, .groups = 8};
+    fv_value y;
+    switch (net) {
+    case 0: /* linear layers */
+        x = fv_reshape_to(s, x, BATCH, SIDE * SIDE * 3);
+        x = fv_gelu(s, fv_linear_layer(fv_in(s, "fc"), x, 16, true, fv_init_normal(0.1)));
+        break;
+    case 1: /* batch norm */
+        x = fv_silu(s, fv_conv_bn_act(s, "conv", "bn", x, three, (fv_bn_cfg){0}, FV_ACT_NONE));
+        x = fv_global_avg_pool(s, fv_avg_pool2d(s, x, (fv_pool_attr){.kernel = {2, 2}, .stride = {2, 2}}));
+        break;
+    case 2: /* depthwise, group norm */
+        x = fv_gelu_tanh(s, fv_conv_layer(fv_in(s, "conv"), x, three));
+        x = fv_group_norm(s, fv_conv_layer(fv_in(s, "each"), x, each), FV_NONE, FV_NONE, 2, 1e-5);
+        x = fv_global_avg_pool(s, fv_silu(s, x));
+        break;
+    case 3: /* a residual connection, layer norm */
+        x = y = fv_silu(s, fv_conv_layer(fv_in(s, "down"), x, strided));
+        y = fv_layer_norm(s, fv_conv_layer(fv_in(s, "conv"), y, three), FV_NONE, FV_NONE, 1e-5);
+        x = fv_global_avg_pool(s, fv_add(s, x, fv_gelu(s, y)));
+        break;
+    default: return tiny_logits(s, x, true); /* attention, dropout */
+    }
+    return fv_linear_layer(fv_in(s, "head"), x, CLASSES, true, fv_init_normal(0.3));
+}
+
+static void open_smooth(fvt_device *d, int net, fv_store **store, fv_program **p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    const fv_scope s = fv_root(g);
+    const double mean[3] = {0.4, 0.5, 0.6}, std[3] = {0.2, 0.25, 0.3};
+    fv_value x = fv_picture_input(s, BATCH, SIDE, SIDE, 3, mean, std, FV_PAD_REFLECT);
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, BATCH));
+    fv_value loss = fv_softmax_cross_entropy(s, smooth_logits(s, x, net), labels, FV_NONE, FV_NONE, (fv_loss_attr){0});
+    fv_set_output(g, "loss", loss);
+    fv_graph_fuse(g);
+    ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_SGD}), FV_OK);
+    ck_assert_msg(fv_program_create(&d->ctx, g, d->dev, 11, NULL, store, p) == FV_OK, "%s", d->ctx.error.message);
+}
+
+typedef struct weights {
+    int n;
+    int32_t slot[MOST_SLOTS];
+    int64_t first[MOST_SLOTS + 1];
+    float at[MOST_WEIGHTS], gradient[MOST_WEIGHTS];
+} weights;
+
+static void find_weights(fv_store *store, weights *w) {
+    *w = (weights){0};
+    for (int32_t i = 0; i < fv_store_count(store); i++) {
+        const fv_slot *slot = fv_store_slot(store, i);
+        if (slot->role != FV_ROLE_WEIGHT) continue;
+        ck_assert_int_lt(w->n, MOST_SLOTS);
+        w->slot[w->n++] = i;
+        w->first[w->n] = w->first[w->n - 1] + fv_count(slot->type);
+        ck_assert_int_le(w->first[w->n], MOST_WEIGHTS);
+    }
+}
+
+static void read_weights(fv_store *store, const weights *w, float *to) {
+    for (int i = 0; i < w->n; i++)
+        ck_assert_int_eq(
+            fv_store_read(store, w->slot[i], to + w->first[i], (size_t)(w->first[i + 1] - w->first[i]) * sizeof *to),
+            FV_OK);
+}
+
+/* The loss with weight i moved by `by` along its gradient, which has the given norm. */
+static double moved_loss(fvt_device *d, fv_program *p, fv_store *store, const weights *w, int i, double norm,
+                         double by) {
+    static float moved[MOST_WEIGHTS];
+    const int64_t n = w->first[i + 1] - w->first[i];
+    for (int64_t k = 0; k < n; k++)
+        moved[k] = w->at[w->first[i] + k] + (float)(by / norm * (double)w->gradient[w->first[i] + k]);
+    ck_assert_int_eq(fv_store_write(store, w->slot[i], moved, (size_t)n * sizeof *moved), FV_OK);
+    return run_step(d, p, 0, 0, 1u << FV_SEG_FORWARD_BACKWARD);
+}
+
+/* The slope there, by central differences at two distances (Richardson): the third derivative cancels. Weight i is put
+ * back. */
+static double slope_along(fvt_device *d, fv_program *p, fv_store *store, const weights *w, int i, double norm) {
+    const double far = 0.02, near = far / 2;
+    const double wide = moved_loss(d, p, store, w, i, norm, far) - moved_loss(d, p, store, w, i, norm, -far);
+    const double narrow = moved_loss(d, p, store, w, i, norm, near) - moved_loss(d, p, store, w, i, norm, -near);
+    (void)moved_loss(d, p, store, w, i, norm, 0);
+    return (4 * narrow / (2 * near) - wide / (2 * far)) / 3;
+}
+
+static double norm_of(const float *v, int64_t n) {
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) squares += (double)v[i] * (double)v[i];
+    return sqrt(squares);
+}
+
+/* The gradient is what a step of SGD with a learning rate of 1 takes away. Along it the slope of the loss is its norm:
+ * within 1e-3, weight by weight. */
+START_TEST(test_finite_differences) {
+    static weights w;
+    static float after[MOST_WEIGHTS];
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    double worst = 0;
+    if (!fvt_open(&d, "cuda", 2, NULL)) return;
+    open_smooth(&d, _i, &store, &p);
+    find_weights(store, &w);
+    read_weights(store, &w, w.at);
+    train_step(&d, p, 0, 1);
+    read_weights(store, &w, after);
+    for (int64_t k = 0; k < w.first[w.n]; k++) w.gradient[k] = w.at[k] - after[k];
+    const double all = norm_of(w.gradient, w.first[w.n]);
+    for (int i = 0; i < w.n; i++)
+        ck_assert_int_eq(
+            fv_store_write(store, w.slot[i], w.at + w.first[i], (size_t)(w.first[i + 1] - w.first[i]) * sizeof *w.at),
+            FV_OK);
+    for (int i = 0; i < w.n; i++) {
+        const double norm = norm_of(w.gradient + w.first[i], w.first[i + 1] - w.first[i]);
+        if (norm < 1e-6) continue; /* what a norm takes away again: a bias before it */
+        worst = fmax(worst, fabs(slope_along(&d, p, store, &w, i, norm) - norm) / all);
+    }
+    printf("net %d: slopes are %.2g of the gradient's norm off, at most\n", _i, worst);
+    ck_assert_double_gt(all, 0.01);
+    ck_assert_msg(worst < 1e-3, "net %d: a slope is %g of the gradient's norm off", _i, worst);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
 }
 END_TEST
 
@@ -322,8 +495,11 @@ Suite *cuda_kernels_suite(void) {
     TCase *emulation = tcase_create("emulation"), *kernels = tcase_create("kernels");
     tcase_add_test(emulation, test_the_emulation_notices_mistakes);
     tcase_add_test(emulation, test_quotients);
+    tcase_add_test(emulation, test_sums_of_nothing);
     tcase_add_loop_test(kernels, test_large_sizes, 0, PRECISIONS * sizeof large_rows / sizeof *large_rows);
+    tcase_add_test(kernels, test_what_libraries_round_is_allowed);
     tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 2 * PRECISIONS);
+    tcase_add_loop_test(kernels, test_finite_differences, 0, SMOOTH_NETS);
     tcase_add_test(kernels, test_muon_takes_equal_matrices_at_once);
     tcase_add_loop_test(kernels, test_launches_of_a_residual_net, 0, PRECISIONS);
     tcase_set_timeout(emulation, 240);

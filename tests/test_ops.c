@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- agreement with the reference */
@@ -104,29 +105,10 @@ static void run_magnitudes(const op_case *c, op_results *r) {
     op_case_free(&absolute);
 }
 
-/* The most that one rounding of w to a type moves it. */
-static double one_rounding(fv_dtype dtype, double w) {
-    return dtype == FV_BF16 ? ldexp(fabs(w), -8) : dtype == FV_F16 ? fmax(ldexp(fabs(w), -11), 0x1p-25) : 0;
-}
-
 static double rounded_to(fv_dtype dtype, double w) {
     return fv_is_low(dtype)  ? (double)fv_low_value(dtype, fv_low_round_double(dtype, w))
            : dtype == FV_F32 ? (float)w
                              : w;
-}
-
-/* What cuDNN and cuBLASLt round to bf16 or f16 beside the result, at most, at element i (docs/gpu.md): the gradient of
- * a convolution's weights, the bias of a linear layer, a convolution before its bias is added. */
-static double rounded_besides(const op_case *c, const op_results *want, int64_t i) {
-    const double w = fabs(want->data[0][i]);
-    const fv_dtype dtype = c->row->in[0].type.dtype;
-    const double bias = c->n > 2 && c->in[2] ? fabs(c->in[2][i % fv_count(c->row->in[2].type)]) : 0;
-    switch (c->row->op) {
-    case FV_OP_CONV2D_BWD_WEIGHT: return one_rounding(dtype, w);
-    case FV_OP_LINEAR: return bias > 0 ? one_rounding(dtype, bias) : 0;
-    case FV_OP_CONV2D: return bias > 0 ? one_rounding(dtype, w + bias) : 0;
-    default: return 0;
-    }
 }
 
 /* How far tensor t is off, in units of what is allowed (1: at the limit). NaN and infinities must match. With
@@ -145,7 +127,7 @@ static double excess(bound b, const op_results *got, const op_results *want, con
             continue;
         }
         const double scale = b.kind == BOUND_SUM ? magnitude->data[t][i] : fabs(w) + mean;
-        const double once = one_rounding(dtype, w) + (libraries ? rounded_besides(libraries, want, i) : 0);
+        const double once = op_one_rounding(dtype, w) + (libraries ? op_rounded_besides(libraries, want, t, i) : 0);
         const double error = fabs(g - w), allowed = b.tolerance * FVT_U * scale + once + 1e-37;
         worst = error / allowed <= worst ? worst : error / allowed;
     }
@@ -172,11 +154,14 @@ static const variant variants[] = {
 };
 #define N_VARIANTS (sizeof variants / sizeof *variants)
 
-/* Not for an operation that the CPU's rewrite makes for itself, on another device. */
+/* Not for an operation that the CPU's rewrite makes for itself, on another device. FOVEA_TEST_BACKEND: only that one.
+ */
 static bool open_variant(fvt_device *d, const variant *v, fv_op op, int threads) {
     const bool own = op == FV_OP_ACTIVATED_LINEAR || op == FV_OP_ACTIVATED_LINEAR_BWD_DATA ||
                      op == FV_OP_LINEAR_BWD_PARAMS || op == FV_OP_NORMED_CONV2D || op == FV_OP_LINEAR_ACT;
+    const char *only = getenv("FOVEA_TEST_BACKEND");
     if (own && strcmp(v->backend, "cuda") == 0) return false;
+    if (only && strcmp(v->backend, only) != 0) return false;
     return fvt_open_with(d, v->backend, &(fv_device_opts){.threads = threads, .isa = v->isa});
 }
 
@@ -222,7 +207,7 @@ START_TEST(test_agreement_low) {
         fvt_device d;
         if (!open_variant(&d, &variants[v], c.row->op, 2)) continue;
         op_case_run(&d, &low, false, &got);
-        const bool libraries = strstr(d.dev->libraries, "cuDNN") || strstr(d.dev->libraries, "cuBLASLt");
+        const bool libraries = op_uses_libraries(&d);
         for (int t = 0; v == 0 && t < want.n; t++) /* ref */
             for (int64_t i = 0; i < fv_count(want.type[t]); i++) {
                 const double w = want.data[t][i], nearest = rounded_to(got.type[t].dtype, w);

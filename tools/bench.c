@@ -1,7 +1,7 @@
 /* bench.c: the command `bench`: speed and memory of a model on synthetic pictures; --mode load is in bench_load.c,
  * --mode yardstick in bench_yardstick.c, --profile in bench_profile.c. A
- * step is what training does: inputs copied in, forward, backward, SGD update, loss read; for inference: inputs copied
- * in, forward, logits read. */
+ * step is what training does: inputs copied in, forward, backward, update, loss read; for inference: inputs copied in,
+ * forward, logits read. */
 #include "tools/device.h"
 #include "tools/bench.h"
 #include "tools/train/network.h"
@@ -41,6 +41,7 @@ static fv_status configure(bench *b) {
     FV_TRY(fv_cli_resolve(cli, OPT_IMG_SIZE, "%lld", (long long)net->model->img_size));
     net->img_size = fv_cli_int(cli, OPT_IMG_SIZE);
     FV_TRY(fv_cli_resolve(cli, OPT_NUM_CLASSES, "%d", net->img_size <= 64 ? 10 : 1000));
+    FV_TRY(fv_cli_resolve(cli, OPT_OPTIMIZER, "sgd"));
     FV_TRY(fv_cli_resolve(cli, OPT_THREADS, "%d", fv_cpu_count()));
     net->h = net->w = (int32_t)net->img_size;
     net->c = (int32_t)net->model->in_chans;
@@ -52,7 +53,9 @@ static fv_status configure(bench *b) {
                               .in_chans = net->c,
                               .without = fv_cli_text(cli, OPT_WITHOUT)};
     for (int i = 0; i < FV_CONFIG_CHANNELS; i++) net->mean[i] = 0.5, net->std[i] = 0.25;
-    net->optim = (fv_optim_cfg){.kind = FV_OPT_SGD, .momentum = fv_cli_float(cli, OPT_MOMENTUM), .weight_decay = 5e-4};
+    net->optim = (fv_optim_cfg){.kind = (fv_opt_kind)fv_opt_from_name(fv_cli_text(cli, OPT_OPTIMIZER)),
+                                .momentum = fv_cli_float(cli, OPT_MOMENTUM),
+                                .weight_decay = 5e-4};
     net->optim.nesterov = fv_cli_bool(cli, OPT_NESTEROV) && net->optim.momentum > 0;
     return FV_OK;
 }
@@ -161,15 +164,16 @@ static fv_status show(bench *b) {
                       (long long)b->steps, gflops, device_mb > 0 ? device_mb : b->peak_mb, b->device->text);
     return fv_console_json(
         &b->tool->console, b->ctx,
-        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o}", "model",
-                  b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o, s:o, s:s, s:s, s:I, s:o, s:s}",
+                  "model", b->net.model->name, "mode", mode, "batch", (json_int_t)b->net.batch, "img_size",
                   (json_int_t)b->net.img_size, "images_per_s", fv_json_number(rate, 6), "ms_per_step",
                   fv_json_number(median, 6), "ms_p10", fv_json_number(p10, 6), "ms_p90", fv_json_number(p90, 6),
                   "steps", (json_int_t)b->steps, "peak_rss_mb", fv_json_number(b->peak_mb, 6), "device_peak_mb",
                   fv_json_number(device_mb, 6), "params", (json_int_t)b->size.params, "macs",
                   fv_json_number(b->size.macs, 15), "gflops", fv_json_number(gflops, 5), "device", b->device->text,
                   "precision", fv_cli_text(b->cli, OPT_PRECISION), "threads",
-                  (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s", fv_json_number(b->first_step_s, 4)));
+                  (json_int_t)fv_cli_int(b->cli, OPT_THREADS), "first_step_s", fv_json_number(b->first_step_s, 4),
+                  "opt", b->training ? fv_cli_text(b->cli, OPT_OPTIMIZER) : ""));
 }
 
 static fv_status run(bench *b) {

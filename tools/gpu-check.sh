@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
 # One unattended run on a machine with an NVIDIA GPU: what cannot be tested without one (docs/gpu.md). Every item has a time limit of
-# its own; results are appended as JSON lines as they come, so that a run that is cut short leaves what it has; the table comes last.
-#   tools/gpu-check.sh [RESULTS]        default: gpu-check.jsonl
-# BUILD_DIR: the build (default build). NVCC, CUDA_ARCHS: as for make. PEER: path of a script that measures PyTorch (called with
-# --modes graph,eager --models NAMES --budget 95 --out FILE and more), left out if not set; a JSON line of it has model, mode and
-# train_img_s. FOVEA_DATA: data sets; without CIFAR-10 there is no speed run. SEEDS: runs of it, at most (default 10). BUDGET: seconds in
-# all (default 600, which the limits of the items add up to).
+# its own; results are appended as JSON lines as they come, so that a run that is cut short leaves what it has, and what items print
+# is kept beside them; the table comes last.
+#   tools/gpu-check.sh [--compile] [RESULTS]        default: gpu-check.jsonl
+# --compile: only speeds, beside PyTorch's compiled modes, which take minutes to compile: a second call.
+# BUILD_DIR: the build (default build); what `make gpu-bundle` has left in gpu/ below it is taken, else it is built. NVCC, CUDA_ARCHS: as
+# for make. BUDGET: seconds in all (default 570). ITEMS: only items whose name this extended regular expression matches. MODELS: lines
+# "model peer's-name batch optimizer" instead of those below. SEEDS: speed runs, at most (default 10).
+# PEER: path of a script that measures PyTorch (default: the bundle's), called with --models NAME --batch N --modes LIST --prec bf16
+# --budget S --out FILE and more; a JSON line of it has mode, train_img_s and peak_alloc_MiB. PEER_PYTHON: what runs it (default:
+# /opt/torch/.venv's python3 if there is one, else the first on the path). FOVEA_DATA: data sets; PACK: as of tools/prepare-data.sh
+# (default: the bundle's), unpacked where FOVEA_DATA has no CIFAR-10. Without that there is no speed run.
 # Exit code: 0 all passed, 1 something failed, 6 there is no GPU.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+compile=
+[ "${1:-}" = --compile ] && { compile=1; shift; }
 results=$(realpath -m "${1:-gpu-check.jsonl}")
+logs=${results%.jsonl}-logs
 build=${BUILD_DIR:-build}
-budget=${BUDGET:-600}
+budget=${BUDGET:-570}
 started=$SECONDS
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
-: >"$temp/tables"
 table=() failed=0
 
 if ! gpu=$(nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total --format=csv,noheader 2>/dev/null | head -n 1) || [ -z "$gpu" ]; then
@@ -24,52 +31,96 @@ if ! gpu=$(nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total -
 fi
 capability=$(cut -d, -f3 <<<"$gpu" | tr -d ' .')
 [ "$capability" = 90 ] && capability=90a
-: >"$results" || exit 5
+mkdir -p "$logs" && : >"$results" || exit 5
+: >"$temp/tables"
+
+# ---------------------------------------------------------------- items: one after the other, or several at once
 
 # JSON string of the text on standard input, cut to a sensible length.
 quoted() { tr -c '[:print:]\n' '?' | tail -c 1500 | sed 's/\\/\\\\/g; s/"/\\"/g' | awk 'BEGIN { printf "\"" } { printf "%s%s", (NR > 1 ? "\\n" : ""), $0 } END { printf "\"" }'; }
 
-# item NAME SECONDS COMMAND...: its output ends up in the results; passed by exit code, within the time that is left.
-item() {
-    local name=$1 limit=$2 left=$((budget - (SECONDS - started))) began=$SECONDS rc verdict
+names=() begun=() jobs=()
+# begin NAME SECONDS COMMAND...: in the background, within the time that is left.
+begin() {
+    local name=$1 limit=$2 left=$((budget - (SECONDS - started)))
     shift 2
+    [[ $name =~ ${ITEMS:-.} ]] || return 0
     [ "$limit" -gt "$left" ] && limit=$left
-    if [ "$limit" -le 0 ]; then rc=78; : >"$temp/out"
-    else
-        timeout -k 5 "$limit" "$@" >"$temp/out" 2>&1 </dev/null
-        rc=$?
-    fi
-    case $rc in
-    0) verdict=passed ;;
-    77) verdict=skipped ;;
-    78) verdict="not reached" failed=$((failed + 1)) ;;
-    124 | 137) verdict="out of time" failed=$((failed + 1)) ;;
-    *) verdict="failed ($rc)" failed=$((failed + 1)) ;;
-    esac
-    table+=("$(printf '%-28s %-12s %4d s  %s' "$name" "$verdict" $((SECONDS - began)) "$(tail -n 1 "$temp/out" | cut -c 1-110)")")
-    printf '{"item": "%s", "verdict": "%s", "seconds": %d, "output": %s}\n' "$name" "$verdict" $((SECONDS - began)) \
-        "$(quoted <"$temp/out")" >>"$results"
-    printf '%s\n' "${table[-1]}" >&2
-    return 0
+    (
+        rc=78
+        [ "$limit" -gt 0 ] && { timeout -k 5 "$limit" "$@" >"$logs/$name.txt" 2>&1 </dev/null; rc=$?; }
+        echo "$rc $SECONDS" >"$temp/$name.rc"
+    ) &
+    jobs+=($!) names+=("$name") begun+=($SECONDS)
 }
+# Wait for what has begun; passed by exit code. One that is out of time keeps what it has printed.
+collect() {
+    local i name rc end verdict seconds
+    for i in "${!names[@]}"; do
+        name=${names[i]}
+        wait "${jobs[i]}"
+        read -r rc end <"$temp/$name.rc"
+        seconds=$((end - begun[i]))
+        case $rc in
+        0) verdict=passed ;;
+        77) verdict=skipped ;;
+        78) verdict="not reached" failed=$((failed + 1)) ;;
+        124 | 137) verdict="out of time" failed=$((failed + 1)) ;;
+        *) verdict="failed ($rc)" failed=$((failed + 1)) ;;
+        esac
+        [ -e "$logs/$name.txt" ] || : >"$logs/$name.txt"
+        table+=("$(printf '%-34s %-12s %4d s  %s' "$name" "$verdict" "$seconds" "$(tail -n 1 "$logs/$name.txt" | cut -c 1-110)")")
+        printf '{"item": "%s", "verdict": "%s", "seconds": %d, "output": %s}\n' "$name" "$verdict" "$seconds" \
+            "$(quoted <"$logs/$name.txt")" >>"$results"
+        printf '%s\n' "${table[-1]}" >&2
+    done
+    names=() begun=() jobs=()
+}
+item() { begin "$@" && collect; }
 
-# ---------------------------------------------------------------- the items
+# field KEY: its value in the JSON object on the last line of standard input that has it; nothing if none has.
+field() { sed -nE 's/.*"'"$1"'": *("([^"]*)"|([^],}]*)).*/\2\3/p' | tail -n 1; }
+
+# ---------------------------------------------------------------- what is run
 
 build_all() {
-    if command -v "${NVCC:-nvcc}" >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
-        make -s -j"$(nproc)" NO_DEPS=1 CUDA_ARCHS="${CUDA_ARCHS:-$capability}" cuda "$build/fovea" "$build/unit-tests" "$build/gpu-ceilings" 2>&1 |
-            tail -n 5
-        return "${PIPESTATUS[0]}"
+    local rc=0 nvcc
+    nvcc=${NVCC:-$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc)}
+    if [ -n "$nvcc" ]; then
+        make_it() { make -k -s -j"$(nproc)" NO_DEPS=1 CUDA_ARCHS="${CUDA_ARCHS:-$capability}" "$@" 2>&1 | tail -n 8; return "${PIPESTATUS[0]}"; }
+        make_it "$build/fovea" cuda || rc=1
+        make_it "$build/unit-tests" || rc=1
+        make_it "$build/gpu-ceilings" || echo "without $build/gpu-ceilings"
+        [ $rc -ne 0 ] && echo "THE BUILD FAILED: what was built before is checked, if anything was"
+    else
+        echo "neither a bundle (make gpu-bundle) nor nvcc: what is built already is checked"
     fi
-    echo "no nvcc: what is built already is checked"
-    [ -x "$build/fovea" ] && [ -e "$build/libfovea-cuda.so" ] && [ -x "$build/unit-tests" ]
+    for file in fovea libfovea-cuda.so unit-tests; do
+        [ -e "$build/$file" ] || { echo "$build/$file is not there"; rc=1; }
+    done
+    return $rc
 }
 
+about() {
+    cat "$build/about.txt"
+    "$build/fovea" version
+}
+
+# Both libraries must be there, and be used.
 versions() {
+    local rc=0
     echo "$gpu"
     nvidia-smi --query-gpu=clocks.max.sm,clocks.max.mem,pci.bus_id,ecc.mode.current --format=csv,noheader
-    "$build/fovea" train --data synthetic --model mlp_500 --fraction 0.01 -b 16 --epochs 1 --device cuda --output "$temp" --name versions --quiet &&
-        grep -E '"(device|libraries)"' "$temp/versions/env.json"
+    "$build/fovea" bench --model resnet20 -b 4 --img-size 8 --device cuda --precision bf16 --seconds 0.1 -v 2>&1 || return 1
+    "$build/fovea" train --data synthetic --model mlp_500 --fraction 0.01 -b 16 --epochs 1 --device cuda --output "$temp" --name versions --quiet || return 1
+    grep -q 'cuDNN engine' "$logs/device and versions.txt" || { echo "NO CONVOLUTION RUNS WITH cuDNN"; rc=1; }
+    grep -q ': cuBLASLt' "$logs/device and versions.txt" || { echo "NO PRODUCT RUNS WITH cuBLASLt"; rc=1; }
+    for library in cuDNN cuBLASLt; do
+        grep -qE "\"libraries\".*$library" "$temp/versions/env.json" || { echo "$library IS NOT IN USE"; rc=1; }
+    done
+    grep -E '"device"' "$temp/versions/env.json"
+    grep -E '"libraries"' "$temp/versions/env.json"
+    return $rc
 }
 
 ceilings() {
@@ -78,152 +129,223 @@ ceilings() {
     return "${PIPESTATUS[0]}"
 }
 
-unit_tests() { # unit_tests CASE SUITE...: those that open the device, on the real one
-    local known
-    FOVEA_BACKENDS=$build CK_FORK=no CK_RUN_CASE=$1 "$build/unit-tests" "${@:2}" 2>&1 | tee "$temp/unit" | tail -n 12
-    known=${PIPESTATUS[0]}
-    if grep -q 'SKIPPED: device cuda' "$temp/unit"; then echo "the tests did not find the device"; return 1; fi
-    return "$known"
+unit_tests() { # unit_tests CASE SUITE: those that open the device, on the real one; other devices have been tested elsewhere
+    local said rc
+    said=$(mktemp "$temp/unit.XXXXXX")
+    FOVEA_BACKENDS=$(realpath "$build") FOVEA_TEST_BACKEND=cuda CK_FORK=no CK_RUN_CASE=$1 "$build/unit-tests" "$2" 2>&1 | tee "$said"
+    rc=${PIPESTATUS[0]}
+    if grep -q 'SKIPPED: device cuda' "$said"; then echo "the tests did not find the device"; return 1; fi
+    grep -E '^[0-9]+%: Checks' "$said" || { echo "the tests did not come to their end"; return 1; }
+    return "$rc"
 }
 
 # In bf16, where kernels have most to go wrong: sanitizer TOOL MODEL SIZE
 sanitizer() {
-    local tool
+    local tool options=()
     tool=$(command -v compute-sanitizer || command -v /usr/local/cuda/bin/compute-sanitizer) || { echo "no compute-sanitizer"; return 77; }
-    "$tool" --tool "$1" --error-exitcode 9 "$build/fovea" bench --model "$2" --device cuda --precision bf16 --mode train -b 4 --img-size "$3" \
-        --seconds 0.1 --no-cuda-graphs 2>&1 | tail -n 5
-    return "${PIPESTATUS[0]}"
+    [ "$1" = memcheck ] && options=(--report-api-errors no) # libraries ask for what is not there, and do without
+    "$tool" --tool "$1" "${options[@]}" --error-exitcode 9 "$build/fovea" bench --model "$2" --device cuda --precision bf16 --mode train -b 4 --img-size "$3" \
+        --seconds 0.1 --no-cuda-graphs
 }
 
+# Three runs of each precision, then the losses of the first beside those of the processor: rounding differs, the course does not.
 same_bits() {
-    local run=(train --data synthetic --model resnet20 --fraction 0.1 -b 32 --epochs 2 --seed 7 --output "$temp" --quiet --device cuda) name precision
+    local run=(train --data synthetic --model resnet20 --fraction 0.1 -b 32 --epochs 2 --seed 7 --output "$temp" --quiet) name precision
     for precision in float32 bf16 float16; do
-        "$build/fovea" "${run[@]}" --precision $precision --name first-$precision &&
-            "$build/fovea" "${run[@]}" --precision $precision --name second-$precision &&
-            "$build/fovea" "${run[@]}" --precision $precision --no-cuda-graphs --name plain-$precision || return 1
+        "$build/fovea" "${run[@]}" --device cuda --precision $precision --name first-$precision &&
+            "$build/fovea" "${run[@]}" --device cuda --precision $precision --name second-$precision &&
+            "$build/fovea" "${run[@]}" --device cuda --precision $precision --no-cuda-graphs --name plain-$precision || return 1
         for name in second plain; do
             cmp "$temp/first-$precision/weights/last/model.safetensors" "$temp/$name-$precision/weights/last/model.safetensors" || return 1
         done
+        echo "$precision: three runs, one without CUDA graphs: the same weights"
     done
-    echo "float32, bf16 and float16: three runs each, one without CUDA graphs: the same weights"
-}
-
-# The losses of the first epochs on the GPU and on the processor: rounding differs, the course does not.
-loss_curve() {
-    local run=(train --data synthetic --model resnet20 --fraction 0.1 -b 32 --epochs 2 --seed 7 --output "$temp" --quiet) precision
     "$build/fovea" "${run[@]}" --device cpu --name cpu || return 1
     for precision in float32 bf16 float16; do
-        [ -s "$temp/first-$precision/results.csv" ] ||
-            "$build/fovea" "${run[@]}" --device cuda --precision $precision --name first-$precision || return 1
         paste -d, <(cut -d, -f3 "$temp/first-$precision/results.csv") <(cut -d, -f3 "$temp/cpu/results.csv") | awk -F, -v what=$precision '
             NR > 1 { d = ($1 - $2) / $2; if (d < 0) d = -d; if (d > worst) worst = d; rows++ }
-            END { printf "%s: training loss %.2e off, at most, over %d epochs\n", what, worst, rows; exit !(rows > 0 && worst < (what == "float32" ? 1e-2 : 5e-2)) }' ||
+            END { printf "%s: training loss %.2e off the processor'"'"'s, at most, over %d epochs\n", what, worst, rows; exit !(rows > 0 && worst < (what == "float32" ? 1e-2 : 5e-2)) }' ||
             return 1
     done
 }
 
-# Ours, PyTorch's name, batch.
-models="resnet18_cifar resnet18 512
-speedrun94 airbench94 1024
-vit_tiny_patch4_32_d6 vit_tiny 512
-resnet20 resnet20 512
-resnet50 resnet50 64"
+# ---------------------------------------------------------------- speeds
 
-# speed MODEL BATCH OPTION...: a JSON line to the results, pictures per second to the output.
+# Ours, PyTorch's name, batch and optimizer of both: PyTorch's batches, but for the speed run's own.
+models=${MODELS:-"resnet18_cifar resnet18 512 sgd
+speedrun94 airbench94 1024 sgd
+vit_tiny_patch4_32 vit_tiny 1024 adamw
+resnet20 resnet20 1024 sgd
+resnet50 resnet50 256 sgd"}
+
+# speed NAME MODEL PEERS_NAME BATCH OPTIMIZER OPTION...: a JSON line to the results and to $temp/MODEL.ours, a row to the output.
 speed() {
-    local line
-    line=$(timeout 30 "$build/fovea" bench --model "$1" -b "$2" --device cuda --mode train --seconds 1.5 "${@:3}" --json 2>/dev/null) || { echo -; return 1; }
-    echo "{\"options\": \"${*:3}\", ${line#\{}" >>"$results"
-    line=${line##*\"images_per_s\": }
-    echo "${line%%,*}"
+    local name=$1 model=$2 line rc
+    line=$(timeout --foreground -k 2 "$tries" "$build/fovea" bench --model "$model" -b "$4" --opt "$5" --device cuda --mode train --seconds 1 "${@:6}" --json 2>"$temp/$model.err" | tail -n 1)
+    rc=${PIPESTATUS[0]}
+    if [ "$(field images_per_s <<<"$line")" = "" ]; then
+        printf '%-18s %s\n' "$name" "no figure ($([ "$rc" -eq 124 ] && echo "out of time" || tail -n 1 "$temp/$model.err"))"
+        return 1
+    fi
+    echo "{\"options\": \"$name\", ${line#\{}" | tee -a "$temp/$model.ours" >>"$results"
+    printf '%-18s %12s images/s %9s MB, first step after %s s\n' "$name" "$(field images_per_s <<<"$line")" "$(field device_peak_mb <<<"$line")" \
+        "$(field first_step_s <<<"$line")"
 }
 
-throughput() {
-    local name peer batch rc=0 bf16 tuned plain float32
-    : >"$temp/speeds"
-    printf '%-24s %6s %12s %12s %12s %12s\n' "images/s" batch bf16 autotuned "no graphs" float32
-    while read -r name peer batch; do
-        bf16=$(speed "$name" "$batch" --precision bf16) || rc=1
-        tuned=$(XDG_CACHE_HOME=$temp speed "$name" "$batch" --precision bf16 --autotune) || rc=1
-        plain=$(speed "$name" "$batch" --precision bf16 --no-cuda-graphs) || rc=1
-        float32=$(speed "$name" "$batch") || rc=1
-        echo "$name $peer $bf16" >>"$temp/speeds"
-        printf '%-24s %6s %12s %12s %12s %12s\n' "$name" "$batch" "$bf16" "$tuned" "$plain" "$float32"
-    done <<<"$models"
-    return $rc
-}
-
-# The recipe in bf16 with one seed after the other, as long as there is time for one more.
-speed_run() {
-    local end=$((SECONDS + $1)) seed longest=0 began
-    [ -e "${FOVEA_DATA:-datasets}/cifar10" ] || [ -e "${FOVEA_DATA:-datasets}/cifar-10-batches-bin" ] || { echo "no CIFAR-10 in ${FOVEA_DATA:-datasets}"; return 77; }
-    for ((seed = 0; seed < ${SEEDS:-10} && SECONDS + longest < end; seed++)); do
-        began=$SECONDS
-        "$build/fovea" train --recipe cifar10-94 --device cuda --precision bf16 --seed $seed --output "$temp" --name run$seed --quiet || return 1
-        [ $((SECONDS - began + 1)) -gt $longest ] && longest=$((SECONDS - began + 1))
-        tr -d '\n' <"$temp/run$seed/metrics.json" >>"$results"
-        echo >>"$results"
-    done
-    python3 - "$temp" $seed <<'CODE'
-import csv, json, statistics, sys
-tops, times = [], []
-for seed in range(int(sys.argv[2])):
-    folder = "%s/run%d/" % (sys.argv[1], seed)
-    metrics = json.load(open(folder + "metrics.json"))
-    tops.append(100 * (metrics.get("test_tta") or metrics["test"])["top1"])
-    times.append(max(float(row["time"]) for row in csv.DictReader(open(folder + "results.csv"))))
-spread = statistics.stdev(tops) if len(tops) > 1 else 0
-print("%d runs: accuracy %.2f %% +- %.2f, %.2f s of epochs" % (len(tops), statistics.mean(tops), spread, statistics.median(times)))
-CODE
-}
-
-profile() { "$build/fovea" bench --model resnet18_cifar -b 512 --device cuda --precision bf16 --mode train --seconds 1 --profile 2>&1 | head -n 30; }
-
-# PyTorch's best mode, in bf16, beside ours.
+# peer MODEL NAME BATCH MODES SECONDS: JSON lines to the results and to $temp/MODEL.peer, rows to the output.
 peer() {
-    [ -n "${PEER:-}" ] || { echo "PEER is not set"; return 77; }
-    python3 "$PEER" --modes graph,eager --models "$(awk '{ printf "%s%s", (NR > 1 ? "," : ""), $2 }' <<<"$models")" --prec bf16 --no-infer --no-ceilings \
-        --budget 95 --out "$temp/peer.jsonl" >/dev/null
-    local rc=$?
-    cat "$temp/peer.jsonl" >>"$results"
-    python3 - "$temp" <<'CODE'
-import json, sys
-best = {}
-for line in open(sys.argv[1] + "/peer.jsonl"):
-    r = json.loads(line)
-    if "train_img_s" in r: best[r["model"]] = max(best.get(r["model"], (0, "")), (r["train_img_s"], r["mode"]))
-for line in open(sys.argv[1] + "/speeds"):
-    ours, name, speed = line.split()
-    if name in best and speed != "-":
-        print("%-24s %9.0f images/s, PyTorch %9.0f (%s): %.2f" % (ours, float(speed), *best[name], float(speed) / best[name][0]))
-CODE
-    return $rc
+    [ -n "$peer" ] || { echo "PyTorch            is left out: PEER is not set"; return; }
+    "$python" "$peer" --modes "$4" --models "$2" --batch "$3" --prec bf16 --no-infer --no-ceilings --budget "$5" --item-limit $(($5 / 2)) \
+        --out "$temp/$1.peer" >"$logs/$1, PyTorch.txt" 2>&1 || { echo "PyTorch            $(tail -n 1 "$logs/$1, PyTorch.txt")"; return 1; }
+    cat "$temp/$1.peer" >>"$results"
+    while read -r line; do
+        [ -n "$(field train_img_s <<<"$line")" ] || { printf '%-18s no figure: %s\n' "PyTorch" "$line"; continue; }
+        printf '%-18s %12s images/s %9s MB\n' "PyTorch $(field mode <<<"$line")" "$(field train_img_s <<<"$line")" "$(field peak_alloc_MiB <<<"$line")"
+    done <"$temp/$1.peer"
 }
 
-shown() { # shown FUNCTION: what it says comes below the table, too
-    "$1" | tee -a "$temp/tables"
+# The best of a file: value of KEY, memory, name.
+best() { # best FILE KEY MEMORY NAME
+    local line
+    while read -r line; do
+        [ -n "$(field "$2" <<<"$line")" ] && echo "$(field "$2" <<<"$line") $(field "$3" <<<"$line") $(field "$4" <<<"$line")"
+    done <"$1" | sort -rn | head -n 1
+}
+
+# throughput MODEL NAME BATCH OPTIMIZER. What takes longest, and may take too long, comes last.
+throughput() {
+    local rc=0 tries=25 ours="bf16, autotuned"
+    speed "bf16" "$@" --precision bf16 || rc=1
+    if [ -z "$compile" ]; then
+        speed "bf16, no graphs" "$@" --precision bf16 --no-cuda-graphs || rc=1
+        peer "$1" "$2" "$3" graph,eager 50 || rc=1
+        speed "float32" "$@" || rc=1
+    else peer "$1" "$2" "$3" compile,compilegraph 150 || rc=1
+    fi
+    # What has been measured of shapes is kept: where the time was too short for all, the next run goes on.
+    tries=40
+    XDG_CACHE_HOME=$cache speed "$ours" "$@" --precision bf16 --autotune || rc=1
+    return $rc
+}
+figure() { # figure MODEL NAME BATCH OPTIMIZER: the best of ours beside the best of theirs, of what there is
+    local ours theirs
+    [ -e "$temp/$1.ours" ] || return 0
+    [ -e "$temp/$1.peer" ] || : >"$temp/$1.peer"
+    grep -v '"precision": "float32"' "$temp/$1.ours" >"$temp/$1.bf16"
+    ours=$(best "$temp/$1.bf16" images_per_s device_peak_mb options)
+    theirs=$(best "$temp/$1.peer" train_img_s peak_alloc_MiB mode)
+    awk -v model="$1" -v batch="$3" -v opt="$4" -v ours="$ours" -v theirs="$theirs" 'BEGIN {
+        n = split(ours, o, " "); m = split(theirs, t, " ")
+        if (n == 0) { print model ": no figure"; exit }
+        name = o[3]; for (i = 4; i <= n; i++) name = name " " o[i]
+        printf "%s, batch %s, %s: %.0f images/s (%s)", model, batch, opt, o[1], name
+        if (m) printf ", PyTorch %.0f (%s): speed %.2f, memory %.2f of it", t[1], t[3], o[1] / t[1], o[2] / t[2]
+        print "" }' | tee -a "$temp/tables" >&2
+}
+
+# Shares of a step's time by events between launches: it is not recorded into a CUDA graph then. profile MODEL NAME BATCH
+profile() {
+    "$build/fovea" bench --model "$1" -b "$3" --device cuda --precision bf16 --mode train --seconds 1 --profile --json >"$temp/profile" || return 1
+    head -n 30 "$temp/profile"
+    grep '"event": "roof"' "$temp/profile" | tee -a "$results"
+    ms() { grep "\"part\": \"$1\"" "$temp/profile" | field ms; }
+    awk -v model="$1" -v other="$(ms other)" -v update="$(ms update)" -v step="$(ms step)" 'BEGIN {
+        if (!(step > 0)) exit 1
+        printf "%s: %.1f %% of %.3f ms outside convolutions and products, timed launch by launch (which adds to short kernels)\n",
+            model, 100 * (other + update) / step, step }' | tee -a "$temp/tables"
     return "${PIPESTATUS[0]}"
 }
 
-export -f shown build_all versions ceilings unit_tests sanitizer same_bits loss_curve speed throughput speed_run profile peer
-export build temp results gpu capability models
-item "build" 115 bash -c build_all
-item "device and versions" 15 bash -c versions
-item "ceilings" 15 bash -c ceilings
-item "operations" 80 bash -c 'unit_tests agreement ops'
-item "device" 15 bash -c 'unit_tests cuda cuda'
-item "throughput" 95 bash -c 'shown throughput'
-item "time by operation" 10 bash -c profile
-item "speed run" 45 bash -c 'speed_run 40'
-item "PyTorch" 100 bash -c 'shown peer'
-item "the same bits" 40 bash -c same_bits
-item "losses beside the processor" 30 bash -c loss_curve
-item "memcheck" 20 bash -c 'sanitizer memcheck resnet20 16'
-item "racecheck" 20 bash -c 'sanitizer racecheck vit_tiny_patch4_32_d6 32'
+# ---------------------------------------------------------------- the speed run
+
+has_cifar10() { [ -e "$1/cifar10/test_batch.bin" ] || [ -e "$1/cifar-10-batches-bin/test_batch.bin" ] || [ -e "$1/cifar-10-batches-py" ]; }
+
+# By the bundle's own program, for python3 may have no Pillow.
+unpack() {
+    has_cifar10 "${FOVEA_DATA:-datasets}" && { echo "${FOVEA_DATA:-datasets} has CIFAR-10"; return; }
+    [ -e "$pack/cifar10/cifar10_q75.jpk" ] || { echo "no CIFAR-10 in ${FOVEA_DATA:-datasets}, and no pack"; return 77; }
+    mkdir -p "$temp/data/cifar10"
+    if [ -x "$build/unpack-cifar10" ]; then "$build/unpack-cifar10" "$pack/cifar10/cifar10_q75.jpk" "$temp/data/cifar10" || return 1
+    else PATH="$(dirname "$python"):$PATH" tools/prepare-data.sh "$pack" "$temp/data" || return 1
+    fi
+    (cd "$temp/data/cifar10" && sha256sum -c --quiet "$sums") && echo "unpacked"
+}
+
+# The recipe in bf16 with one seed after the other, as long as there is time for one more: speed_run SECONDS
+speed_run() {
+    local end=$((SECONDS + $1)) seed longest=0 began top1 data=${FOVEA_DATA:-datasets}
+    has_cifar10 "$data" || data=$temp/data
+    has_cifar10 "$data" || { echo "no CIFAR-10"; return 77; }
+    : >"$temp/runs"
+    for ((seed = 0; seed < ${SEEDS:-10} && SECONDS + longest < end; seed++)); do
+        began=$SECONDS
+        "$build/fovea" train --recipe cifar10-94 --data-dir "$data" --device cuda --precision bf16 --seed $seed --output "$temp" --name run$seed --quiet || return 1
+        [ $((SECONDS - began + 1)) -gt $longest ] && longest=$((SECONDS - began + 1))
+        tr -d '\n' <"$temp/run$seed/metrics.json" >>"$results"
+        echo >>"$results"
+        # The accuracy of several views, else of one; seconds of all epochs.
+        top1=$(tr -d ' \n' <"$temp/run$seed/metrics.json" | grep -oE '"test(_tta)?":\{"top1":[0-9.e-]+' | tail -n 1 | sed 's/.*://')
+        echo "$top1 $(tail -n 1 "$temp/run$seed/results.csv" | cut -d, -f2)" >>"$temp/runs"
+        awk '{ a += $1; b += $1 * $1; t += $2; if (NR == 1 || $2 < least) least = $2 }
+            END { m = a / NR; v = NR > 1 ? (b - NR * m * m) / (NR - 1) : 0
+                printf "speed run, %d seeds: accuracy %.2f %% +- %.2f, %.2f s of epochs on average, %.2f at best\n", NR, 100 * m, 100 * sqrt(v > 0 ? v : 0), t / NR, least }' \
+            "$temp/runs" | tee "$temp/speedrun"
+    done
+    cat "$temp/speedrun" >>"$temp/tables"
+}
+
+# ---------------------------------------------------------------- all of it
+
+bundle=$build/gpu
+pack=${PACK:-$bundle/pack}
+sums=$(realpath -m "$pack/cifar10/SHA256SUMS.bins")
+peer=${PEER:-}
+[ -z "$peer" ] && [ -e "$bundle/peer.py" ] && peer=$bundle/peer.py
+python=${PEER_PYTHON:-}
+[ -z "$python" ] && [ -x /opt/torch/.venv/bin/python3 ] && python=/opt/torch/.venv/bin/python3
+python=${python:-python3}
+cache=${XDG_CACHE_HOME:-$logs/cache}
+mkdir -p "$cache"
+export -f build_all about versions ceilings unit_tests sanitizer same_bits speed peer field throughput profile has_cifar10 unpack speed_run
+export build temp results logs cache gpu capability compile pack sums peer python
+if "$bundle/fovea" version >"$temp/version" 2>&1; then
+    build=$bundle
+    item "bundle" 10 bash -c about
+else
+    [ -e "$bundle/fovea" ] && { echo "gpu-check: the bundle does not run here, so it is built:"; tail -n 2 "$temp/version"; } >&2
+    item "build" 200 bash -c build_all
+fi
+item "device and versions" 30 bash -c versions
+
+if [ -z "$compile" ]; then
+    item "ceilings" 20 bash -c ceilings
+    # Whether results are right, all at once: there are processors enough, and the GPU has idle moments.
+    begin "data" 60 bash -c unpack
+    begin "operations" 120 bash -c 'unit_tests agreement ops'
+    begin "operations, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'unit_tests agreement ops'
+    begin "device" 60 bash -c 'unit_tests cuda cuda'
+    begin "kernels and gradients" 120 bash -c 'unit_tests kernels cuda_kernels'
+    begin "kernels and gradients, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'unit_tests kernels cuda_kernels'
+    begin "same bits and losses" 120 bash -c same_bits
+    begin "memcheck" 120 bash -c 'sanitizer memcheck resnet20 16'
+    begin "memcheck, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'sanitizer memcheck resnet20 16'
+    begin "racecheck" 120 bash -c 'sanitizer racecheck vit_tiny_patch4_32_d6 32'
+    begin "racecheck, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'sanitizer racecheck vit_tiny_patch4_32_d6 32'
+    collect
+fi
+# How fast: alone on the GPU.
+while read -r model name batch opt; do
+    item "$model" "$([ -z "$compile" ] && echo 100 || echo 200)" bash -c "throughput $model $name $batch $opt"
+    figure "$model" "$name" "$batch" "$opt"
+done <<<"$models"
+if [ -z "$compile" ]; then
+    item "time by operation" 15 bash -c "profile $(head -n 1 <<<"$models")"
+    item "speed run" 60 bash -c 'speed_run 50'
+fi
 
 echo
 echo "$gpu"
 printf '%s\n' "${table[@]}"
 cat "$temp/tables"
-echo "results: $results"
+echo "results: $results, what was printed: $logs"
 [ "$failed" -eq 0 ]

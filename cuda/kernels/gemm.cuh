@@ -43,7 +43,7 @@ static inline bool fv_gemm_cut(int64_t m, int64_t n, int64_t k, int64_t batch, b
     const int64_t tiles = fv_up(m, s->tile) * fv_up(n, s->tile) * batch;
     const int64_t wanted = fv_most(1, fv_least(GEMM_MOST_SLICES, GEMM_BLOCKS / fv_most(tiles, 1)));
     const int64_t slices = sliced ? fv_most(1, fv_least(wanted, k / 256)) : 1;
-    s->slice = (int)(fv_up(fv_up(k, slices), GEMM_STEP) * GEMM_STEP);
+    s->slice = (int)(fv_most(1, fv_up(fv_up(k, slices), GEMM_STEP)) * GEMM_STEP); /* k = 0: sums of nothing */
     s->slices = (int)fv_most(1, fv_up(k, s->slice));
     return tiles <= INT32_MAX;
 }

@@ -3,9 +3,9 @@
  *
  *   ceilings        a JSON line per figure; exit code 0, 1 if something fails or a product is wrong, 77 without a GPU
  */
+#include "cuda/find.h"
 #include "cuda/matmul_lt.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,7 +96,7 @@ static bool products(meter *m, char *memory) {
     fv_lt lt = {0};
     char file[64];
     snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-    void *library = dlopen(file, RTLD_NOW | RTLD_GLOBAL);
+    void *library = fv_cuda_find_library(file, NULL, NULL);
     if (!library || !fv_lt_functions(&lt, library) || lt.cublasLtCreate(&lt.handle) != CUBLAS_STATUS_SUCCESS)
         return printf("{\"ceiling\": \"products\", \"missing\": \"%s\"}\n", file), false;
     bool good = product(m, &lt, FV_BF16, false, memory, "product of 8192, bf16");

@@ -1,10 +1,11 @@
 /* mistakes.cpp: kernels and host code with one mistake each, to test that the emulation finds it
  * (tests/test_cuda_kernels.c); and a check of index arithmetic that needs the headers of the kernels. */
-#include "cuda/kernels/divide.cuh"
+#include "cuda/kernels/gemm.cuh"
 
 #include <mma.h>
 
 extern "C" int64_t fv_emulated_wrong_quotient(void);
+extern "C" int fv_emulated_wrong_sums_of_nothing(void);
 extern "C" int fv_emulated_do_wrong(int which);
 
 /* Half of the block does not come to the barrier. */
@@ -113,4 +114,20 @@ int64_t fv_emulated_wrong_quotient(void) {
         }
     }
     return -1;
+}
+
+/* A product [5,0] [0,7], which no operation has today, is zeros: how many are something else, -1 if it does not run. */
+int fv_emulated_wrong_sums_of_nothing(void) {
+    enum { M = 5, N = 7 };
+    float *y, host[M * N];
+    int wrong = 0;
+    if (cudaMalloc((void **)&y, sizeof host) != cudaSuccess) return -1;
+    const fv_matrix<float, true> none = {y, 1, 1, FV_ONE_MATRIX};
+    const fv_matrix_out<float> out = {y, NULL, N, 0, 1, FV_ONE_MATRIX};
+    cudaMemset(y, 0xff, sizeof host);
+    cudaError_t error = fv_gemm_workspace(M, N, 0, 1) ? cudaErrorInvalidValue : fv_gemm(0, none, none, out, M, N, 0, 1, y);
+    if (error == cudaSuccess) error = cudaMemcpy(host, y, sizeof host, cudaMemcpyDeviceToHost);
+    for (int i = 0; i < M * N; i++) wrong += !(host[i] == 0);
+    cudaFree(y);
+    return error == cudaSuccess ? wrong : -1;
 }
