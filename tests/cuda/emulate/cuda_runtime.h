@@ -8,6 +8,7 @@
  *   threads         of a block are fibers; those of every other launch run from the last to the first, so that a
  *                   missing __syncthreads shows. A barrier that not all threads reach ends the process with a message
  *   limits          of grids, blocks, shared memory and parameters are those of a GPU
+ *   memory          runs out after FV_EMULATED_MB megabytes, if that is set in the environment
  *   counters        fv_emulated_count(): launches, copies, allocations, waits, recordings
  *
  * Only what cuda/ uses is here. */
@@ -184,6 +185,8 @@ typedef struct fv_emulated_counts {
 
 fv_emulated_counts fv_emulated_count(void);
 void fv_emulated_reset(void); /* those counters that do not say what is alive */
+/* Bytes of device memory there are from now on; 0: as at the start, 64 GB or what FV_EMULATED_MB says. */
+void fv_emulated_limit(size_t bytes);
 /* Names of the kernels that ran since the reset, one a line, each once with how often. */
 const char *fv_emulated_kernels(void);
 
