@@ -15,6 +15,7 @@
 #ifndef FV_TESTS_CUDA_RUNTIME_H
 #define FV_TESTS_CUDA_RUNTIME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -187,6 +188,8 @@ fv_emulated_counts fv_emulated_count(void);
 void fv_emulated_reset(void); /* those counters that do not say what is alive */
 /* Bytes of device memory there are from now on; 0: as at the start, 64 GB or what FV_EMULATED_MB says. */
 void fv_emulated_limit(size_t bytes);
+/* From now on kernels are counted where they would run, and do not: for nets that would take minutes. */
+void fv_emulated_only_count(bool on);
 /* Names of the kernels that ran since the reset, one a line, each once with how often. */
 const char *fv_emulated_kernels(void);
 

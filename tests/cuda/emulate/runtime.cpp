@@ -48,6 +48,7 @@ std::set<cudaStream_t> recordings;
 fv_emulated_counts counts;
 cudaError_t last_error;
 uint64_t launch_number;
+bool only_counting;
 char *room, *room_end;
 
 /* FV_EMULATED_MB: megabytes of device memory, to run out of it. */
@@ -149,7 +150,7 @@ void fv_emulated_enqueue(cudaStream_t stream, fv_emulated_launch &&launch) {
     put(stream, [launch] {
         counts.launches++;
         kernels[launch.kernel]++;
-        fv_emulated_run(&launch, launch_number++);
+        if (!only_counting) fv_emulated_run(&launch, launch_number++);
     });
 }
 
@@ -169,6 +170,11 @@ void fv_emulated_reset(void) {
     counts.host_live = before.host_live;
     counts.objects = before.objects;
     kernels.clear();
+}
+
+void fv_emulated_only_count(bool on) {
+    LOCKED();
+    only_counting = on;
 }
 
 void fv_emulated_limit(size_t bytes) {
