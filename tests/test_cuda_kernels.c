@@ -60,6 +60,14 @@ START_TEST(test_quotients) {
 }
 END_TEST
 
+START_TEST(test_indices) {
+    const char *(*wrong)(void);
+    if (!find("fv_emulated_wrong_index", &wrong)) return;
+    const char *found = wrong();
+    ck_assert_msg(!found, "%s", found);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- sizes */
 
 static const op_row large_rows[] = {
@@ -408,6 +416,7 @@ Suite *cuda_kernels_suite(void) {
           *counting = tcase_create("counting");
     tcase_add_test(emulation, test_the_emulation_notices_mistakes);
     tcase_add_test(emulation, test_quotients);
+    tcase_add_test(emulation, test_indices);
     tcase_add_loop_test(kernels, test_large_sizes, 0, PRECISIONS * sizeof large_rows / sizeof *large_rows);
     tcase_add_loop_test(kernels, test_training_follows_the_cpu, 0, 2 * PRECISIONS);
     tcase_add_test(kernels, test_muon_takes_equal_matrices_at_once);
