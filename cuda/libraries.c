@@ -105,11 +105,6 @@ static fv_status open_tuner(fv_cuda_libraries *l, const fv_cuda_device *dev, con
     return fv_tuner_open(l->ctx, path, machine, &l->tuner);
 }
 
-size_t fv_cuda_workspace_limit(size_t memory_bytes) {
-    const size_t least = (size_t)256 << 20;
-    return memory_bytes / 16 > least ? memory_bytes / 16 : least;
-}
-
 fv_status fv_cuda_libraries_open(fv_cuda_device *dev, const char *autotune, fv_cuda_libraries **out) {
     fv_cuda_libraries *l = fv_calloc(dev->base.ctx, 1, sizeof *l);
     if (!l) return dev->base.ctx->error.code;

@@ -11,7 +11,10 @@
 typedef struct fv_cuda_library_plan fv_cuda_library_plan;
 
 /* A plan that needs more workspace is left out: a sixteenth of the GPU's memory, at least 256 MB. */
-size_t fv_cuda_workspace_limit(size_t memory_bytes);
+static inline size_t fv_cuda_workspace_limit(size_t memory_bytes) {
+    const size_t least = (size_t)256 << 20;
+    return memory_bytes / 16 > least ? memory_bytes / 16 : least;
+}
 
 /* Never fails for want of a library, nor where $FOVEA_CUDA_LIBRARIES is "none" (find.h); only for want of memory.
  * `autotune`: the file of what was measured (tune.h); NULL: nothing is measured. */

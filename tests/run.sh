@@ -23,6 +23,7 @@ suites=(
     "device cuda|tests/test_cuda.sh"
     "two builds|tests/test_repro.sh $build"
     "plans of cuDNN|plans_of_cudnn"
+    "registers of kernels|tests/cuda/spills.sh $build"
     "docs|tests/test_docs.sh"
     "command line|tests/test_cli.sh"
     "data command|tests/test_data_files.sh"

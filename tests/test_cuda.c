@@ -233,6 +233,55 @@ START_TEST(test_nothing_is_left_behind) {
 }
 END_TEST
 
+/* A net in memory of every size below what it needs: the error has the figures, and what was had is given back. */
+START_TEST(test_out_of_memory_at_every_allocation) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    emulation e;
+    void (*limit)(size_t bytes);
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    if (!find_emulation(&e)) return fvt_close(&d);
+    void *symbol_of_limit = symbol("fv_emulated_limit");
+    memcpy(&limit, &symbol_of_limit, sizeof limit);
+    const fv_emulated_counts before = e.count();
+    open_net(&d, &store, &p);
+    const fv_emulated_counts with_net = e.count();
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    ck_assert_int_ge(with_net.live - before.live, 3);
+    ck_assert_int_eq(e.count().live, before.live);
+    int failures = 0;
+    /* The emulation gives whole pages of 4096 bytes. */
+    for (int64_t bytes = before.live_bytes + 4096; bytes < with_net.live_bytes; bytes += 4096, failures++) {
+        double needed = 0, left = 0, total = 0;
+        limit((size_t)bytes);
+        fv_graph *g = net(&d.ctx);
+        ck_assert_int_eq(fv_program_create(&d.ctx, g, d.dev, 11, NULL, &store, &p), FV_E_MEMORY);
+        const char *message = strstr(d.ctx.error.message, "out of memory: ");
+        ck_assert_msg(
+            message && sscanf(message, "out of memory: %lf MB needed, %lf of %lf MB free", &needed, &left, &total) == 3,
+            "'%s'", d.ctx.error.message);
+        ck_assert_double_ge(needed + 0.0041 + 0.1, left); /* whole pages; one decimal */
+        ck_assert_double_eq_tol(total, 1e-6 * (double)bytes, 0.051);
+        ck_assert_ptr_nonnull(strstr(d.ctx.error.hint, "--batch-size"));
+        const fv_emulated_counts after = e.count();
+        ck_assert_int_eq(after.live, before.live);
+        ck_assert_int_eq(after.live_bytes, before.live_bytes);
+        ck_assert_int_eq(after.host_live, before.host_live);
+        ck_assert_int_eq(after.objects, before.objects);
+    }
+    printf("out of memory %d times\n", failures);
+    limit((size_t)with_net.live_bytes); /* exactly enough */
+    open_net(&d, &store, &p);
+    ck_assert_int_eq(step(p, 0, 0), FV_OK);
+    limit(0);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- faults, profile, devices */
 
 START_TEST(test_a_wrong_label_is_named) {
@@ -330,6 +379,7 @@ Suite *cuda_suite(void) {
     tcase_add_test(t, test_training_is_that_of_the_reference);
     tcase_add_test(t, test_steps_allocate_nothing_and_are_one_launch);
     tcase_add_test(t, test_nothing_is_left_behind);
+    tcase_add_test(t, test_out_of_memory_at_every_allocation);
     tcase_add_test(t, test_a_wrong_label_is_named);
     tcase_add_test(t, test_profile_times_every_node);
     tcase_add_test(t, test_a_clone_on_the_host_has_the_same_contents);

@@ -170,4 +170,27 @@ expect 0 "test " eval cuda --device cpu
 cp out cpu.txt
 check "eval says the same on cuda and cpu" cmp <(sed 's/(.*//' cuda.txt) <(sed 's/(.*//' cpu.txt)
 
+# ---------------------------------------------------------------- R21: out of memory
+# At batch 32 the run needs 1.4 MB, at batch 1000 it needs 6; there are 3.
+short=(train --data synthetic --model mlp_500 --fraction 0.25 -b 32 --val-split 0.002 --img-size 8 --seed 3 --output . --quiet)
+figures='out of memory: [0-9.]+ MB needed, [0-9.]+ of 3\.0 MB free'
+contents() { (cd "$1" && find . -type f ! -name lock -exec sha256sum {} + | sort -k 2); }
+expect 0 "" "${short[@]}" --epochs 1 --device cuda --name part
+cp -r part calm
+expect 0 "" train --resume calm --epochs 2 --quiet
+export FV_EMULATED_MB=3
+contents part >before
+expect 6 "a smaller batch needs less: --batch-size" train --resume part --epochs 2 -b 1000 --force --quiet
+check "needed and free bytes are told" grep -qE "$figures" err
+contents part >after
+check "the run that memory ran out in has its state" grep -q state/last.safetensors after
+check "and no file of it has changed" cmp before after
+expect 6 "a smaller batch needs less: --batch-size" "${short[@]}" --epochs 1 -b 1000 --device cuda --name large
+check "needed and free bytes are told of a new run" grep -qE "$figures" err
+check "which leaves no folder" [ ! -e large ]
+expect 0 "" train --resume part --epochs 2 --quiet
+check "the run goes on with its own batch" grep -q '^batch-size: 32$' part/args.yaml
+check "and ends with the weights of one that memory sufficed for" cmp calm/weights/last/model.safetensors part/weights/last/model.safetensors
+unset FV_EMULATED_MB
+
 totals

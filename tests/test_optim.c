@@ -527,6 +527,62 @@ static fv_status build_with(failing_heap *heap, const char *model) {
     return status;
 }
 
+/* What adding data parallelism relies on (docs/gpu.md): gradients that micro-steps add to are slots like any other, one
+ * for each parameter that is trained; the slots of a role lie in one range without holes; and the segment between
+ * backward pass and check is there, empty, for an exchange of that range. */
+START_TEST(gradients_lie_in_one_range) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    ck_assert(fvt_open(&d, "cpu", 1, NULL));
+    fv_graph *g = fv_graph_new(&d.ctx, true);
+    const fv_scope s = fv_root(g);
+    fv_value x = fv_input(s, "x", fv_shape(FV_F32, 2, 32, 32, 3));
+    fv_value logits = fv_model_build(g, "resnet20", x, &(fv_model_cfg){.num_classes = 10});
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, 2));
+    fv_value loss = fv_softmax_cross_entropy(s, logits, labels, FV_NONE, FV_NONE, (fv_loss_attr){0});
+    fv_set_output(g, "loss", loss);
+    const fv_optim_cfg cfg = {.kind = FV_OPT_SGD, .momentum = 0.9, .accumulate = 2};
+    ck_assert_int_eq(fv_optim_build(g, loss, &cfg), FV_OK);
+    ck_assert_msg(fv_program_create(&d.ctx, g, d.dev, 11, NULL, &store, &p) == FV_OK, "%s", d.ctx.error.message);
+    static const fv_role roles[] = {FV_ROLE_WEIGHT, FV_ROLE_GRAD};
+    int count[2] = {0, 0};
+    for (int r = 0; r < 2; r++) {
+        const char *begin = NULL, *end = NULL, *decayed_end = NULL, *others = NULL;
+        size_t bytes = 0;
+        for (int32_t i = 0; i < fv_store_count(store); i++) {
+            const fv_slot *slot = fv_store_slot(store, i);
+            if (slot->role != roles[r]) continue;
+            const char *at = slot->data;
+            const size_t padded = (fv_bytes(slot->type) + 63) & ~(size_t)63;
+            count[r]++;
+            bytes += padded;
+            if (!begin || at < begin) begin = at;
+            if (!end || at + padded > end) end = at + padded;
+            if (slot->no_decay && (!others || at < others)) others = at;
+            if (!slot->no_decay && (!decayed_end || at + padded > decayed_end)) decayed_end = at + padded;
+            if (slot->role == FV_ROLE_GRAD) {
+                const fv_slot *of = fv_store_slot(store, slot->of);
+                ck_assert(of->role == FV_ROLE_WEIGHT && fv_same_type(of->type, slot->type));
+            }
+        }
+        ck_assert_uint_eq((size_t)(end - begin), bytes); /* they cannot overlap, so there is no hole */
+        ck_assert_uint_eq(bytes, fv_store_role_bytes(store, roles[r]));
+        ck_assert_ptr_nonnull(others);
+        ck_assert(decayed_end <= others);
+    }
+    ck_assert_int_eq(count[0], count[1]);
+    const fv_plan *plan = fv_program_plan(p);
+    const int32_t reduce = plan->segment_first[FV_SEG_REDUCE];
+    ck_assert_int_gt(reduce, plan->segment_first[FV_SEG_FORWARD_BACKWARD]);
+    ck_assert_int_eq(plan->segment_first[FV_SEG_CHECK], reduce);
+    ck_assert_int_gt(plan->segment_first[FV_SEG_UPDATE], reduce);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
 START_TEST(every_allocation_may_fail) {
     static const char *const models[] = {"resnet20", "vit_tiny_patch4_32_d6_sincos"};
     int n = 0;
@@ -562,6 +618,7 @@ Suite *optim_suite(void) {
     tcase_add_test(steps, accumulation_is_a_large_batch);
     tcase_add_loop_test(steps, statistics_of_a_bad_micro_step, 0, 4);
     tcase_add_test(steps, guarded_statistics_stay_in_the_update);
+    tcase_add_test(steps, gradients_lie_in_one_range);
     tcase_add_loop_test(steps, every_allocation_may_fail, 0, 2);
     suite_add_tcase(suite, steps);
     return suite;

@@ -8,12 +8,14 @@
  *   threads         of a block are fibers; those of every other launch run from the last to the first, so that a
  *                   missing __syncthreads shows. A barrier that not all threads reach ends the process with a message
  *   limits          of grids, blocks, shared memory and parameters are those of a GPU
+ *   memory          runs out after FV_EMULATED_MB megabytes, if that is set in the environment
  *   counters        fv_emulated_count(): launches, copies, allocations, waits, recordings
  *
  * Only what cuda/ uses is here. */
 #ifndef FV_TESTS_CUDA_RUNTIME_H
 #define FV_TESTS_CUDA_RUNTIME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -184,6 +186,10 @@ typedef struct fv_emulated_counts {
 
 fv_emulated_counts fv_emulated_count(void);
 void fv_emulated_reset(void); /* those counters that do not say what is alive */
+/* Bytes of device memory there are from now on; 0: as at the start, 64 GB or what FV_EMULATED_MB says. */
+void fv_emulated_limit(size_t bytes);
+/* From now on kernels are counted where they would run, and do not: for nets that would take minutes. */
+void fv_emulated_only_count(bool on);
 /* Names of the kernels that ran since the reset, one a line, each once with how often. */
 const char *fv_emulated_kernels(void);
 

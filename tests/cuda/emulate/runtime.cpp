@@ -2,6 +2,7 @@
  * order in which it was enqueued, when somebody waits. */
 #include "blocks.h"
 
+#include <cstdlib>
 #include <ctime>
 #include <deque>
 #include <map>
@@ -47,7 +48,24 @@ std::set<cudaStream_t> recordings;
 fv_emulated_counts counts;
 cudaError_t last_error;
 uint64_t launch_number;
+bool only_counting;
 char *room, *room_end;
+
+/* FV_EMULATED_MB: megabytes of device memory, to run out of it. */
+size_t from_environment() {
+    const char *cap = getenv("FV_EMULATED_MB");
+    const double bytes = cap ? 1e6 * atof(cap) : 0;
+    return bytes > 0 && bytes < (double)ROOM ? (size_t)bytes : ROOM;
+}
+size_t &capacity() {
+    static size_t bytes = from_environment();
+    return bytes;
+}
+
+size_t left() {
+    const size_t used = (size_t)counts.live_bytes;
+    return capacity() > used ? capacity() - used : 0;
+}
 
 cudaError_t say(cudaError_t error) {
     if (error != cudaSuccess) last_error = error;
@@ -132,7 +150,7 @@ void fv_emulated_enqueue(cudaStream_t stream, fv_emulated_launch &&launch) {
     put(stream, [launch] {
         counts.launches++;
         kernels[launch.kernel]++;
-        fv_emulated_run(&launch, launch_number++);
+        if (!only_counting) fv_emulated_run(&launch, launch_number++);
     });
 }
 
@@ -152,6 +170,16 @@ void fv_emulated_reset(void) {
     counts.host_live = before.host_live;
     counts.objects = before.objects;
     kernels.clear();
+}
+
+void fv_emulated_only_count(bool on) {
+    LOCKED();
+    only_counting = on;
+}
+
+void fv_emulated_limit(size_t bytes) {
+    LOCKED();
+    capacity() = bytes ? bytes : from_environment();
 }
 
 const char *fv_emulated_kernels(void) {
@@ -215,7 +243,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device) {
     if (device != 0) return say(cudaErrorInvalidDevice);
     *prop = {};
     strcpy(prop->name, "Emulated GPU");
-    prop->totalGlobalMem = ROOM;
+    prop->totalGlobalMem = capacity();
     prop->sharedMemPerBlock = prop->sharedMemPerBlockOptin = prop->sharedMemPerMultiprocessor = (size_t)48 << 10;
     prop->major = 7;
     prop->minor = 5;
@@ -248,8 +276,8 @@ cudaError_t cudaDeviceSynchronize(void) {
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
     LOCKED();
-    *total_bytes = ROOM;
-    *free_bytes = ROOM - (size_t)counts.live_bytes;
+    *total_bytes = capacity();
+    *free_bytes = left();
     return cudaSuccess;
 }
 
@@ -262,8 +290,9 @@ cudaError_t cudaMalloc(void **ptr, size_t bytes) {
         if (map == MAP_FAILED) return say(cudaErrorMemoryAllocation);
         room = room_end = static_cast<char *>(map);
     }
-    if (bytes > ROOM) return say(cudaErrorMemoryAllocation);
+    if (bytes > capacity()) return say(cudaErrorMemoryAllocation);
     const size_t size = (bytes + PAGE - 1) / PAGE * PAGE + (bytes == 0 ? PAGE : 0);
+    if (size > left()) return say(cudaErrorMemoryAllocation);
     char *block = room_end;
     const auto old = gone.find(size);
     if (old != gone.end()) {
