@@ -89,6 +89,21 @@ fv_type fv_program_output_type(const fv_program *p, const char *name);
 fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments);
 #define FV_ALL_SEGMENTS ((1u << FV_SEG_COUNT) - 1)
 
+/* The same in two halves, between which the host can prepare the next run: begin does not wait for a device that is not
+ * the host itself, end waits for the run that was begun first, and gives its fault. Up to FV_RUNS may be under way.
+ *
+ *   begin 1 │ feed, begin 2 │ end 1, look │ feed, begin 3 │ end 2, look │ ...
+ *
+ * Inputs may be given while runs are under way. fv_program_output gives what the newest left behind, and waits for it;
+ * what an older one left behind is seen only if it was asked for beforehand. */
+fv_status fv_program_begin(fv_program *p, const fv_step *step, uint32_t segments);
+fv_status fv_program_end(fv_program *p);
+int fv_program_running(const fv_program *p); /* begun and not yet ended */
+/* Of every run begun from now on keep these outputs. Once per program, while none is under way. */
+fv_status fv_program_watch(fv_program *p, const char *const *names, int n);
+/* One of those, of the run that ended last; valid until two more have begun. NULL if there is none of that name. */
+const void *fv_program_seen(const fv_program *p, const char *name);
+
 /* The planner alone (fv_compile calls it); exposed for tests and `fovea info`. Memory from the graph's arena. */
 fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out);
 

@@ -73,6 +73,86 @@ check "in float16, losses on cuda ($(loss half)) and cpu ($(loss half_cpu)) agre
 expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
 expect 0 "" train --resume resumed --epochs 2 --quiet
 check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors
+
+# ---------------------------------------------------------------- the host is a step ahead
+# A save makes the host wait for each step: then no step begins while another runs.
+ten=(train --data synthetic --model mlp_500 --fraction 0.045 -b 16 --val-split 0.02 --img-size 8 --seed 3 --output . --quiet --drop 0.2 --model-ema)
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name ahead
+same() { cmp "$1/weights/last/model.safetensors" "$2/weights/last/model.safetensors"; } # same A B
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name lockstep --save-steps 1
+check "the same weights when each step is waited for" same ahead lockstep
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name micro --grad-accum-steps 3
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name micro-lockstep --grad-accum-steps 3 --save-steps 1
+check "and with micro-steps" same micro micro-lockstep
+check "which are others" bash -c "! cmp -s micro/weights/last/model.safetensors ahead/weights/last/model.safetensors"
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name halves --max-steps 5
+expect 0 "" train --resume halves --quiet
+check "the same weights after a stop within an epoch" same ahead halves
+steps() { sed -nE 's/^ *step ([0-9]+) .*lr (.*)/\1 \2/p' err; } # numbers and learning rates of the steps that were logged
+loud=("${ten[@]}" --epochs 2 --log-every 1 --no-quiet)
+expect 0 "device computed for" "${loud[@]}" --device cuda --name log
+steps >cuda.steps
+expect 0 "" "${loud[@]}" --device cpu --name log_cpu
+steps >cpu.steps
+check "no share is said on the cpu" bash -c "! grep -q 'device computed' err"
+check "the log has all steps" cmp cuda.steps cpu.steps
+check "and there are some" test "$(wc -l <cuda.steps)" -gt 10
+check "metrics.json has the share of waiting" grep -qE '"device_wait_share": 0\.[0-9]+' log/metrics.json
+
+# Killed and resumed, or asked to end, at any moment.
+for signal in KILL KILL TERM; do
+    rm -rf killed
+    "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 >out 2>err &
+    pid=$!
+    for _ in $(seq 300); do
+        [ -e killed/state/prev.safetensors ] && break
+        sleep 0.02
+    done
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    check "there was something to kill" test ! -e killed/metrics.json
+    "$fovea" train --resume killed --quiet >out 2>err || fail "resume after SIG$signal"
+    [ -e whole ] || "$fovea" "${ten[@]}" --epochs 8 --device cuda --name whole >out 2>err
+    check "the same weights after SIG$signal" same whole killed
+done
+
+# A step that is not finite ends the run where it would have ended it on the cpu, and nothing bad is saved.
+bad=("${ten[@]}" --fraction 0.2 --epochs 1 --lr 1000 --warmup-epochs 0)
+message() { sed -n 's/^fovea[^:]*: *//p' err | head -n 1 | sed 's/, of epoch.*//'; }
+for device in cuda cpu; do
+    "$fovea" "${bad[@]}" --device $device --name bad-$device --save-steps 1 >out 2>err
+    code=$?
+    check "$device: code 7 after a step that is not finite, not $code" test $code -eq 7
+    message >$device.message
+    "$fovea" "${bad[@]}" --device $device --name ahead-$device >out 2>err
+    message >$device.ahead
+    check "$device: the same message without a save at each step" cmp <(sed 's/;.*weights/; weights/' $device.message) <(sed 's/;.*weights/; weights/' $device.ahead)
+    expect 7 "is left out (2 in a row)" "${bad[@]}" --device $device --name skip-$device --on-nan skip:2
+    grep -o 'step [0-9]* (epoch [0-9]*): the [a-z]* is not finite; the step is left out' err >$device.skipped
+    "$fovea" "${bad[@]}" --device $device --name back-$device --on-nan rollback >out 2>err
+    grep -o 'step [0-9]*: not finite or diverged; back to step [0-9]*.*' err >$device.back
+done
+check "cuda and cpu name the same step" cmp cuda.message cpu.message
+check "and leave the same ones out" cmp cuda.skipped cpu.skipped
+check "and go back from the same ones" cmp cuda.back cpu.back
+
+# What a step of the program asks of the GPU: the difference between two runs of which one has ten steps more.
+long=(train --data synthetic --model mlp_500 --fraction 0.2 -b 16 --val-split 0 --img-size 8 --seed 3 --output . --quiet --epochs 1 --device cuda --save-minutes 0)
+counted() { # counted NAME STEPS OPTIONS...: counts of a run in NAME.counts
+    FOVEA_EMULATED_COUNTS=$temp/$1.counts expect 0 "" "${long[@]}" --max-steps "$2" --name "counted-$1" "${@:3}"
+}
+more() { echo $(($(sed -n "s/^$1 //p" "$3.counts") - $(sed -n "s/^$1 //p" "$2.counts"))); } # more WHAT FEW MANY: of it
+counted few 20
+counted many 30
+check "ten steps more: no more than ten waits ($(more waits few many))" test "$(more waits few many)" -le 10
+check "ten steps more: no allocation ($(more allocations few many))" test "$(more allocations few many)" -eq 0
+check "ten steps more: nothing is freed" test "$(more frees few many)" -eq 0
+check "ten steps more: each begins while another runs ($(more overlaps few many))" test "$(more overlaps few many)" -ge 9
+check "at the end all memory is free" grep -qx 'live 0' many.counts
+check "at the end all pinned memory is free" grep -qx 'host_live 0' many.counts
+check "at the end no stream, event or graph is left" grep -qx 'objects 0' many.counts
+
+# ---------------------------------------------------------------- evaluation
 expect 0 "test " eval cuda --device cuda
 cp out cuda.txt
 expect 0 "test " eval cuda --device cpu

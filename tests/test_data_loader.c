@@ -235,6 +235,31 @@ START_TEST(test_determinism) {
 }
 END_TEST
 
+/* Of cfg.hold batches the last ones stay as they were. */
+START_TEST(test_held_batches) {
+    enum { HOLD = 3 };
+    for (int workers = 0; workers < 3; workers++) {
+        const fv_loader_cfg cfg = {
+            .batch = 16, .train = true, .seed = 9, .workers = workers, .prefetch = 1, .hold = HOLD};
+        fv_loader *l;
+        fv_batch b[203 / 16];
+        uint64_t hash[203 / 16];
+        ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &cfg, &l), FV_OK);
+        for (int64_t epoch = 0; epoch < 2; epoch++) {
+            ck_assert_int_eq(fv_loader_start(l, epoch, epoch), FV_OK);
+            for (int64_t k = 0; k < 203 / 16 - epoch; k++) {
+                ck_assert_int_eq(fv_loader_next(l, &b[k]), FV_OK);
+                ck_assert_int_eq(b[k].size, 16);
+                hash[k] = hash_batch(&b[k]);
+                short_sleep(); /* whoever would overwrite them has the time to */
+                for (int64_t j = k < HOLD ? 0 : k - HOLD + 1; j < k; j++) ck_assert(hash_batch(&b[j]) == hash[j]);
+            }
+        }
+        fv_loader_destroy(l);
+    }
+}
+END_TEST
+
 /* What a training epoch is made of: every sample at most once, in another order each time, with the record of (seed,
  * epoch, index). */
 START_TEST(test_training_epoch) {
@@ -368,6 +393,7 @@ START_TEST(test_loader_refusals) {
                                           {.batch = 8, .workers = 100000},
                                           {.batch = 8, .prefetch = -1},
                                           {.batch = 8, .prefetch = 5000},
+                                          {.batch = 8, .hold = -1},
                                           {.batch = 8, .train = true, .augment = &inwards},
                                           {.batch = 8, .train = true, .augment = &far},
                                           {.batch = 8, .train = true, .augment = &large},
@@ -429,6 +455,7 @@ Suite *data_loader_suite(void) {
     tcase_add_test(tcase, test_workers_draw_apart);
     tcase_add_test(tcase, test_record_ranges);
     tcase_add_loop_test(tcase, test_determinism, 0, 2);
+    tcase_add_test(tcase, test_held_batches);
     tcase_add_test(tcase, test_training_epoch);
     tcase_add_test(tcase, test_flips_alternate);
     tcase_add_test(tcase, test_evaluation_epoch);

@@ -221,19 +221,42 @@ fv_status fv_network_parts_graph(fv_ctx *ctx, const fv_network *net, const fv_de
 
 /* ---------------------------------------------------------------- in and out */
 
-fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
-    fv_type type = fv_program_output_type(p, name);
-    if (fv_count(type) != count || (type.dtype != FV_F32 && type.dtype != FV_F64))
-        return fv_fail(ctx, FV_E_INTERNAL, "output '%s' is not %lld floats", name, (long long)count);
-    FV_TRY(fv_program_output(p, name, out, fv_bytes(type)));
-    if (type.dtype == FV_F32) {
-        const unsigned char *narrow = (const unsigned char *)out; /* widened in place, from the end */
-        for (int64_t i = count; i-- > 0;) {
-            float f;
-            memcpy(&f, narrow + (size_t)i * sizeof f, sizeof f);
-            out[i] = (double)f;
-        }
+/* Numbers of an output, in `out` as they are, to doubles: in place, from the end. */
+static void widen(fv_type type, double *out) {
+    const unsigned char *narrow = (const unsigned char *)out;
+    for (int64_t i = type.dtype == FV_F32 ? fv_count(type) : 0; i-- > 0;) {
+        float f;
+        memcpy(&f, narrow + (size_t)i * sizeof f, sizeof f);
+        out[i] = (double)f;
     }
+}
+
+static fv_status check_output(fv_ctx *ctx, fv_program *p, const char *name, int64_t count, fv_type *type) {
+    *type = fv_program_output_type(p, name);
+    if (fv_count(*type) == count && (type->dtype == FV_F32 || type->dtype == FV_F64)) return FV_OK;
+    return fv_fail(ctx, FV_E_INTERNAL, "output '%s' is not %lld floats", name, (long long)count);
+}
+
+fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
+    fv_type type;
+    FV_TRY(check_output(ctx, p, name, count, &type));
+    FV_TRY(fv_program_output(p, name, out, fv_bytes(type)));
+    widen(type, out);
+    return FV_OK;
+}
+
+fv_status fv_network_watch(fv_program *p, const fv_network *net) {
+    const char *const names[] = {"loss", "grad_stats", net->multi_label ? "logits" : "top1"};
+    return fv_program_watch(p, names, 3);
+}
+
+fv_status fv_network_seen(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
+    fv_type type;
+    FV_TRY(check_output(ctx, p, name, count, &type));
+    const void *seen = fv_program_seen(p, name);
+    if (!seen) return fv_fail(ctx, FV_E_INTERNAL, "output '%s' was not watched", name);
+    memcpy(out, seen, fv_bytes(type));
+    widen(type, out);
     return FV_OK;
 }
 
@@ -250,11 +273,11 @@ static int64_t count_exact(const double *logits, const fv_batch *batch, int64_t 
 }
 
 fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out) {
-    if (!net->multi_label) return fv_network_output(ctx, p, "top1", out, 1);
+    if (!net->multi_label) return fv_network_seen(ctx, p, "top1", out, 1);
     size_t count = (size_t)(batch->size * net->cfg.num_classes);
     double *logits = fv_alloc(ctx, count, sizeof *logits);
     if (!logits) return ctx->error.code;
-    fv_status status = fv_network_output(ctx, p, "logits", logits, (int64_t)count);
+    fv_status status = fv_network_seen(ctx, p, "logits", logits, (int64_t)count);
     if (status == FV_OK) *out = (double)count_exact(logits, batch, net->cfg.num_classes);
     fv_free(ctx, logits, count, sizeof *logits);
     return status;

@@ -62,8 +62,12 @@ fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **
 /* Of a graph that has only its forward pass yet. */
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch);
 
-/* How many pictures of the batch that the training program just saw it got right: the likeliest class is the label;
- * with several labels: each class rightly there or not, at a probability of 0.5. */
+/* Keep of every run of a training program what the next two need (fv_program_watch). */
+fv_status fv_network_watch(fv_program *p, const fv_network *net);
+/* Its outputs loss and grad_stats, of the run that ended last, as doubles. */
+fv_status fv_network_seen(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);
+/* How many pictures of the batch that this run saw it got right: the likeliest class is the label; with several labels:
+ * each class rightly there or not, at a probability of 0.5. */
 fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out);
 /* An output as doubles, whatever its precision. */
 fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);

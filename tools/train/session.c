@@ -357,7 +357,8 @@ static fv_status compile_training(fv_session *s) {
     fv_graph *g = NULL;
     fv_compile_opts opts = {.accumulate = s->net.optim.accumulate > 1};
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, &s->size));
-    return fv_session_compile(s, g, &opts, &s->train_program);
+    FV_TRY(fv_session_compile(s, g, &opts, &s->train_program));
+    return fv_network_watch(s->train_program, &s->net);
 }
 
 fv_status fv_session_build_train(fv_session *s) {

@@ -80,6 +80,15 @@ typedef struct final_test {
     bool has_averaged; /* --tta */
 } final_test;
 
+/* Which part of its steps' time the device waited: for pictures, for learning rates, for a save. */
+static void show_device_waiting(const fv_loop *loop) {
+    const double waiting = fv_loop_waiting(loop);
+    if (waiting < 0) return;
+    fv_console_say(loop->s->con,
+                   "device computed for %.1f%% of the time that steps took, and waited for the host for %.1f%%",
+                   100 * (1 - waiting), 100 * waiting);
+}
+
 static json_t *metrics_json(const fv_loop *loop, const final_test *t, bool classes) {
     const fv_session *s = loop->s;
     const fv_progress *p = &loop->p;
@@ -99,6 +108,7 @@ static json_t *metrics_json(const fv_loop *loop, const final_test *t, bool class
     if (s->n_val)
         fv_json_set(&o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
     if (loop->out_of_patience) fv_json_set(&o, "stopped_early", json_true());
+    if (fv_loop_waiting(loop) >= 0) fv_json_set(&o, "device_wait_share", fv_json_number(fv_loop_waiting(loop), 4));
     return o;
 }
 
@@ -281,6 +291,7 @@ static fv_status train(fv_session *s, fv_loop *loop, fv_run_folder *run, fv_resu
     if (fv_session_overfits(s)) return fv_loop_overfit(loop);
     if (fv_cli_bool(s->cli, OPT_DRY_RUN)) return dry_run(loop);
     FV_TRY(fv_loop_run(loop));
+    show_device_waiting(loop);
     return finish(loop);
 }
 
