@@ -69,6 +69,7 @@ typedef struct fv_backend {
     /* Zeroed memory, 64-byte aligned; FV_E_MEMORY says how much was needed. */
     fv_status (*alloc)(fv_device *dev, size_t bytes, void **out);
     void (*free)(fv_device *dev, void *ptr, size_t bytes);
+    size_t (*free_bytes)(fv_device *dev); /* how much there is; NULL where it is the host's */
     /* The same for memory of the host that the device copies into by itself. */
     fv_status (*pin)(fv_device *dev, size_t bytes, void **out);
     void (*unpin)(fv_device *dev, void *ptr, size_t bytes);

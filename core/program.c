@@ -63,6 +63,7 @@ static void resolve_addresses(fv_program *p) {
         case FV_AT_CONST: plan->address[i] = (char *)plan->consts + place->offset; break;
         case FV_AT_PREPARED: plan->address[i] = (char *)plan->prepared + place->offset; break;
         case FV_AT_STORE: plan->address[i] = fv_store_slot(plan->store, place->slot)->data; break;
+        case FV_AT_GIVEN: plan->address[i] = plan->address[root]; break;
         case FV_AT_NOTHING: break;
         }
     }
@@ -168,6 +169,8 @@ fv_status fv_program_input(fv_program *p, const char *name, const void *host, si
     const fv_graph *g = p->plan.graph;
     fv_value v = fv_find_value(g, name);
     if (fv_is_none(v)) return FV_OK;
+    if (p->plan.place[v.id].where == FV_AT_GIVEN)
+        return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' is bound to other memory", name);
     size_t want = fv_bytes(g->values[v.id].type) * (size_t)p->plan.parts;
     if (g->values[v.id].kind != FV_VAL_INPUT || bytes != want)
         return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' takes %zu bytes, got %zu", name, want, bytes);

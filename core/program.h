@@ -13,7 +13,8 @@
 
 #include "core/store.h"
 
-typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST, FV_AT_PREPARED } fv_where;
+/* GIVEN: memory of the caller's (fv_bound_input) */
+typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST, FV_AT_PREPARED, FV_AT_GIVEN } fv_where;
 typedef struct fv_place {
     fv_where where;
     size_t offset;     /* ARENA, CONST, PREPARED: bytes */
@@ -50,11 +51,21 @@ struct fv_plan {
 
 typedef struct fv_program fv_program;
 
+/* An input that lies in the caller's memory on the device instead of the program's, and is not fed: a data set, say,
+ * that several programs take batches from (fv_gather). bytes: of its type. */
+typedef struct fv_bound_input {
+    const char *name;
+    void *memory;
+    size_t bytes;
+} fv_bound_input;
+
 typedef struct fv_compile_opts {
     bool use_ema;
-    bool accumulate;         /* running statistics change in every micro-step, not in the update segment */
-    int64_t parts;           /* run the graph so many times, over one part of every input and output each; 0 is 1. Of a
-                                graph that changes nothing, on a device that can (fv_device.alone) */
+    bool accumulate; /* running statistics change in every micro-step, not in the update segment */
+    int64_t parts;   /* run the graph so many times, over one part of every input and output each; 0 is 1. Of a
+                        graph that changes nothing, on a device that can (fv_device.alone) */
+    const fv_bound_input *bound; /* those of its inputs; others are passed over. The memory must outlive the program */
+    int n_bound;
     const fv_program *share; /* borrow its arena if it is large enough; that program must outlive this one */
 } fv_compile_opts;
 

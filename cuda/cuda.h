@@ -58,6 +58,7 @@ typedef struct fv_cuda_device {
 typedef enum fv_cuda_fault_kind {
     FV_CUDA_NO_FAULT,
     FV_CUDA_FAULT_LABEL, /* datum: the label, its row. "label 12 of row 3 is outside [0, 10)" */
+    FV_CUDA_FAULT_INDEX, /* of gather, likewise. "index 12 of row 3 is outside [0, 10)" */
 } fv_cuda_fault_kind;
 
 /* Device memory; the first fault of an exec stays until the host has read it. A kernel sets kind by atomicCAS from

@@ -50,6 +50,12 @@ static void cuda_free(fv_device *base, void *ptr, size_t bytes) {
 
 /* ---------------------------------------------------------------- copies */
 
+static size_t cuda_free_bytes(fv_device *base) {
+    size_t left = 0, total = 0;
+    (void)base;
+    return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
+}
+
 static fv_status cuda_pin(fv_device *base, size_t bytes, void **out) {
     *out = NULL;
     FV_TRY(fv_cuda_check(base, cudaMallocHost(out, bytes ? bytes : 1), "pinned memory"));
@@ -213,6 +219,7 @@ static const fv_backend fv_backend_cuda = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .free_bytes = cuda_free_bytes,
     .pin = cuda_pin,
     .unpin = cuda_unpin,
     .copy = cuda_copy,

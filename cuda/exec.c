@@ -176,7 +176,8 @@ static fv_status make_pinned(fv_exec *e) {
 static size_t input_bytes(const fv_plan *plan) {
     size_t bytes = 0;
     for (int32_t i = 1; i < plan->graph->n_values; i++)
-        if (plan->graph->values[i].kind == FV_VAL_INPUT) bytes += aligned(fv_bytes(plan->graph->values[i].type));
+        if (plan->graph->values[i].kind == FV_VAL_INPUT && plan->place[i].where == FV_AT_ARENA)
+            bytes += aligned(fv_bytes(plan->graph->values[i].type));
     return bytes;
 }
 
@@ -344,8 +345,9 @@ fv_status fv_cuda_fetch(fv_exec *e, const fv_fetch *list, int n) {
 
 /* ---------------------------------------------------------------- faults */
 
-/* Classes: the last dimension of the operand before the labels. */
-static int64_t classes_of(const fv_graph *g, const fv_node *n) {
+/* Rows of the table; classes: the last dimension of the operand before the labels. */
+static int64_t limit_of(const fv_graph *g, const fv_node *n) {
+    if (n->op == FV_OP_GATHER) return fv_dim(g, g->operands[n->first_operand], 0);
     for (int k = 1; k < n->operands; k++) {
         const fv_value label = g->operands[n->first_operand + k], logits = g->operands[n->first_operand + k - 1];
         if (fv_typeof(g, label).dtype == FV_I32) return fv_dim(g, logits, -1);
@@ -366,11 +368,13 @@ static fv_status fault_of(fv_exec *e, int64_t at) {
     const fv_graph *g = e->plan->graph;
     if (f.kind == FV_CUDA_NO_FAULT) return FV_OK;
     FV_TRY(clear_faults(e));
-    if (f.kind != FV_CUDA_FAULT_LABEL || f.node < 0 || f.node >= g->n_nodes)
+    const bool known = f.kind == FV_CUDA_FAULT_LABEL || f.kind == FV_CUDA_FAULT_INDEX;
+    if (!known || f.node < 0 || f.node >= g->n_nodes)
         return fv_fail(e->dev->base.ctx, FV_E_INTERNAL, "a kernel left the unknown fault %d", (int)f.kind);
     const fv_node *n = &g->nodes[f.node];
-    return fv_fail(e->dev->base.ctx, FV_E_DATA, "%s%slabel %lld of row %lld is outside [0, %lld)", n->scope,
-                   n->scope[0] ? ": " : "", (long long)f.datum[0], (long long)f.datum[1], (long long)classes_of(g, n));
+    return fv_fail(e->dev->base.ctx, FV_E_DATA, "%s%s%s %lld of row %lld is outside [0, %lld)", n->scope,
+                   n->scope[0] ? ": " : "", f.kind == FV_CUDA_FAULT_LABEL ? "label" : "index", (long long)f.datum[0],
+                   (long long)f.datum[1], (long long)limit_of(g, n));
 }
 
 fv_status fv_cuda_fetched(fv_exec *e) {

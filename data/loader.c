@@ -91,7 +91,7 @@ static fv_status load(const fv_loader *l, worker *w, int64_t i, int64_t key, uin
 static fv_status fill_row(const fv_loader *l, worker *w, slot *s, int64_t row, int64_t number, int64_t place) {
     int64_t i = sample_at(l, place), lender = label_source(l, place);
     int64_t key = l->member ? number : i; /* balanced: a sample that comes twice is augmented in two ways */
-    FV_TRY(load(l, w, i, key, s->images + (size_t)row * l->picture));
+    if (s->images) FV_TRY(load(l, w, i, key, s->images + (size_t)row * l->picture));
     fv_augment_record(l->augmented ? &l->augment : NULL, l->cfg.seed, l->epoch, key, l->d->h, l->d->w,
                       s->record + row * FV_AUG_FIELDS);
     s->labels[row] = l->d->labels[lender];
@@ -106,7 +106,7 @@ static fv_status fill_row(const fv_loader *l, worker *w, slot *s, int64_t row, i
 /* The last sample again, at weight 0. */
 static void pad_row(const fv_loader *l, slot *s, int64_t row) {
     int64_t last = s->valid - 1;
-    memcpy(s->images + (size_t)row * l->picture, s->images + (size_t)last * l->picture, l->picture);
+    if (s->images) memcpy(s->images + (size_t)row * l->picture, s->images + (size_t)last * l->picture, l->picture);
     memcpy(s->record + row * FV_AUG_FIELDS, s->record + last * FV_AUG_FIELDS, FV_AUG_FIELDS * sizeof *s->record);
     if (s->targets)
         memcpy(s->targets + row * l->d->classes, s->targets + last * l->d->classes,
@@ -287,8 +287,8 @@ static fv_status make_slots(fv_loader *l) {
         s->row_key = fv_arena_alloc(&l->arena, rows, sizeof *s->row_key);
         s->index = fv_arena_alloc(&l->arena, rows, sizeof *s->index);
         if (targets) s->targets = fv_arena_alloc(&l->arena, targets, sizeof *s->targets);
-        s->images = fv_alloc(l->ctx, l->images_bytes, 1);
-        if (!s->images) return fv_fail_memory(l->ctx, l->images_bytes, "the images of a batch");
+        if (!l->cfg.no_images) s->images = fv_alloc(l->ctx, l->images_bytes, 1);
+        if (!s->images && !l->cfg.no_images) return fv_fail_memory(l->ctx, l->images_bytes, "the images of a batch");
         if (!s->record || !s->row_weight || !s->labels || !s->row_key || !s->index || (targets && !s->targets))
             return FV_E_MEMORY;
     }
@@ -397,6 +397,11 @@ void fv_loader_destroy(fv_loader *l) {
 int64_t fv_loader_batches(const fv_loader *l) {
     return l->batches;
 }
+void fv_loader_lenders(const fv_loader *l, int64_t *out) {
+    for (int64_t i = 0; i < l->d->count; i++) out[i] = i;
+    for (int64_t place = 0; place < l->n; place++) out[sample_at(l, place)] = label_source(l, place);
+}
+
 double fv_loader_wait_seconds(const fv_loader *l) {
     return l->waited;
 }

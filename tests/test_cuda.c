@@ -336,6 +336,73 @@ START_TEST(test_batches_stream_while_steps_run) {
 }
 END_TEST
 
+/* A table in memory of the caller's: two programs over the same arena take rows of it, and it stays as it was. */
+static void gather_rows(fvt_device *d) {
+    enum { ROWS = 7, WIDTH = 5 };
+    const fv_backend *b = d->dev->backend;
+    fv_store *store, *other;
+    fv_program *p[2];
+    float table[ROWS * WIDTH], y[2 * WIDTH];
+    void *memory;
+    for (int i = 0; i < ROWS * WIDTH; i++) table[i] = (float)i;
+    ck_assert_int_eq(b->alloc(d->dev, sizeof table, &memory), FV_OK);
+    ck_assert_int_eq(b->copy(d->dev, memory, table, sizeof table, FV_COPY_TO_DEVICE), FV_OK);
+    const fv_bound_input bound[] = {{"nothing", memory, 1}, {"table", memory, sizeof table}};
+    for (int k = 0; k < 2; k++) {
+        fv_graph *g = fv_graph_new(&d->ctx, false);
+        fv_value rows = fv_input(fv_root(g), "rows", fv_shape(FV_I32, 2));
+        fv_value x =
+            fv_gather(fv_in(fv_root(g), "batch"), fv_input(fv_root(g), "table", fv_shape(FV_F32, ROWS, WIDTH)), rows);
+        fv_set_output(g, "y", fv_scale(fv_root(g), x, 2, 1));
+        const fv_compile_opts opts = {.bound = bound, .n_bound = 2, .share = k ? p[0] : NULL};
+        ck_assert_int_eq(fv_program_create(&d->ctx, g, d->dev, 1, &opts, k ? &other : &store, &p[k]), FV_OK);
+        ck_assert_uint_lt(fv_program_plan(p[k])->arena_bytes, 2048); /* the table is not in it */
+    }
+    for (int32_t i = 0; i < 6; i++) {
+        const int32_t rows[2] = {i, (i + 3) % ROWS};
+        fv_program *q = p[i % 2];
+        ck_assert_int_eq(fv_program_input(q, "rows", rows, sizeof rows), FV_OK);
+        ck_assert_int_eq(fv_program_run(q, NULL, FV_ALL_SEGMENTS), FV_OK);
+        ck_assert_int_eq(fv_program_output(q, "y", y, sizeof y), FV_OK);
+        for (int r = 0; r < 2; r++)
+            for (int w = 0; w < WIDTH; w++)
+                ck_assert_float_eq(y[r * WIDTH + w], (float)(2 * (rows[r] * WIDTH + w) + 1));
+    }
+    for (int32_t bad = -1; bad <= ROWS; bad += ROWS + 1) {
+        char want[64];
+        const int32_t rows[2] = {0, bad};
+        snprintf(want, sizeof want, "batch: index %d of row 1 is outside [0, 7)", bad);
+        ck_assert_int_eq(fv_program_input(p[0], "rows", rows, sizeof rows), FV_OK);
+        ck_assert_int_eq(fv_program_run(p[0], NULL, FV_ALL_SEGMENTS), FV_E_DATA);
+        ck_assert_msg(!strcmp(d->ctx.error.message, want), "'%s', not '%s'", d->ctx.error.message, want);
+    }
+    ck_assert_int_eq(fv_program_input(p[0], "table", table, sizeof table), FV_E_INTERNAL);
+    fv_program_destroy(p[1]);
+    fv_program_destroy(p[0]);
+    fv_store_destroy(other);
+    fv_store_destroy(store);
+    b->free(d->dev, memory, sizeof table);
+}
+
+START_TEST(test_a_table_of_the_callers) {
+    static const char *const devices[] = {"ref", "cpu", "cuda"};
+    for (int i = 0; i < 3; i++) {
+        fvt_device d;
+        if (!fvt_open(&d, devices[i], 2, NULL)) return;
+        gather_rows(&d);
+        fv_store *store;
+        fv_program *p;
+        fv_graph *g = fv_graph_new(&d.ctx, false);
+        fv_set_output(g, "y", fv_scale(fv_root(g), fv_input(fv_root(g), "x", fv_shape(FV_F32, 3)), 1, 0));
+        const fv_bound_input bound = {"x", &d, 4};
+        const fv_compile_opts opts = {.bound = &bound, .n_bound = 1};
+        ck_assert_int_eq(fv_program_create(&d.ctx, g, d.dev, 1, &opts, &store, &p), FV_E_INTERNAL);
+        ck_assert_ptr_nonnull(strstr(d.ctx.error.message, "input 'x' takes 12 bytes, it is bound to 4"));
+        fvt_close(&d);
+    }
+}
+END_TEST
+
 /* The first step is given infinities: what is enqueued behind it changes nothing, if it is to halt. */
 START_TEST(test_nothing_is_updated_behind_a_step_that_halts) {
     fvt_device d;
@@ -497,6 +564,7 @@ Suite *cuda_suite(void) {
     tcase_add_test(t, test_a_step_begins_while_one_runs);
     tcase_add_test(t, test_runs_on_the_host);
     tcase_add_test(t, test_batches_stream_while_steps_run);
+    tcase_add_test(t, test_a_table_of_the_callers);
     tcase_add_test(t, test_nothing_is_updated_behind_a_step_that_halts);
     tcase_add_test(t, test_nothing_is_left_behind);
     tcase_add_test(t, test_a_wrong_label_is_named);

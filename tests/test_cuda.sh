@@ -94,13 +94,13 @@ expect 0 "device computed for" "${loud[@]}" --device cuda --name log
 steps >cuda.steps
 expect 0 "" "${loud[@]}" --device cpu --name log_cpu
 steps >cpu.steps
-check "no share is said on the cpu" bash -c "! grep -q 'device computed' err"
+check "on the cpu nothing is said of a device" bash -c "! grep -qE 'device (computed|holds)' err"
 check "the log has all steps" cmp cuda.steps cpu.steps
 check "and there are some" test "$(wc -l <cuda.steps)" -gt 10
 check "metrics.json has the share of waiting" grep -qE '"device_wait_share": 0\.[0-9]+' log/metrics.json
 
 # Killed and resumed, or asked to end, at any moment.
-for signal in KILL KILL TERM; do
+for signal in KILL TERM; do
     rm -rf killed
     "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 >out 2>err &
     pid=$!
@@ -151,6 +151,34 @@ check "ten steps more: each begins while another runs ($(more overlaps few many)
 check "at the end all memory is free" grep -qx 'live 0' many.counts
 check "at the end all pinned memory is free" grep -qx 'host_live 0' many.counts
 check "at the end no stream, event or graph is left" grep -qx 'objects 0' many.counts
+
+# ---------------------------------------------------------------- a training set that lives on the GPU
+expect 0 "device holds the 4096 pictures of the training set: 0.8 MB" "${ten[@]}" --epochs 1 --device cuda --name says --no-quiet
+both() { # both NAME OPTIONS...: the same run with the set on the GPU and with batches sent there
+    expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name "held-$1" "${@:2}"
+    expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name "sent-$1" --no-resident-data "${@:2}"
+    check "$1: the same weights" same "held-$1" "sent-$1"
+    check "$1: the same averages" cmp "held-$1/weights/ema/model.safetensors" "sent-$1/weights/ema/model.safetensors"
+    check "$1: the same figures" cmp <(cut -d, -f 1,3-9 "held-$1/results.csv") <(cut -d, -f 1,3-9 "sent-$1/results.csv")
+}
+both augmented --cutout 3 --color-jitter 0.3 --reprob 0.3 --hflip 0.5
+both accumulated --grad-accum-steps 2
+both balanced --sampler balanced --class-weights balanced
+both noisy --shuffle-labels --precision bf16
+both convolution --model lenet5 --img-size 12 --fraction 0.02
+check "labels at random are others" bash -c "! cmp -s held-noisy/weights/last/model.safetensors held-augmented/weights/last/model.safetensors"
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name mixed --max-steps 5
+FOVEA_RESIDENT_DATA=false expect 0 "" train --resume mixed --quiet --max-steps 14
+expect 0 "" train --resume mixed --quiet --resident-data
+check "the same weights when it changes on the way" same ahead mixed
+
+# Ten steps send rows in the place of pictures, labels and weights; nothing else of a picture but its augmentation.
+counted sent-few 20 --no-resident-data
+counted sent-many 30 --no-resident-data
+check "ten steps send $(more bytes_up few many) bytes, of $(more bytes_up sent-few sent-many) with pictures" \
+    test "$(more bytes_up few many)" -eq $(($(more bytes_up sent-few sent-many) - 10 * 16 * (8 * 8 * 3 + 4 + 4 - 4)))
+check "and no more than rows, records and the step's numbers" test "$(more bytes_up few many)" -le $((10 * (16 * (4 + 16 * 4) + 512)))
+check "ten steps that send pictures: no more than ten waits" test "$(more waits sent-few sent-many)" -le 10
 
 # ---------------------------------------------------------------- evaluation
 expect 0 "test " eval cuda --device cuda

@@ -93,9 +93,11 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
                          .seed = (uint64_t)fv_cli_int(cli, OPT_SEED),
                          .workers = (int)fv_cli_int(cli, OPT_WORKERS),
                          .hold = 1 + loop->ahead,
+                         .no_images = s->net.resident > 0,
                          .balanced = !strcmp(fv_cli_text(cli, OPT_SAMPLER), "balanced"),
                          .shuffle_labels = fv_cli_bool(cli, OPT_SHUFFLE_LABELS)};
     FV_TRY(fv_loader_create(s->ctx, s->train, s->train_index, s->n_train, &cfg, &loop->loader));
+    FV_TRY(fv_resident_answer(&s->resident, loop->loader));
     loop->steps_per_epoch = fv_loader_batches(loop->loader) / loop->micro_steps;
     if (loop->steps_per_epoch < 1)
         return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");

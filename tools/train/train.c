@@ -13,6 +13,9 @@ static void show_header(fv_session *s) {
                    fv_text_si(s->size.macs, macs, sizeof macs), s->device->text, fv_cli_text(s->cli, OPT_PRECISION),
                    fv_cli_text(s->cli, OPT_SEED));
     if (s->weights[0]) fv_console_say(s->con, "weights %s", s->weights);
+    if (s->net.resident)
+        fv_console_say(s->con, "device holds the %lld pictures of the training set: %.1f MB",
+                       (long long)s->net.resident, 1e-6 * (double)s->resident.bound[0].bytes);
 }
 
 /* The first loss of a fresh classifier is near that of guessing: ln K; several labels: ln 2, more with class weights.
