@@ -172,6 +172,18 @@ FOVEA_RESIDENT_DATA=false expect 0 "" train --resume mixed --quiet --max-steps 1
 expect 0 "" train --resume mixed --quiet --resident-data
 check "the same weights when it changes on the way" same ahead mixed
 
+# Too large for a quarter of what is free; small enough, but the program then has no room beside it.
+counted sent-large 5 --no-resident-data --batch-size 512
+peak=$(sed -n 's/^peak_bytes //p' sent-large.counts)
+check "the set would be taken there" test $((peak + 400000)) -gt $((4 * 4096 * (8 * 8 * 3 + 4)))
+FOVEA_EMULATED_MEMORY=3200000 expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name quarter --no-quiet
+check "more than a quarter is not taken" bash -c "! grep -q 'device holds' err"
+check "a set that is too large: the same weights" same ahead quarter
+FOVEA_EMULATED_MEMORY=$((peak + 400000)) counted no-room 5 --batch-size 512 --no-quiet -v
+check "no room beside the set: it is given up" grep -q 'no memory for the training set on the device: .*out of memory' err
+check "no room beside the set: the same weights" same counted-sent-large counted-no-room
+check "no room beside the set: all memory is free at the end" grep -qx 'live 0' no-room.counts
+
 # Ten steps send rows in the place of pictures, labels and weights; nothing else of a picture but its augmentation.
 counted sent-few 20 --no-resident-data
 counted sent-many 30 --no-resident-data

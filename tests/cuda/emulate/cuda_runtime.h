@@ -8,6 +8,7 @@
  *   blocks          run in an order that differs from launch to launch, on several threads
  *   threads         of a block are fibers; those of every other launch run from the last to the first, so that a
  *                   missing __syncthreads shows. A barrier that not all threads reach ends the process with a message
+ *   memory          64 GB, or $FOVEA_EMULATED_MEMORY bytes
  *   limits          of grids, blocks, shared memory and parameters are those of a GPU
  *   counters        fv_emulated_count(): launches, copies, allocations, waits, recordings. At the end of the process
  *                   some go to the file $FOVEA_EMULATED_COUNTS, a line each
@@ -179,6 +180,7 @@ typedef struct fv_emulated_counts {
     int64_t recordings;   /* cudaStreamEndCapture */
     int64_t copies, sets; /* cudaMemcpy*, cudaMemset* that ran */
     int64_t bytes_up;     /* that copies brought from the host */
+    int64_t peak_bytes;     /* most of live_bytes, of all the process */
     int64_t overlaps;     /* cudaGraphLaunch while an earlier one has not run */
     int64_t waits;        /* calls that wait: *Synchronize unless the event is over, cudaMemcpy, cudaFree */
     int64_t allocations, frees, live, live_bytes; /* of device memory */

@@ -177,6 +177,7 @@ void fv_emulated_reset(void) {
     counts = {};
     counts.live = before.live;
     counts.live_bytes = before.live_bytes;
+    counts.peak_bytes = before.peak_bytes;
     counts.host_live = before.host_live;
     counts.objects = before.objects;
     kernels.clear();
@@ -191,7 +192,7 @@ __attribute__((destructor)) static void write_counts() {
         int64_t count;
     } lines[] = {{"waits", counts.waits},     {"overlaps", counts.overlaps}, {"allocations", counts.allocations},
                  {"frees", counts.frees},     {"live", counts.live},         {"host_live", counts.host_live},
-                 {"objects", counts.objects}, {"bytes_up", counts.bytes_up}};
+                 {"objects", counts.objects}, {"bytes_up", counts.bytes_up}, {"peak_bytes", counts.peak_bytes}};
     for (const auto &line : lines) fprintf(f, "%s %lld\n", line.name, (long long)line.count);
     fclose(f);
 }
@@ -289,10 +290,16 @@ cudaError_t cudaDeviceSynchronize(void) {
 
 /* ---------------------------------------------------------------- memory */
 
+static size_t memory_bytes() {
+    const char *text = getenv("FOVEA_EMULATED_MEMORY");
+    const size_t bytes = text ? (size_t)strtoull(text, nullptr, 10) : 0;
+    return bytes && bytes < ROOM ? bytes : ROOM;
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
     LOCKED();
-    *total_bytes = ROOM;
-    *free_bytes = ROOM - (size_t)counts.live_bytes;
+    *total_bytes = memory_bytes();
+    *free_bytes = memory_bytes() - (size_t)counts.live_bytes;
     return cudaSuccess;
 }
 
@@ -307,6 +314,7 @@ cudaError_t cudaMalloc(void **ptr, size_t bytes) {
     }
     if (bytes > ROOM) return say(cudaErrorMemoryAllocation);
     const size_t size = (bytes + PAGE - 1) / PAGE * PAGE + (bytes == 0 ? PAGE : 0);
+    if ((size_t)counts.live_bytes + size > memory_bytes()) return say(cudaErrorMemoryAllocation);
     char *block = room_end;
     const auto old = gone.find(size);
     if (old != gone.end()) {
@@ -323,6 +331,7 @@ cudaError_t cudaMalloc(void **ptr, size_t bytes) {
     counts.allocations++;
     counts.live++;
     counts.live_bytes += (int64_t)size;
+    if (counts.live_bytes > counts.peak_bytes) counts.peak_bytes = counts.live_bytes;
     *ptr = block;
     return cudaSuccess;
 }
