@@ -180,7 +180,7 @@ typedef struct fv_emulated_counts {
     int64_t recordings;   /* cudaStreamEndCapture */
     int64_t copies, sets; /* cudaMemcpy*, cudaMemset* that ran */
     int64_t bytes_up;     /* that copies brought from the host */
-    int64_t peak_bytes;     /* most of live_bytes, of all the process */
+    int64_t peak_bytes;   /* most of live_bytes, of all the process */
     int64_t overlaps;     /* cudaGraphLaunch while an earlier one has not run */
     int64_t waits;        /* calls that wait: *Synchronize unless the event is over, cudaMemcpy, cudaFree */
     int64_t allocations, frees, live, live_bytes; /* of device memory */
