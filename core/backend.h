@@ -1,6 +1,9 @@
 /* backend.h: what a backend fills in. Host code never knows which one it drives.
  *
- *   open ─► device ──compile(plan)──► exec ──enqueue(segments)──► ... wait, fault ─► destroy ─► close
+ *   open ─► device ──compile(plan)──► exec ──set_step, enqueue(segments), fetch──► ... fetched ─► destroy ─► close
+ *
+ * A run is what one enqueue began. The host may be FV_RUNS of them ahead: it learns what came out of a run from
+ * fetched, which waits. A device whose memory is the host's has done it all when enqueue returns.
  */
 #ifndef FV_CORE_BACKEND_H
 #define FV_CORE_BACKEND_H
@@ -13,6 +16,7 @@ typedef struct fv_exec fv_exec;
 typedef struct fv_plan fv_plan;
 
 #define FV_MAX_GROUPS 16
+#define FV_RUNS 2 /* that may be under way */
 
 /* Muon's polynomial: a x + b x^3 + c x^5 of singular values (Jordan et al. 2024). */
 #define FV_MUON_A 3.4445
@@ -30,10 +34,19 @@ typedef struct fv_step {
     /* Gradients come multiplied by it, in a graph whose loss was (fv_loss_scale); updates and their norm are of
      * gradients divided by it. 0 as 1, which it is in other graphs. */
     double loss_scale;
+    /* After a step that was not finite (grad_stats) with this set, no later one updates anything. For devices that have
+     * begun the next step when the host hears of it; where runs are over on return, it has no effect. */
+    bool halts;
 } fv_step;
 static inline double fv_step_unscale(const fv_step *step) {
     return step->loss_scale > 0 ? 1 / step->loss_scale : 1;
 }
+
+typedef struct fv_fetch { /* a copy to the host, into memory of pin() */
+    void *to;
+    const void *from;
+    size_t bytes;
+} fv_fetch;
 
 typedef enum fv_copy_kind { FV_COPY_TO_DEVICE, FV_COPY_TO_HOST, FV_COPY_ON_DEVICE } fv_copy_kind;
 
@@ -56,8 +69,13 @@ typedef struct fv_backend {
     /* Zeroed memory, 64-byte aligned; FV_E_MEMORY says how much was needed. */
     fv_status (*alloc)(fv_device *dev, size_t bytes, void **out);
     void (*free)(fv_device *dev, void *ptr, size_t bytes);
+    size_t (*free_bytes)(fv_device *dev); /* how much there is; NULL where it is the host's */
+    /* The same for memory of the host that the device copies into by itself. */
+    fv_status (*pin)(fv_device *dev, size_t bytes, void **out);
+    void (*unpin)(fv_device *dev, void *ptr, size_t bytes);
+    /* In order with what was enqueued before. To the host: waits. To the device: `src` may change on return, and what
+     * was enqueued is waited for only when the host is more than a batch ahead. */
     fv_status (*copy)(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);
-    fv_status (*wait)(fv_device *dev);
     /* Whether the node can run here; if not, why. Nothing falls back to another device. */
     bool (*supports)(const fv_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
     fv_status (*rewrite)(fv_device *dev, fv_graph *g); /* the backend's own fusions; may be NULL */
@@ -74,7 +92,11 @@ typedef struct fv_backend {
      * waits for nothing. */
     fv_status (*enqueue)(fv_exec *exec, uint32_t segments);
     fv_status (*set_step)(fv_exec *exec, const fv_step *step);
-    fv_status (*fault)(fv_exec *exec); /* an error that a kernel left behind, e.g. a label out of range */
+    /* Once after every enqueue: copy these results of the run to the host when it is over; waits for nothing. */
+    fv_status (*fetch)(fv_exec *exec, const fv_fetch *list, int n);
+    /* Wait for the oldest run that this was not asked of yet, and its copies. An error that a kernel left behind, e.g.
+     * a label out of range, is returned. */
+    fv_status (*fetched)(fv_exec *exec);
     void (*destroy)(fv_exec *exec);
     /* Seconds per node of the graph, for `fovea bench --profile`: counted from the call with on = true. */
     fv_status (*profile)(fv_exec *exec, bool on);
@@ -89,6 +111,7 @@ struct fv_device {
     char kernels[32];       /* the family of kernels, "avx512": results are the same bits within one */
     char libraries[128];    /* whose kernels it calls, with versions: "driver 13.0, cuDNN 9.19.0"; "" if only its own */
     size_t peak_bytes;      /* most memory that was held at once; 0 where that is the host's */
+    double busy_seconds;    /* that runs took, of those that were fetched; 0 where the host itself computes */
     bool host_memory;       /* pointers may be read by the host */
     int threads;            /* that compute side by side; 0 where that is the backend's own affair */
     const fv_device *alone; /* this one with a single thread, for parts of a batch (program.h); NULL: it has none */

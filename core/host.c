@@ -53,11 +53,6 @@ fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes,
     return FV_OK;
 }
 
-fv_status fv_host_wait(fv_device *dev) {
-    (void)dev;
-    return FV_OK;
-}
-
 /* ---------------------------------------------------------------- faults */
 
 void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) {
@@ -75,7 +70,13 @@ void fv_kernel_fault(const fv_call *c, fv_status code, const char *fmt, ...) {
     pthread_mutex_unlock(&e->lock);
 }
 
-fv_status fv_host_fault(fv_exec *e) {
+fv_status fv_host_fetch(fv_exec *e, const fv_fetch *list, int n) {
+    (void)e;
+    for (int i = 0; i < n; i++) memcpy(list[i].to, list[i].from, list[i].bytes);
+    return FV_OK;
+}
+
+fv_status fv_host_fetched(fv_exec *e) {
     if (!e->fault.set) return FV_OK;
     e->fault.set = 0;
     return fv_fail(e->dev->ctx, e->fault.code, "%s", e->fault.text);

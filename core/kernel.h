@@ -50,13 +50,13 @@ fv_status fv_host_compile(fv_device *dev, fv_pool *pool, const fv_plan *plan,
                           const fv_kernel (*kernels)[FV_KERNEL_TYPES], fv_exec **out);
 fv_status fv_host_enqueue(fv_exec *exec, uint32_t segments);
 fv_status fv_host_set_step(fv_exec *exec, const fv_step *step);
-fv_status fv_host_fault(fv_exec *exec);
+fv_status fv_host_fetch(fv_exec *exec, const fv_fetch *list, int n);
+fv_status fv_host_fetched(fv_exec *exec);
 void fv_host_destroy(fv_exec *exec);
 fv_status fv_host_prepare(fv_exec *exec);
 fv_status fv_host_alloc(fv_device *dev, size_t bytes, void **out); /* zeroed; huge pages when large */
 void fv_host_free(fv_device *dev, void *ptr, size_t bytes);
 fv_status fv_host_copy(fv_device *dev, void *dst, const void *src, size_t bytes, fv_copy_kind kind);
-fv_status fv_host_wait(fv_device *dev);
 
 /* Seconds per node (backend.h). */
 fv_status fv_host_profile(fv_exec *exec, bool on);

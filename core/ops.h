@@ -94,6 +94,8 @@ fv_value fv_topk_correct(fv_scope s, fv_value logits, fv_value labels, fv_value 
  * colours, else the mean of the channels; saturation and hue are for three colours. The last channel of 2 or 4 is alpha
  * and keeps its value. */
 fv_value fv_augment(fv_scope s, fv_value images, fv_value record, fv_value mean, fv_value std, fv_augment_attr attr);
+/* Rows of table [rows,...] (u8, i32, f32 or f64) by index i32 [n] -> [n,...]. */
+fv_value fv_gather(fv_scope s, fv_value table, fv_value index);
 
 /* Changes of state (a parameter or buffer): = value, += value, += weight * (scale * value - state), = constant, += 1
  * (int64). */

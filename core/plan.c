@@ -83,6 +83,27 @@ static int32_t root_of(const fv_plan *plan, int32_t id) {
     return id;
 }
 
+/* The caller's memory for an input; NULL: the program's own. */
+static const fv_bound_input *bound_to(const fv_graph *g, int32_t id, const fv_compile_opts *opts) {
+    for (int i = 0; opts && i < opts->n_bound; i++)
+        if (fv_find_value(g, opts->bound[i].name).id == id) return &opts->bound[i];
+    return NULL;
+}
+
+static fv_status bind_inputs(planner *p, const fv_compile_opts *opts) {
+    fv_graph *g = p->g;
+    for (int32_t i = 1; i < g->n_values; i++) {
+        const fv_bound_input *bound = g->values[i].kind == FV_VAL_INPUT ? bound_to(g, i, opts) : NULL;
+        if (!bound) continue;
+        if (bound->bytes != fv_bytes(g->values[i].type) || !bound->memory)
+            return fv_fail(g->ctx, FV_E_INTERNAL, "input '%s' takes %zu bytes, it is bound to %zu", bound->name,
+                           fv_bytes(g->values[i].type), bound->bytes);
+        p->plan->place[i].where = FV_AT_GIVEN;
+        p->plan->address[i] = bound->memory;
+    }
+    return FV_OK;
+}
+
 static void place_fixed(planner *p) {
     fv_graph *g = p->g;
     for (int32_t i = 1; i < g->n_values; i++) {
@@ -436,6 +457,7 @@ fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const
     if (!out->place || !out->address) return g->ctx->error.code;
     out->mutates = changes_state(&p);
     place_fixed(&p);
+    FV_TRY(bind_inputs(&p, opts));
     find_lifetimes(&p);
     FV_TRY(find_preparing(&p, dev));
     find_aliases(&p);

@@ -11,6 +11,12 @@ struct fv_program {
     fv_exec *exec;
     size_t own_arena, own_consts, own_prepared; /* bytes to give back; 0: borrowed */
     uint64_t prepared_version;                  /* of the store; 0: not yet */
+    int64_t begun, ended;                       /* runs */
+    fv_fetch *watched;                          /* [FV_RUNS][n_watched]: of each run under way */
+    const char **watched_name;                  /* [n_watched] */
+    int n_watched;
+    void *seen; /* pinned: what they are copied to */
+    size_t seen_bytes;
 };
 
 static fv_status check_supported(fv_program *p) {
@@ -57,6 +63,7 @@ static void resolve_addresses(fv_program *p) {
         case FV_AT_CONST: plan->address[i] = (char *)plan->consts + place->offset; break;
         case FV_AT_PREPARED: plan->address[i] = (char *)plan->prepared + place->offset; break;
         case FV_AT_STORE: plan->address[i] = fv_store_slot(plan->store, place->slot)->data; break;
+        case FV_AT_GIVEN: plan->address[i] = plan->address[root]; break;
         case FV_AT_NOTHING: break;
         }
     }
@@ -143,6 +150,7 @@ void fv_program_destroy(fv_program *p) {
     if (!p) return;
     const fv_backend *b = p->dev->backend;
     if (p->exec) b->destroy(p->exec);
+    if (p->seen) b->unpin(p->dev, p->seen, p->seen_bytes);
     if (p->own_arena) b->free(p->dev, p->plan.arena, p->own_arena);
     if (p->own_consts) b->free(p->dev, p->plan.consts, p->own_consts);
     if (p->own_prepared) b->free(p->dev, p->plan.prepared, p->own_prepared);
@@ -161,6 +169,8 @@ fv_status fv_program_input(fv_program *p, const char *name, const void *host, si
     const fv_graph *g = p->plan.graph;
     fv_value v = fv_find_value(g, name);
     if (fv_is_none(v)) return FV_OK;
+    if (p->plan.place[v.id].where == FV_AT_GIVEN)
+        return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' is bound to other memory", name);
     size_t want = fv_bytes(g->values[v.id].type) * (size_t)p->plan.parts;
     if (g->values[v.id].kind != FV_VAL_INPUT || bytes != want)
         return fv_fail(p->ctx, FV_E_INTERNAL, "input '%s' takes %zu bytes, got %zu", name, want, bytes);
@@ -205,12 +215,73 @@ static fv_status prepare(fv_program *p) {
     return FV_OK;
 }
 
-fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments) {
+/* What the run of that number, from 0, copies. */
+static const fv_fetch *watched_of(const fv_program *p, int64_t run) {
+    return p->n_watched ? p->watched + run % FV_RUNS * p->n_watched : NULL;
+}
+
+int fv_program_running(const fv_program *p) {
+    return (int)(p->begun - p->ended);
+}
+
+fv_status fv_program_begin(fv_program *p, const fv_step *step, uint32_t segments) {
     const fv_backend *b = p->dev->backend;
+    if (fv_program_running(p) == FV_RUNS)
+        return fv_fail(p->ctx, FV_E_INTERNAL, "there are %d runs of the program under way", FV_RUNS);
     if (step) FV_TRY(b->set_step(p->exec, step));
     FV_TRY(prepare(p));
     if (p->plan.mutates) fv_store_touch(p->plan.store);
     FV_TRY(b->enqueue(p->exec, segments));
-    FV_TRY(b->wait(p->dev));
-    return b->fault(p->exec);
+    FV_TRY(b->fetch(p->exec, watched_of(p, p->begun), p->n_watched));
+    p->begun++;
+    return FV_OK;
+}
+
+fv_status fv_program_end(fv_program *p) {
+    if (!fv_program_running(p)) return fv_fail(p->ctx, FV_E_INTERNAL, "no run of the program is under way");
+    p->ended++;
+    return p->dev->backend->fetched(p->exec);
+}
+
+fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments) {
+    if (fv_program_running(p)) return fv_fail(p->ctx, FV_E_INTERNAL, "a run of the program is under way");
+    FV_TRY(fv_program_begin(p, step, segments));
+    return fv_program_end(p);
+}
+
+#define SEEN_ALIGN 64
+
+fv_status fv_program_watch(fv_program *p, const char *const *names, int n) {
+    fv_graph *g = p->plan.graph;
+    if (p->watched || fv_program_running(p))
+        return fv_fail(p->ctx, FV_E_INTERNAL, "outputs are watched once, while no run is under way");
+    fv_fetch *list = fv_arena_alloc(&g->arena, FV_RUNS * (size_t)n + 1, sizeof *list);
+    p->watched_name = fv_arena_alloc(&g->arena, (size_t)n + 1, sizeof *p->watched_name);
+    if (!list || !p->watched_name) return p->ctx->error.code;
+    size_t bytes = 0;
+    for (int i = 0; i < FV_RUNS * n; i++) {
+        fv_value v = fv_find_output(g, names[i % n]);
+        if (fv_is_none(v)) return fv_fail(p->ctx, FV_E_INTERNAL, "the program has no output '%s'", names[i % n]);
+        p->watched_name[i % n] = fv_arena_printf(&g->arena, "%s", names[i % n]);
+        if (!p->watched_name[i % n]) return p->ctx->error.code;
+        list[i].from = p->plan.address[v.id];
+        list[i].bytes = fv_bytes(g->values[v.id].type) * (size_t)p->plan.parts;
+        bytes += (list[i].bytes + SEEN_ALIGN - 1) / SEEN_ALIGN * SEEN_ALIGN;
+    }
+    FV_TRY(p->dev->backend->pin(p->dev, bytes, &p->seen));
+    p->seen_bytes = bytes;
+    char *at = p->seen;
+    for (int i = 0; i < FV_RUNS * n; i++) {
+        list[i].to = at;
+        at += (list[i].bytes + SEEN_ALIGN - 1) / SEEN_ALIGN * SEEN_ALIGN;
+    }
+    p->watched = list;
+    p->n_watched = n;
+    return FV_OK;
+}
+
+const void *fv_program_seen(const fv_program *p, const char *name) {
+    for (int i = 0; i < p->n_watched && p->ended; i++)
+        if (!strcmp(p->watched_name[i], name)) return watched_of(p, p->ended - 1)[i].to;
+    return NULL;
 }

@@ -13,7 +13,8 @@
 
 #include "core/store.h"
 
-typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST, FV_AT_PREPARED } fv_where;
+/* GIVEN: memory of the caller's (fv_bound_input) */
+typedef enum fv_where { FV_AT_NOTHING, FV_AT_ARENA, FV_AT_STORE, FV_AT_CONST, FV_AT_PREPARED, FV_AT_GIVEN } fv_where;
 typedef struct fv_place {
     fv_where where;
     size_t offset;     /* ARENA, CONST, PREPARED: bytes */
@@ -50,11 +51,21 @@ struct fv_plan {
 
 typedef struct fv_program fv_program;
 
+/* An input that lies in the caller's memory on the device instead of the program's, and is not fed: a data set, say,
+ * that several programs take batches from (fv_gather). bytes: of its type. */
+typedef struct fv_bound_input {
+    const char *name;
+    void *memory;
+    size_t bytes;
+} fv_bound_input;
+
 typedef struct fv_compile_opts {
     bool use_ema;
-    bool accumulate;         /* running statistics change in every micro-step, not in the update segment */
-    int64_t parts;           /* run the graph so many times, over one part of every input and output each; 0 is 1. Of a
-                                graph that changes nothing, on a device that can (fv_device.alone) */
+    bool accumulate; /* running statistics change in every micro-step, not in the update segment */
+    int64_t parts;   /* run the graph so many times, over one part of every input and output each; 0 is 1. Of a
+                        graph that changes nothing, on a device that can (fv_device.alone) */
+    const fv_bound_input *bound; /* those of its inputs; others are passed over. The memory must outlive the program */
+    int n_bound;
     const fv_program *share; /* borrow its arena if it is large enough; that program must outlive this one */
 } fv_compile_opts;
 
@@ -88,6 +99,21 @@ fv_type fv_program_output_type(const fv_program *p, const char *name);
 /* Run the segments in the mask (1 << FV_SEG_...), in order, and wait. A kernel's fault is returned. */
 fv_status fv_program_run(fv_program *p, const fv_step *step, uint32_t segments);
 #define FV_ALL_SEGMENTS ((1u << FV_SEG_COUNT) - 1)
+
+/* The same in two halves, between which the host can prepare the next run: begin does not wait for a device that is not
+ * the host itself, end waits for the run that was begun first, and gives its fault. Up to FV_RUNS may be under way.
+ *
+ *   begin 1 │ feed, begin 2 │ end 1, look │ feed, begin 3 │ end 2, look │ ...
+ *
+ * Inputs may be given while runs are under way. fv_program_output gives what the newest left behind, and waits for it;
+ * what an older one left behind is seen only if it was asked for beforehand. */
+fv_status fv_program_begin(fv_program *p, const fv_step *step, uint32_t segments);
+fv_status fv_program_end(fv_program *p);
+int fv_program_running(const fv_program *p); /* begun and not yet ended */
+/* Of every run begun from now on keep these outputs. Once per program, while none is under way. */
+fv_status fv_program_watch(fv_program *p, const char *const *names, int n);
+/* One of those, of the run that ended last; valid until two more have begun. NULL if there is none of that name. */
+const void *fv_program_seen(const fv_program *p, const char *name);
 
 /* The planner alone (fv_compile calls it); exposed for tests and `fovea info`. Memory from the graph's arena. */
 fv_status fv_plan_make(fv_graph *g, fv_store *store, const fv_device *dev, const fv_compile_opts *opts, fv_plan *out);

@@ -2,6 +2,7 @@
  * at run time (fv_backend_load); nothing outside cuda/ knows of CUDA.
  *
  *   device.c     open, memory, copies              exec.c  a plan as an array of calls, step data, CUDA graphs, faults
+ *   staging.c    the way of batches to the GPU
  *   libraries.c  cuDNN and cuBLASLt, as far as they are there: conv_cudnn.c, matmul_lt.c; launch.cu what they lack
  *   kernels/     our own kernels: one per operation (*.cu), and table.cu
  *
@@ -33,7 +34,7 @@ extern "C" {
 /* ---------------------------------------------------------------- the device */
 
 typedef struct fv_cuda_libraries fv_cuda_libraries; /* cuDNN and cuBLASLt, as far as they were found */
-typedef struct fv_cuda_staging fv_cuda_staging;     /* pinned memory through which copies go to the device */
+typedef struct fv_cuda_staging fv_cuda_staging;     /* memory through which copies go to the device (staging.c) */
 
 typedef struct fv_cuda_device {
     fv_device base;
@@ -46,6 +47,7 @@ typedef struct fv_cuda_device {
     bool graphs;         /* record what is enqueued into CUDA graphs */
     bool fast;           /* TF32 in float32, and sums that run in any order, are allowed */
     cudaStream_t stream; /* all work runs on it */
+    cudaStream_t copies; /* but large copies from the host, which run beside it (staging.c) */
     size_t bytes;        /* memory that is held */
     fv_cuda_libraries *libraries;
     fv_cuda_staging *staging;
@@ -56,6 +58,7 @@ typedef struct fv_cuda_device {
 typedef enum fv_cuda_fault_kind {
     FV_CUDA_NO_FAULT,
     FV_CUDA_FAULT_LABEL, /* datum: the label, its row. "label 12 of row 3 is outside [0, 10)" */
+    FV_CUDA_FAULT_INDEX, /* of gather, likewise. "index 12 of row 3 is outside [0, 10)" */
 } fv_cuda_fault_kind;
 
 /* Device memory; the first fault of an exec stays until the host has read it. A kernel sets kind by atomicCAS from
@@ -84,6 +87,7 @@ typedef struct fv_cuda_call {
     void *workspace; /* device memory, 256-byte aligned, contents undefined, shared with other nodes */
     size_t workspace_bytes;
     fv_cuda_fault *fault; /* DEVICE memory */
+    int32_t *halted;      /* DEVICE memory: a step that was not finite had fv_step.halts; set by grad_stats */
     cudaStream_t stream;
     fv_cuda_device *device;
 } fv_cuda_call;
@@ -93,12 +97,23 @@ typedef cudaError_t (*fv_cuda_kernel)(const fv_cuda_call *c);
 /* FV_OK, or FV_E_MEMORY with what failed, CUDA's name for it and its text. */
 fv_status fv_cuda_check(fv_device *dev, cudaError_t error, const char *what);
 
+/* ---------------------------------------------------------------- staging.c */
+
+fv_status fv_cuda_staging_create(fv_cuda_device *dev);
+/* Room for two batches of inputs of so many bytes, so that one can be filled while the other is on its way. Where there
+ * is no memory for it, copies wait more often. */
+void fv_cuda_staging_fit(fv_cuda_device *dev, size_t batch_bytes);
+/* Copy to the device, in order with dev->stream. The host may change `from` on return. */
+cudaError_t fv_cuda_stage(fv_cuda_device *dev, void *to, const void *from, size_t bytes);
+void fv_cuda_staging_destroy(fv_cuda_device *dev);
+
 /* ---------------------------------------------------------------- exec.c */
 
 fv_status fv_cuda_compile(fv_device *dev, const fv_plan *plan, fv_exec **out);
 fv_status fv_cuda_enqueue(fv_exec *exec, uint32_t segments);
 fv_status fv_cuda_set_step(fv_exec *exec, const fv_step *step);
-fv_status fv_cuda_fault_of(fv_exec *exec);
+fv_status fv_cuda_fetch(fv_exec *exec, const fv_fetch *list, int n);
+fv_status fv_cuda_fetched(fv_exec *exec);
 void fv_cuda_destroy(fv_exec *exec);
 fv_status fv_cuda_profile(fv_exec *exec, bool on);
 const double *fv_cuda_node_seconds(fv_exec *exec);

@@ -5,14 +5,6 @@
 #include <string.h>
 
 #define OLDEST 75 /* compute capability 7.5, Turing: the least that CUDA 13 knows */
-#define STAGES 4
-#define STAGE_BYTES ((size_t)4 << 20)
-
-struct fv_cuda_staging {
-    char *memory[STAGES];       /* pinned, STAGE_BYTES each */
-    cudaEvent_t copied[STAGES]; /* the GPU has read it */
-    int next;
-};
 
 fv_status fv_cuda_check(fv_device *dev, cudaError_t error, const char *what) {
     if (error == cudaSuccess) return FV_OK;
@@ -58,47 +50,29 @@ static void cuda_free(fv_device *base, void *ptr, size_t bytes) {
 
 /* ---------------------------------------------------------------- copies */
 
-static cudaError_t make_staging(fv_cuda_staging *s) {
-    for (int i = 0; i < STAGES; i++) {
-        cudaError_t error = cudaMallocHost((void **)&s->memory[i], STAGE_BYTES);
-        if (error == cudaSuccess) error = cudaEventCreateWithFlags(&s->copied[i], cudaEventDisableTiming);
-        if (error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
+static size_t cuda_free_bytes(fv_device *base) {
+    size_t left = 0, total = 0;
+    (void)base;
+    return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
 }
 
-static void free_staging(fv_cuda_device *dev) {
-    fv_cuda_staging *s = dev->staging;
-    for (int i = 0; s && i < STAGES; i++) {
-        if (s->memory[i]) cudaFreeHost(s->memory[i]);
-        if (s->copied[i]) cudaEventDestroy(s->copied[i]);
-    }
-    fv_free(dev->base.ctx, s, 1, sizeof *s);
+static fv_status cuda_pin(fv_device *base, size_t bytes, void **out) {
+    *out = NULL;
+    FV_TRY(fv_cuda_check(base, cudaMallocHost(out, bytes ? bytes : 1), "pinned memory"));
+    memset(*out, 0, bytes ? bytes : 1);
+    return FV_OK;
 }
 
-/* Through pinned memory, piece by piece, so that the host need not wait for the GPU, and may change `src` at once. */
-static cudaError_t to_device(fv_cuda_device *dev, char *dst, const char *src, size_t bytes) {
-    fv_cuda_staging *s = dev->staging;
-    while (bytes > 0) {
-        const int at = s->next;
-        const size_t n = bytes < STAGE_BYTES ? bytes : STAGE_BYTES;
-        cudaError_t error = cudaEventSynchronize(s->copied[at]);
-        if (error != cudaSuccess) return error;
-        memcpy(s->memory[at], src, n);
-        error = cudaMemcpyAsync(dst, s->memory[at], n, cudaMemcpyHostToDevice, dev->stream);
-        if (error == cudaSuccess) error = cudaEventRecord(s->copied[at], dev->stream);
-        if (error != cudaSuccess) return error;
-        s->next = (at + 1) % STAGES;
-        dst += n, src += n, bytes -= n;
-    }
-    return cudaSuccess;
+static void cuda_unpin(fv_device *base, void *ptr, size_t bytes) {
+    (void)base, (void)bytes;
+    cudaFreeHost(ptr);
 }
 
 static fv_status cuda_copy(fv_device *base, void *dst, const void *src, size_t bytes, fv_copy_kind kind) {
     fv_cuda_device *dev = (fv_cuda_device *)base;
     if (bytes == 0) return FV_OK;
     switch (kind) {
-    case FV_COPY_TO_DEVICE: return fv_cuda_check(base, to_device(dev, dst, src, bytes), "copy to the GPU");
+    case FV_COPY_TO_DEVICE: return fv_cuda_check(base, fv_cuda_stage(dev, dst, src, bytes), "copy to the GPU");
     case FV_COPY_ON_DEVICE:
         return fv_cuda_check(base, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, dev->stream),
                              "copy on the GPU");
@@ -107,10 +81,6 @@ static fv_status cuda_copy(fv_device *base, void *dst, const void *src, size_t b
     cudaError_t error = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, dev->stream);
     if (error == cudaSuccess) error = cudaStreamSynchronize(dev->stream);
     return fv_cuda_check(base, error, "copy from the GPU");
-}
-
-static fv_status cuda_wait(fv_device *base) {
-    return fv_cuda_check(base, cudaStreamSynchronize(((fv_cuda_device *)base)->stream), "computing");
 }
 
 /* ---------------------------------------------------------------- open and close */
@@ -190,10 +160,9 @@ static fv_status open_parts(fv_cuda_device *dev, const fv_device_opts *opts) {
     FV_TRY(check_build(dev));
     dev->fast = opts->fast;
     dev->graphs = !opts->no_graphs;
-    dev->staging = fv_calloc(base->ctx, 1, sizeof *dev->staging);
-    if (!dev->staging) return base->ctx->error.code;
     FV_TRY(fv_cuda_check(base, cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
-    FV_TRY(fv_cuda_check(base, make_staging(dev->staging), "pinned memory"));
+    FV_TRY(fv_cuda_check(base, cudaStreamCreateWithFlags(&dev->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
+    FV_TRY(fv_cuda_staging_create(dev));
     FV_TRY(fv_cuda_libraries_open(dev, opts->autotune, &dev->libraries));
     describe(dev);
     return FV_OK;
@@ -204,7 +173,8 @@ static void cuda_close(fv_device *base) {
     fv_cuda_device *dev = (fv_cuda_device *)base;
     if (dev->stream) cudaStreamSynchronize(dev->stream);
     fv_cuda_libraries_close(dev->libraries);
-    free_staging(dev);
+    fv_cuda_staging_destroy(dev);
+    if (dev->copies) cudaStreamDestroy(dev->copies);
     if (dev->stream) cudaStreamDestroy(dev->stream);
     fv_free(base->ctx, dev, 1, sizeof *dev);
 }
@@ -249,15 +219,18 @@ static const fv_backend fv_backend_cuda = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .free_bytes = cuda_free_bytes,
+    .pin = cuda_pin,
+    .unpin = cuda_unpin,
     .copy = cuda_copy,
-    .wait = cuda_wait,
     .supports = cuda_supports,
     .rewrite = NULL,
     .workspace = cuda_workspace,
     .compile = fv_cuda_compile,
     .enqueue = fv_cuda_enqueue,
     .set_step = fv_cuda_set_step,
-    .fault = fv_cuda_fault_of,
+    .fetch = fv_cuda_fetch,
+    .fetched = fv_cuda_fetched,
     .destroy = fv_cuda_destroy,
     .profile = fv_cuda_profile,
     .node_seconds = fv_cuda_node_seconds,

@@ -2,8 +2,9 @@
  * (kernels and libraries set themselves up then); the second time they are recorded into a CUDA graph, and from then on
  * a step is one launch of it.
  *
- *   device memory   [ step | fault | operands and results of every call | tables of every call ]   one block
- *   pinned memory   [ step, step, ... | fault ]   what the host writes and reads; copies of it are part of the stream
+ *   device memory   [ step | fault | halted | operands and results of every call | tables of every call ]   one block
+ *   pinned memory   [ step, step, ... | fault, fault ]   what the host writes and reads; copies of it are part of the
+ *                   stream. A fault word per run that may be under way
  */
 #include "cuda/libraries.h"
 
@@ -22,8 +23,12 @@ typedef struct cuda_step {
 
 typedef struct pinned {
     fv_step step[STEPS];
-    fv_cuda_fault fault;
+    fv_cuda_fault fault[FV_RUNS];
 } pinned;
+
+typedef struct run { /* events of a run; those of the run that is FV_RUNS earlier were waited for */
+    cudaEvent_t begun, computed, fetched;
+} run;
 
 /* One list of segments. */
 typedef struct recording {
@@ -41,7 +46,10 @@ struct fv_exec {
     size_t block_bytes;
     fv_step *step;        /* in it */
     fv_cuda_fault *fault; /* in it */
+    int32_t *halted;      /* in it */
     pinned *pinned;
+    run run[FV_RUNS];
+    int64_t enqueued, fetched; /* runs */
     cudaEvent_t step_copied[STEPS];
     int next_step;
     recording recordings[LISTS];
@@ -111,7 +119,7 @@ static fv_status make_calls(fv_exec *e, fv_tensor **tensors, size_t *count) {
 /* Offsets in the block; tables come last. */
 static void lay_out(fv_exec *e, size_t n_tensors, size_t *tensors, size_t *tables) {
     int32_t n = e->plan->segment_first[FV_SEG_COUNT];
-    *tensors = aligned(sizeof(fv_step)) + aligned(sizeof(fv_cuda_fault));
+    *tensors = aligned(sizeof(fv_step)) + aligned(sizeof(fv_cuda_fault)) + aligned(sizeof(int32_t));
     *tables = e->block_bytes = *tensors + aligned(n_tensors * sizeof(fv_tensor));
     for (int32_t i = 0; i < n; i++) {
         fv_cuda_call *c = &e->steps[i].call;
@@ -128,12 +136,14 @@ static fv_status fill_block(fv_exec *e, const fv_tensor *tensors, size_t n_tenso
     if (!image) return base->ctx->error.code;
     e->step = (fv_step *)(void *)e->block;
     e->fault = (fv_cuda_fault *)(void *)(e->block + aligned(sizeof(fv_step)));
+    e->halted = (int32_t *)(void *)(e->block + aligned(sizeof(fv_step)) + aligned(sizeof(fv_cuda_fault)));
     memcpy(image + at_tensors, tensors, n_tensors * sizeof *tensors);
     const fv_tensor *there = (const fv_tensor *)(const void *)(e->block + at_tensors);
     for (int32_t i = 0; i < e->plan->segment_first[FV_SEG_COUNT]; i++) {
         fv_cuda_call *c = &e->steps[i].call;
         c->step = e->step;
         c->fault = e->fault;
+        c->halted = e->halted;
         c->device_in = there + (c->in - tensors);
         c->device_out = there + (c->out - tensors);
         if (!c->table_bytes) continue;
@@ -148,12 +158,27 @@ static fv_status fill_block(fv_exec *e, const fv_tensor *tensors, size_t n_tenso
 
 static fv_status make_pinned(fv_exec *e) {
     fv_device *base = &e->dev->base;
-    FV_TRY(fv_cuda_check(base, cudaMallocHost((void **)&e->pinned, sizeof *e->pinned), "pinned memory"));
-    memset(e->pinned, 0, sizeof *e->pinned);
+    void *memory;
+    FV_TRY(base->backend->pin(base, sizeof *e->pinned, &memory));
+    e->pinned = memory;
+    for (int i = 0; i < FV_RUNS; i++) {
+        cudaError_t error = cudaEventCreateWithFlags(&e->run[i].begun, cudaEventDefault);
+        if (error == cudaSuccess) error = cudaEventCreateWithFlags(&e->run[i].computed, cudaEventDefault);
+        if (error == cudaSuccess) error = cudaEventCreateWithFlags(&e->run[i].fetched, cudaEventDisableTiming);
+        FV_TRY(fv_cuda_check(base, error, "cudaEventCreate"));
+    }
     for (int i = 0; i < STEPS; i++)
         FV_TRY(fv_cuda_check(base, cudaEventCreateWithFlags(&e->step_copied[i], cudaEventDisableTiming),
                              "cudaEventCreate"));
     return FV_OK;
+}
+
+static size_t input_bytes(const fv_plan *plan) {
+    size_t bytes = 0;
+    for (int32_t i = 1; i < plan->graph->n_values; i++)
+        if (plan->graph->values[i].kind == FV_VAL_INPUT && plan->place[i].where == FV_AT_ARENA)
+            bytes += aligned(fv_bytes(plan->graph->values[i].type));
+    return bytes;
 }
 
 static fv_status compile(fv_exec *e) {
@@ -166,6 +191,7 @@ static fv_status compile(fv_exec *e) {
     lay_out(e, count, &at_tensors, &at_tables);
     FV_TRY(base->backend->alloc(base, e->block_bytes, &block));
     e->block = block;
+    fv_cuda_staging_fit(e->dev, input_bytes(e->plan));
     FV_TRY(fill_block(e, tensors, count, at_tensors, at_tables));
     return make_pinned(e);
 }
@@ -196,7 +222,12 @@ void fv_cuda_destroy(fv_exec *e) {
         if (e->recordings[i].graph) cudaGraphExecDestroy(e->recordings[i].graph);
     for (int i = 0; i < STEPS; i++)
         if (e->step_copied[i]) cudaEventDestroy(e->step_copied[i]);
-    if (e->pinned) cudaFreeHost(e->pinned);
+    for (int i = 0; i < FV_RUNS; i++) {
+        if (e->run[i].begun) cudaEventDestroy(e->run[i].begun);
+        if (e->run[i].computed) cudaEventDestroy(e->run[i].computed);
+        if (e->run[i].fetched) cudaEventDestroy(e->run[i].fetched);
+    }
+    if (e->pinned) base->backend->unpin(base, e->pinned, sizeof *e->pinned);
     base->backend->free(base, e->block, e->block_bytes);
     fv_arena_free(&e->arena);
     fv_free(base->ctx, e, 1, sizeof *e);
@@ -227,7 +258,6 @@ static fv_status mark(fv_exec *e, int32_t i) {
 }
 
 static fv_status launch(fv_exec *e, uint32_t segments) {
-    cudaStream_t stream = e->dev->stream;
     for (int segment = 0; segment < FV_SEG_COUNT; segment++)
         for (int32_t i = e->first[segment]; (segments & (1u << segment)) && i < e->first[segment + 1]; i++) {
             const cuda_step *s = &e->steps[i];
@@ -237,9 +267,7 @@ static fv_status launch(fv_exec *e, uint32_t segments) {
                                             : cudaSuccess;
             if (error != cudaSuccess) return failed(e, &s->call, error);
         }
-    FV_TRY(mark(e, e->first[FV_SEG_COUNT]));
-    cudaError_t error = cudaMemcpyAsync(&e->pinned->fault, e->fault, sizeof *e->fault, cudaMemcpyDeviceToHost, stream);
-    return fv_cuda_check(&e->dev->base, error, "copy of the fault word");
+    return mark(e, e->first[FV_SEG_COUNT]);
 }
 
 /* A node whose launches cannot be recorded leaves r->graph NULL: the log says so, and steps are launched plainly. */
@@ -283,7 +311,7 @@ static fv_status take_marks(fv_exec *e) {
     return FV_OK;
 }
 
-fv_status fv_cuda_enqueue(fv_exec *e, uint32_t segments) {
+static fv_status run_segments(fv_exec *e, uint32_t segments) {
     recording *r = &e->recordings[segments & (LISTS - 1)];
     if (e->marks) {
         if (e->marked) FV_TRY(take_marks(e));
@@ -296,10 +324,30 @@ fv_status fv_cuda_enqueue(fv_exec *e, uint32_t segments) {
     return fv_cuda_check(&e->dev->base, cudaGraphLaunch(r->graph, e->dev->stream), "cudaGraphLaunch");
 }
 
+fv_status fv_cuda_enqueue(fv_exec *e, uint32_t segments) {
+    const run *r = &e->run[e->enqueued % FV_RUNS];
+    cudaStream_t stream = e->dev->stream;
+    FV_TRY(fv_cuda_check(&e->dev->base, cudaEventRecord(r->begun, stream), "cudaEventRecord"));
+    FV_TRY(run_segments(e, segments));
+    return fv_cuda_check(&e->dev->base, cudaEventRecord(r->computed, stream), "cudaEventRecord");
+}
+
+fv_status fv_cuda_fetch(fv_exec *e, const fv_fetch *list, int n) {
+    const int64_t at = e->enqueued++ % FV_RUNS;
+    cudaStream_t stream = e->dev->stream;
+    cudaError_t error =
+        cudaMemcpyAsync(&e->pinned->fault[at], e->fault, sizeof *e->fault, cudaMemcpyDeviceToHost, stream);
+    for (int i = 0; i < n && error == cudaSuccess; i++)
+        error = cudaMemcpyAsync(list[i].to, list[i].from, list[i].bytes, cudaMemcpyDeviceToHost, stream);
+    if (error == cudaSuccess) error = cudaEventRecord(e->run[at].fetched, stream);
+    return fv_cuda_check(&e->dev->base, error, "copy from the GPU");
+}
+
 /* ---------------------------------------------------------------- faults */
 
-/* Classes: the last dimension of the operand before the labels. */
-static int64_t classes_of(const fv_graph *g, const fv_node *n) {
+/* Rows of the table; classes: the last dimension of the operand before the labels. */
+static int64_t limit_of(const fv_graph *g, const fv_node *n) {
+    if (n->op == FV_OP_GATHER) return fv_dim(g, g->operands[n->first_operand], 0);
     for (int k = 1; k < n->operands; k++) {
         const fv_value label = g->operands[n->first_operand + k], logits = g->operands[n->first_operand + k - 1];
         if (fv_typeof(g, label).dtype == FV_I32) return fv_dim(g, logits, -1);
@@ -307,18 +355,37 @@ static int64_t classes_of(const fv_graph *g, const fv_node *n) {
     return 0;
 }
 
-fv_status fv_cuda_fault_of(fv_exec *e) {
-    const fv_cuda_fault f = e->pinned->fault;
+/* The word on the GPU keeps the first fault, so that later runs under way have copies of it, too. */
+static fv_status clear_faults(fv_exec *e) {
+    cudaError_t error = cudaStreamSynchronize(e->dev->stream);
+    memset(e->pinned->fault, 0, sizeof e->pinned->fault);
+    if (error == cudaSuccess) error = cudaMemsetAsync(e->fault, 0, sizeof *e->fault, e->dev->stream);
+    return fv_cuda_check(&e->dev->base, error, "clearing a fault");
+}
+
+static fv_status fault_of(fv_exec *e, int64_t at) {
+    const fv_cuda_fault f = e->pinned->fault[at];
     const fv_graph *g = e->plan->graph;
     if (f.kind == FV_CUDA_NO_FAULT) return FV_OK;
-    memset(&e->pinned->fault, 0, sizeof e->pinned->fault);
-    FV_TRY(fv_cuda_check(&e->dev->base, cudaMemsetAsync(e->fault, 0, sizeof *e->fault, e->dev->stream),
-                         "cudaMemsetAsync"));
-    if (f.kind != FV_CUDA_FAULT_LABEL || f.node < 0 || f.node >= g->n_nodes)
+    FV_TRY(clear_faults(e));
+    const bool known = f.kind == FV_CUDA_FAULT_LABEL || f.kind == FV_CUDA_FAULT_INDEX;
+    if (!known || f.node < 0 || f.node >= g->n_nodes)
         return fv_fail(e->dev->base.ctx, FV_E_INTERNAL, "a kernel left the unknown fault %d", (int)f.kind);
     const fv_node *n = &g->nodes[f.node];
-    return fv_fail(e->dev->base.ctx, FV_E_DATA, "%s%slabel %lld of row %lld is outside [0, %lld)", n->scope,
-                   n->scope[0] ? ": " : "", (long long)f.datum[0], (long long)f.datum[1], (long long)classes_of(g, n));
+    return fv_fail(e->dev->base.ctx, FV_E_DATA, "%s%s%s %lld of row %lld is outside [0, %lld)", n->scope,
+                   n->scope[0] ? ": " : "", f.kind == FV_CUDA_FAULT_LABEL ? "label" : "index", (long long)f.datum[0],
+                   (long long)f.datum[1], (long long)limit_of(g, n));
+}
+
+fv_status fv_cuda_fetched(fv_exec *e) {
+    const int64_t at = e->fetched++ % FV_RUNS;
+    const run *r = &e->run[at];
+    float ms = 0;
+    cudaError_t error = cudaEventSynchronize(r->fetched);
+    if (error == cudaSuccess) error = cudaEventElapsedTime(&ms, r->begun, r->computed);
+    FV_TRY(fv_cuda_check(&e->dev->base, error, "computing"));
+    e->dev->base.busy_seconds += 1e-3 * (double)ms;
+    return fault_of(e, at);
 }
 
 /* ---------------------------------------------------------------- profile */

@@ -179,7 +179,9 @@ typedef struct fv_loader_cfg {
     uint64_t seed;
     int workers;         /* threads; 0: the caller does the work */
     int prefetch;        /* batches ahead; 0: 2 per worker */
+    int hold;            /* so many of the last batches stay valid; 0: 1 */
     bool balanced;       /* training: each place of an epoch draws a class, then one of its samples, with replacement */
+    bool no_images;      /* batches have none (images NULL): the caller has them all, and takes them by `index` */
     bool shuffle_labels; /* a fixed random permutation of the labels: a net must then stay at chance on held-out data */
 } fv_loader_cfg;
 
@@ -191,8 +193,12 @@ void fv_loader_destroy(fv_loader *l);
 int64_t fv_loader_batches(const fv_loader *l); /* per epoch */
 /* Begin an epoch at a batch (0 at its start). Stops what was in flight. */
 fv_status fv_loader_start(fv_loader *l, int64_t epoch, int64_t first_batch);
-/* The next batch, or FV_OK with out->size = 0 at the end of the epoch. Valid until the next call. */
+/* The next batch, or FV_OK with out->size = 0 at the end of the epoch. Valid until the next call; cfg.hold of them:
+ * until so many calls later. */
 fv_status fv_loader_next(fv_loader *l, fv_batch *out);
+/* For each sample of the set that whose label it is given: its own, but with shuffle_labels; `index` must not name a
+ * sample twice. out [d->count] */
+void fv_loader_lenders(const fv_loader *l, int64_t *out);
 double fv_loader_wait_seconds(const fv_loader *l); /* time that fv_loader_next spent waiting */
 
 /* Give a batch to the inputs of a float32 program that has them: images, record, labels, row_weight, row_key. */

@@ -1,7 +1,7 @@
 /* loader.c: batches, made ahead by worker threads in a ring of slots.
  *
  *   batch:   released ......... next_take ............. next_fill ......... last
- *            held by the caller │ ready or being filled │ still to be claimed
+ *            held by the caller │ ready or being filled │ still to be claimed      (held: cfg.hold at most)
  *
  * Batch b lives in slot b % slots. A worker claims next_fill as soon as that slot is free (b < released + slots) and
  * fills it outside the lock; which worker does it changes nothing, for a batch is a pure function of (seed, epoch, b).
@@ -91,7 +91,7 @@ static fv_status load(const fv_loader *l, worker *w, int64_t i, int64_t key, uin
 static fv_status fill_row(const fv_loader *l, worker *w, slot *s, int64_t row, int64_t number, int64_t place) {
     int64_t i = sample_at(l, place), lender = label_source(l, place);
     int64_t key = l->member ? number : i; /* balanced: a sample that comes twice is augmented in two ways */
-    FV_TRY(load(l, w, i, key, s->images + (size_t)row * l->picture));
+    if (s->images) FV_TRY(load(l, w, i, key, s->images + (size_t)row * l->picture));
     fv_augment_record(l->augmented ? &l->augment : NULL, l->cfg.seed, l->epoch, key, l->d->h, l->d->w,
                       s->record + row * FV_AUG_FIELDS);
     s->labels[row] = l->d->labels[lender];
@@ -106,7 +106,7 @@ static fv_status fill_row(const fv_loader *l, worker *w, slot *s, int64_t row, i
 /* The last sample again, at weight 0. */
 static void pad_row(const fv_loader *l, slot *s, int64_t row) {
     int64_t last = s->valid - 1;
-    memcpy(s->images + (size_t)row * l->picture, s->images + (size_t)last * l->picture, l->picture);
+    if (s->images) memcpy(s->images + (size_t)row * l->picture, s->images + (size_t)last * l->picture, l->picture);
     memcpy(s->record + row * FV_AUG_FIELDS, s->record + last * FV_AUG_FIELDS, FV_AUG_FIELDS * sizeof *s->record);
     if (s->targets)
         memcpy(s->targets + row * l->d->classes, s->targets + last * l->d->classes,
@@ -217,6 +217,9 @@ static fv_status check(fv_ctx *ctx, const fv_dataset *d, const int64_t *index, i
     if (cfg->workers < 0 || cfg->workers > MOST_WORKERS)
         return fv_fail(ctx, FV_E_USAGE, "the number of workers must lie in 0..%d, not at %d", MOST_WORKERS,
                        cfg->workers);
+    if (cfg->hold < 0 || cfg->hold > MOST_PREFETCH)
+        return fv_fail(ctx, FV_E_USAGE, "the number of batches held must lie in 0..%d, not at %d", MOST_PREFETCH,
+                       cfg->hold);
     if (cfg->prefetch < 0 || cfg->prefetch > MOST_PREFETCH)
         return fv_fail(ctx, FV_E_USAGE, "the prefetch must lie in 0..%d, not at %d", MOST_PREFETCH, cfg->prefetch);
     for (int64_t i = 0; i < n && index; i++)
@@ -272,7 +275,7 @@ static fv_status make_slots(fv_loader *l) {
     int64_t ahead = l->cfg.prefetch ? l->cfg.prefetch : 2 * l->cfg.workers;
     if (l->cfg.workers == 0) ahead = 0;
     if (ahead > l->batches) ahead = l->batches;
-    l->slots = ahead + 1; /* and the one that the caller holds */
+    l->slots = ahead + l->cfg.hold; /* and those that the caller holds */
     l->slot = fv_arena_alloc(&l->arena, (size_t)l->slots, sizeof *l->slot);
     if (!l->slot) return FV_E_MEMORY;
     for (int64_t i = 0; i < l->slots; i++) {
@@ -284,8 +287,8 @@ static fv_status make_slots(fv_loader *l) {
         s->row_key = fv_arena_alloc(&l->arena, rows, sizeof *s->row_key);
         s->index = fv_arena_alloc(&l->arena, rows, sizeof *s->index);
         if (targets) s->targets = fv_arena_alloc(&l->arena, targets, sizeof *s->targets);
-        s->images = fv_alloc(l->ctx, l->images_bytes, 1);
-        if (!s->images) return fv_fail_memory(l->ctx, l->images_bytes, "the images of a batch");
+        if (!l->cfg.no_images) s->images = fv_alloc(l->ctx, l->images_bytes, 1);
+        if (!s->images && !l->cfg.no_images) return fv_fail_memory(l->ctx, l->images_bytes, "the images of a batch");
         if (!s->record || !s->row_weight || !s->labels || !s->row_key || !s->index || (targets && !s->targets))
             return FV_E_MEMORY;
     }
@@ -357,6 +360,7 @@ fv_status fv_loader_create(fv_ctx *ctx, const fv_dataset *d, const int64_t *inde
     l->cfg = *cfg;
     l->augmented = cfg->train && cfg->augment;
     if (l->augmented) l->augment = *cfg->augment;
+    if (l->cfg.hold < 1) l->cfg.hold = 1;
     l->cfg.augment = NULL; /* the caller's may be gone */
     l->picture = (size_t)d->h * (size_t)d->w * (size_t)d->c;
     l->batches = cfg->train ? n / cfg->batch : (n - 1) / cfg->batch + 1;
@@ -393,6 +397,11 @@ void fv_loader_destroy(fv_loader *l) {
 int64_t fv_loader_batches(const fv_loader *l) {
     return l->batches;
 }
+void fv_loader_lenders(const fv_loader *l, int64_t *out) {
+    for (int64_t i = 0; i < l->d->count; i++) out[i] = i;
+    for (int64_t place = 0; place < l->n; place++) out[sample_at(l, place)] = label_source(l, place);
+}
+
 double fv_loader_wait_seconds(const fv_loader *l) {
     return l->waited;
 }
@@ -440,7 +449,8 @@ static slot *wait_for(fv_loader *l) {
         return s;
     }
     pthread_mutex_lock(&l->lock);
-    l->released = l->next_take; /* the caller is done with the one before */
+    /* The caller is done with those before the last `hold` - 1. */
+    if (l->next_take - (l->cfg.hold - 1) > l->released) l->released = l->next_take - (l->cfg.hold - 1);
     pthread_cond_broadcast(&l->work);
     while (s->ready != l->next_take) pthread_cond_wait(&l->done, &l->lock);
     pthread_mutex_unlock(&l->lock);

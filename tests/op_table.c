@@ -512,6 +512,13 @@ const op_row op_rows[] = {
     ROW(LINEAR, "three rows with two tiles cannot", N(27, 40), N(70, 40), N(70)),
     ATTENTION_PACKED_ROWS("two keys behind two panels", 2, 66, 2, 20),
     ROWA(LINEAR_ACT, "rank 3, no bias", LIST(.activation = {FV_ACT_GELU, 0}), N(2, 3, 5), N(4, 5)),
+
+    ROW(GATHER, "pictures", BYTES(256, 7, 4, 4, 3), LABELS(5, 7)),
+    ROW(GATHER, "odd pictures", BYTES(256, 3, 5, 3, 1), LABELS(9, 3)),
+    ROW(GATHER, "large", BYTES(256, 130, 32, 32, 3), LABELS(203, 130)),
+    ROW(GATHER, "labels", LABELS(33, 10), LABELS(17, 33)),
+    ROW(GATHER, "targets", CONSTANT(FILL_UNIT, 9, 5), LABELS(17, 9)),
+    ROW(GATHER, "one row", CONSTANT(FILL_NORMAL, 1, 4099), LABELS(3, 1)),
 };
 /* clang-format on */
 

@@ -392,6 +392,15 @@ static const shape_case cases[] = {
     {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,16] f32[1] f32[3]", {.augment = {32, 32}}, "!mean has 1 elements, expected 3"},
     {FV_OP_AUGMENT, "u8[4,32,32,3] f32[4,16] f32[3] f32[3]", {.augment = {0, 32}}, "!size 0x32 must be positive"},
 
+    {FV_OP_GATHER, "u8[50,32,32,3] i32[4]", NO_ATTR, "u8 [4,32,32,3]"},
+    {FV_OP_GATHER, "i32[50] i32[4]", NO_ATTR, "i32 [4]"},
+    {FV_OP_GATHER, "f64[50,7] i32[60]", NO_ATTR, "f64 [60,7]"},
+    {FV_OP_GATHER, "bf16[50,7] i32[4]", NO_ATTR, "!table must be u8, i32, f32 or f64, it is bf16 [50,7]"},
+    {FV_OP_GATHER, "f32[] i32[4]", NO_ATTR, "!table must have rows"},
+    {FV_OP_GATHER, "- i32[4]", NO_ATTR, "!operand 0 is missing"},
+    {FV_OP_GATHER, "f32[50,7] i64[4]", NO_ATTR, "!index must be i32"},
+    {FV_OP_GATHER, "f32[50,7] i32[4,1]", NO_ATTR, "!index must have rank 1"},
+
     /* ---- state: no results */
     {FV_OP_ASSIGN, "i64[2,3] i64[2,3]", NO_ATTR, ""},
     {FV_OP_ASSIGN, "f32[2,3] f32[3]", NO_ATTR, "!value is f32 [3], expected f32 [2,3] as state"},

@@ -111,11 +111,21 @@ static void feed(fv_program *p, int64_t step, int32_t first_label) {
     ck_assert_int_eq(fv_program_input(p, "row_key", keys, sizeof keys), FV_OK);
 }
 
-static fv_status step(fv_program *p, int64_t i, int32_t first_label) {
-    const fv_step numbers = {
+static fv_step numbers_of(int64_t i) {
+    return (fv_step){
         .seed = 5, .step = i, .lr = {0.1, 0.1}, .weight_decay = {1e-3, 0}, .ema_decay = 0.9, .loss_scale = 1};
+}
+
+static fv_status step(fv_program *p, int64_t i, int32_t first_label) {
+    const fv_step numbers = numbers_of(i);
     feed(p, i, first_label);
     return fv_program_run(p, &numbers, FV_ALL_SEGMENTS);
+}
+
+static fv_status begin(fv_program *p, int64_t i, int32_t first_label) {
+    const fv_step numbers = numbers_of(i);
+    feed(p, i, first_label);
+    return fv_program_begin(p, &numbers, FV_ALL_SEGMENTS);
 }
 
 typedef struct trained {
@@ -204,11 +214,225 @@ START_TEST(test_steps_allocate_nothing_and_are_one_launch) {
     ck_assert_int_eq(after.enqueued, 0);
     ck_assert_int_eq(after.graphs, 3);
     ck_assert_int_eq(after.copies, 3 * (4 + 1 + 1)); /* four inputs, the step's numbers, the fault word */
+    ck_assert_int_eq(after.waits, 3);
     /* Batch norm, loss and gradient norm reduce in more than one kernel; nothing else needs more than one or two. */
     ck_assert_int_le(after.launches, 3 * 2 * nodes);
     ck_assert_int_ge(after.launches, 3 * nodes / 2);
     fv_program_destroy(p);
     fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+/* The same training, but that a step is begun before the one before it is looked at. */
+static void train_ahead(fvt_device *d, emulation *e, trained *out) {
+    fv_store *store;
+    fv_program *p;
+    float loss;
+    open_net(d, &store, &p);
+    ck_assert_int_eq(fv_program_watch(p, (const char *[]){"loss", "logits"}, 2), FV_OK);
+    for (int i = 0; i <= STEPS; i++) {
+        const fv_emulated_counts before = e->count();
+        if (i < STEPS) ck_assert_int_eq(begin(p, i, 0), FV_OK);
+        /* Nobody has waited: not for the step before, whose kernels have not run yet, nor for memory. */
+        if (i > 0) ck_assert_int_eq(e->count().waits, before.waits);
+        if (i > 0) ck_assert_int_eq(e->count().launches, before.launches);
+        if (i == 0) continue;
+        ck_assert_int_eq(fv_program_running(p), i < STEPS ? 2 : 1);
+        ck_assert_int_eq(fv_program_end(p), FV_OK);
+        ck_assert_int_eq(e->count().waits, before.waits + 1);
+        ck_assert_int_eq(fv_program_running(p), i < STEPS);
+        memcpy(&loss, fv_program_seen(p, "loss"), sizeof loss);
+        out->loss[i - 1] = (double)loss;
+        memcpy(out->logits, fv_program_seen(p, "logits"), sizeof out->logits);
+    }
+    ck_assert_ptr_null(fv_program_seen(p, "grad_stats"));
+    ck_assert_int_eq(fv_program_end(p), FV_E_INTERNAL);
+    ck_assert_int_eq(fv_store_hash(store, &out->hash), FV_OK);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+}
+
+START_TEST(test_a_step_begins_while_one_runs) {
+    fvt_device d;
+    emulation e;
+    trained want, got;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    if (!find_emulation(&e)) return fvt_close(&d);
+    ck_assert_double_eq(d.dev->busy_seconds, 0);
+    train(&d, &want);
+    const double busy = d.dev->busy_seconds;
+    ck_assert_double_gt(busy, 0);
+    train_ahead(&d, &e, &got);
+    ck_assert_double_gt(d.dev->busy_seconds, busy);
+    ck_assert_msg(!memcmp(&want, &got, sizeof want), "one step ahead there are other bits");
+    fvt_close(&d);
+}
+END_TEST
+
+/* On the host runs are over when they have begun; what is seen is theirs. */
+START_TEST(test_runs_on_the_host) {
+    fvt_device d;
+    fv_store *store;
+    fv_program *p;
+    float loss[3], last;
+    ck_assert(fvt_open(&d, "cpu", 1, NULL));
+    open_net(&d, &store, &p);
+    ck_assert_ptr_null(fv_program_seen(p, "loss"));
+    ck_assert_int_eq(fv_program_watch(p, (const char *[]){"nothing"}, 1), FV_E_INTERNAL);
+    ck_assert_int_eq(fv_program_watch(p, (const char *[]){"loss"}, 1), FV_OK);
+    ck_assert_int_eq(fv_program_watch(p, (const char *[]){"loss"}, 1), FV_E_INTERNAL);
+    for (int i = 0; i < 2; i++) ck_assert_int_eq(begin(p, i, 0), FV_OK);
+    ck_assert_int_eq(begin(p, 2, 0), FV_E_INTERNAL);
+    ck_assert_int_eq(step(p, 2, 0), FV_E_INTERNAL);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(fv_program_end(p), FV_OK);
+        memcpy(&loss[i], fv_program_seen(p, "loss"), sizeof loss[i]);
+    }
+    last = (float)fv_program_scalar(p, "loss");
+    ck_assert(loss[1] == last && loss[0] != last);
+    ck_assert_double_eq(d.dev->busy_seconds, 0);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+/* Pictures large enough to take the way beside the stream (cuda/staging.c), often enough that the ring comes round. */
+START_TEST(test_batches_stream_while_steps_run) {
+    enum { N = 12, SIDE = 128, PIXELS = N * SIDE * SIDE * 3, RUNS = 60 };
+    fvt_device d;
+    emulation e;
+    fv_store *store;
+    fv_program *p;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    if (!find_emulation(&e)) return fvt_close(&d);
+    fv_graph *g = fv_graph_new(&d.ctx, false);
+    const double mean[3] = {0}, std[3] = {1, 1, 1};
+    fv_value x = fv_picture_input(fv_root(g), N, SIDE, SIDE, 3, mean, std, FV_PAD_ZERO);
+    fv_set_output(g, "y", fv_global_avg_pool(fv_root(g), x));
+    ck_assert_int_eq(fv_program_create(&d.ctx, g, d.dev, 1, NULL, &store, &p), FV_OK);
+    ck_assert_int_eq(fv_program_watch(p, (const char *[]){"y"}, 1), FV_OK);
+    uint8_t *images = malloc(PIXELS);
+    float record[N][FV_AUG_FIELDS] = {0}, y[N * 3];
+    for (int i = 0; i <= RUNS; i++) {
+        const int64_t waits = e.count().waits;
+        memset(images, i, PIXELS);
+        ck_assert_int_eq(fv_program_input(p, "images", images, PIXELS), FV_OK);
+        ck_assert_int_eq(fv_program_input(p, "record", record, sizeof record), FV_OK);
+        memset(images, 255, PIXELS); /* the caller's again */
+        ck_assert_int_eq(fv_program_begin(p, NULL, FV_ALL_SEGMENTS), FV_OK);
+        ck_assert_msg(e.count().waits == waits, "batch %d waits", i);
+        if (i == 0) continue;
+        ck_assert_int_eq(fv_program_end(p), FV_OK);
+        memcpy(y, fv_program_seen(p, "y"), sizeof y);
+        for (int k = 0; k < N * 3; k++) ck_assert_float_eq_tol(y[k], (float)(i - 1) / 255, 1e-6f);
+    }
+    ck_assert_int_eq(fv_program_end(p), FV_OK);
+    free(images);
+    fv_program_destroy(p);
+    fv_store_destroy(store);
+    fvt_close(&d);
+}
+END_TEST
+
+/* A table in memory of the caller's: two programs over the same arena take rows of it, and it stays as it was. */
+static void gather_rows(fvt_device *d) {
+    enum { ROWS = 7, WIDTH = 5 };
+    const fv_backend *b = d->dev->backend;
+    fv_store *store, *other;
+    fv_program *p[2];
+    float table[ROWS * WIDTH], y[2 * WIDTH];
+    void *memory;
+    for (int i = 0; i < ROWS * WIDTH; i++) table[i] = (float)i;
+    ck_assert_int_eq(b->alloc(d->dev, sizeof table, &memory), FV_OK);
+    ck_assert_int_eq(b->copy(d->dev, memory, table, sizeof table, FV_COPY_TO_DEVICE), FV_OK);
+    const fv_bound_input bound[] = {{"nothing", memory, 1}, {"table", memory, sizeof table}};
+    for (int k = 0; k < 2; k++) {
+        fv_graph *g = fv_graph_new(&d->ctx, false);
+        fv_value rows = fv_input(fv_root(g), "rows", fv_shape(FV_I32, 2));
+        fv_value x =
+            fv_gather(fv_in(fv_root(g), "batch"), fv_input(fv_root(g), "table", fv_shape(FV_F32, ROWS, WIDTH)), rows);
+        fv_set_output(g, "y", fv_scale(fv_root(g), x, 2, 1));
+        const fv_compile_opts opts = {.bound = bound, .n_bound = 2, .share = k ? p[0] : NULL};
+        ck_assert_int_eq(fv_program_create(&d->ctx, g, d->dev, 1, &opts, k ? &other : &store, &p[k]), FV_OK);
+        ck_assert_uint_lt(fv_program_plan(p[k])->arena_bytes, 2048); /* the table is not in it */
+    }
+    for (int32_t i = 0; i < 6; i++) {
+        const int32_t rows[2] = {i, (i + 3) % ROWS};
+        fv_program *q = p[i % 2];
+        ck_assert_int_eq(fv_program_input(q, "rows", rows, sizeof rows), FV_OK);
+        ck_assert_int_eq(fv_program_run(q, NULL, FV_ALL_SEGMENTS), FV_OK);
+        ck_assert_int_eq(fv_program_output(q, "y", y, sizeof y), FV_OK);
+        for (int r = 0; r < 2; r++)
+            for (int w = 0; w < WIDTH; w++)
+                ck_assert_float_eq(y[r * WIDTH + w], (float)(2 * (rows[r] * WIDTH + w) + 1));
+    }
+    for (int32_t bad = -1; bad <= ROWS; bad += ROWS + 1) {
+        char want[64];
+        const int32_t rows[2] = {0, bad};
+        snprintf(want, sizeof want, "batch: index %d of row 1 is outside [0, 7)", bad);
+        ck_assert_int_eq(fv_program_input(p[0], "rows", rows, sizeof rows), FV_OK);
+        ck_assert_int_eq(fv_program_run(p[0], NULL, FV_ALL_SEGMENTS), FV_E_DATA);
+        ck_assert_msg(!strcmp(d->ctx.error.message, want), "'%s', not '%s'", d->ctx.error.message, want);
+    }
+    ck_assert_int_eq(fv_program_input(p[0], "table", table, sizeof table), FV_E_INTERNAL);
+    fv_program_destroy(p[1]);
+    fv_program_destroy(p[0]);
+    fv_store_destroy(other);
+    fv_store_destroy(store);
+    b->free(d->dev, memory, sizeof table);
+}
+
+START_TEST(test_a_table_of_the_callers) {
+    static const char *const devices[] = {"ref", "cpu", "cuda"};
+    for (int i = 0; i < 3; i++) {
+        fvt_device d;
+        if (!fvt_open(&d, devices[i], 2, NULL)) return;
+        gather_rows(&d);
+        fv_store *store;
+        fv_program *p;
+        fv_graph *g = fv_graph_new(&d.ctx, false);
+        fv_set_output(g, "y", fv_scale(fv_root(g), fv_input(fv_root(g), "x", fv_shape(FV_F32, 3)), 1, 0));
+        const fv_bound_input bound = {"x", &d, 4};
+        const fv_compile_opts opts = {.bound = &bound, .n_bound = 1};
+        ck_assert_int_eq(fv_program_create(&d.ctx, g, d.dev, 1, &opts, &store, &p), FV_E_INTERNAL);
+        ck_assert_ptr_nonnull(strstr(d.ctx.error.message, "input 'x' takes 12 bytes, it is bound to 4"));
+        fvt_close(&d);
+    }
+}
+END_TEST
+
+/* The first step is given infinities: what is enqueued behind it changes nothing, if it is to halt. */
+START_TEST(test_nothing_is_updated_behind_a_step_that_halts) {
+    fvt_device d;
+    if (!fvt_open(&d, "cuda", 0, NULL)) return;
+    for (int halts = 0; halts < 2; halts++) {
+        fv_store *store;
+        fv_program *p;
+        uint64_t before, after;
+        fv_graph *g = fv_graph_new(&d.ctx, true);
+        const fv_scope s = fv_root(g);
+        fv_value x = fv_input(s, "x", fv_shape(FV_F32, 4, 3));
+        fv_value y = fv_linear_layer(fv_in(s, "head"), x, 2, true, fv_init_normal(0.1));
+        fv_value loss = fv_sum(s, fv_mul(s, y, y), 3, false);
+        fv_set_output(g, "loss", loss);
+        ck_assert_int_eq(fv_optim_build(g, loss, &(fv_optim_cfg){.kind = FV_OPT_SGD}), FV_OK);
+        ck_assert_int_eq(fv_program_create(&d.ctx, g, d.dev, 1, NULL, &store, &p), FV_OK);
+        ck_assert_int_eq(fv_store_hash(store, &before), FV_OK);
+        for (int i = 0; i < 2; i++) {
+            float in[12];
+            for (int k = 0; k < 12; k++) in[k] = i == 0 ? INFINITY : (float)k;
+            const fv_step numbers = {.lr = {0.1, 0.1}, .loss_scale = 1, .halts = halts};
+            ck_assert_int_eq(fv_program_input(p, "x", in, sizeof in), FV_OK);
+            ck_assert_int_eq(fv_program_begin(p, &numbers, FV_ALL_SEGMENTS), FV_OK);
+        }
+        for (int i = 0; i < 2; i++) ck_assert_int_eq(fv_program_end(p), FV_OK);
+        ck_assert_int_eq(fv_store_hash(store, &after), FV_OK);
+        ck_assert_msg((before == after) == halts, "halts %d", halts);
+        fv_program_destroy(p);
+        fv_store_destroy(store);
+    }
     fvt_close(&d);
 }
 END_TEST
@@ -295,6 +519,14 @@ START_TEST(test_a_wrong_label_is_named) {
         ck_assert_msg(strstr(d.ctx.error.message, "label 9 of row 0 is outside [0, 5)"), "%s", d.ctx.error.message);
         ck_assert_int_eq(step(p, 2 * i + 1, 0), FV_OK);
     }
+    /* Of the run that has it, whatever is under way behind it; what begins afterwards is in order. */
+    ck_assert_int_eq(begin(p, 8, 0), FV_OK);
+    ck_assert_int_eq(begin(p, 9, 9), FV_OK);
+    ck_assert_int_eq(fv_program_end(p), FV_OK);
+    ck_assert_int_eq(begin(p, 10, 0), FV_OK);
+    ck_assert_int_eq(fv_program_end(p), FV_E_DATA);
+    ck_assert_int_eq(fv_program_end(p), FV_OK);
+    ck_assert_int_eq(step(p, 11, 0), FV_OK);
     fv_program_destroy(p);
     fv_store_destroy(store);
     fvt_close(&d);
@@ -378,6 +610,11 @@ Suite *cuda_suite(void) {
     tcase_add_test(t, test_other_builds_are_refused);
     tcase_add_test(t, test_training_is_that_of_the_reference);
     tcase_add_test(t, test_steps_allocate_nothing_and_are_one_launch);
+    tcase_add_test(t, test_a_step_begins_while_one_runs);
+    tcase_add_test(t, test_runs_on_the_host);
+    tcase_add_test(t, test_batches_stream_while_steps_run);
+    tcase_add_test(t, test_a_table_of_the_callers);
+    tcase_add_test(t, test_nothing_is_updated_behind_a_step_that_halts);
     tcase_add_test(t, test_nothing_is_left_behind);
     tcase_add_test(t, test_out_of_memory_at_every_allocation);
     tcase_add_test(t, test_a_wrong_label_is_named);

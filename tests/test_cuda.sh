@@ -164,6 +164,126 @@ check "in float16, losses on cuda ($(loss half)) and cpu ($(loss half_cpu)) agre
 expect 0 "" "${run[@]}" --epochs 1 --device cuda --name resumed
 expect 0 "" train --resume resumed --epochs 2 --quiet
 check "the same weights after a resume" cmp cuda/weights/last/model.safetensors resumed/weights/last/model.safetensors
+
+# ---------------------------------------------------------------- the host is a step ahead
+# A save makes the host wait for each step: then no step begins while another runs.
+ten=(train --data synthetic --model mlp_500 --fraction 0.045 -b 16 --val-split 0.02 --img-size 8 --seed 3 --output . --quiet --drop 0.2 --model-ema)
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name ahead
+same() { cmp "$1/weights/last/model.safetensors" "$2/weights/last/model.safetensors"; } # same A B
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name lockstep --save-steps 1
+check "the same weights when each step is waited for" same ahead lockstep
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name micro --grad-accum-steps 3
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name micro-lockstep --grad-accum-steps 3 --save-steps 1
+check "and with micro-steps" same micro micro-lockstep
+check "which are others" bash -c "! cmp -s micro/weights/last/model.safetensors ahead/weights/last/model.safetensors"
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name halves --max-steps 5
+expect 0 "" train --resume halves --quiet
+check "the same weights after a stop within an epoch" same ahead halves
+steps() { sed -nE 's/^ *step ([0-9]+) .*lr (.*)/\1 \2/p' err; } # numbers and learning rates of the steps that were logged
+loud=("${ten[@]}" --epochs 2 --log-every 1 --no-quiet)
+expect 0 "device computed for" "${loud[@]}" --device cuda --name log
+steps >cuda.steps
+expect 0 "" "${loud[@]}" --device cpu --name log_cpu
+steps >cpu.steps
+check "on the cpu nothing is said of a device" bash -c "! grep -qE 'device (computed|holds)' err"
+check "the log has all steps" cmp cuda.steps cpu.steps
+check "and there are some" test "$(wc -l <cuda.steps)" -gt 10
+check "metrics.json has the share of waiting" grep -qE '"device_wait_share": 0\.[0-9]+' log/metrics.json
+
+# Killed and resumed, or asked to end, at any moment.
+for signal in KILL TERM; do
+    rm -rf killed
+    "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 >out 2>err &
+    pid=$!
+    for _ in $(seq 300); do
+        [ -e killed/state/prev.safetensors ] && break
+        sleep 0.02
+    done
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    check "there was something to kill" test ! -e killed/metrics.json
+    "$fovea" train --resume killed --quiet >out 2>err || fail "resume after SIG$signal"
+    [ -e whole ] || "$fovea" "${ten[@]}" --epochs 8 --device cuda --name whole >out 2>err
+    check "the same weights after SIG$signal" same whole killed
+done
+
+# A step that is not finite ends the run where it would have ended it on the cpu, and nothing bad is saved.
+bad=("${ten[@]}" --fraction 0.2 --epochs 1 --lr 1000 --warmup-epochs 0)
+message() { sed -n 's/^fovea[^:]*: *//p' err | head -n 1 | sed 's/, of epoch.*//'; }
+for device in cuda cpu; do
+    "$fovea" "${bad[@]}" --device $device --name bad-$device --save-steps 1 >out 2>err
+    code=$?
+    check "$device: code 7 after a step that is not finite, not $code" test $code -eq 7
+    message >$device.message
+    "$fovea" "${bad[@]}" --device $device --name ahead-$device >out 2>err
+    message >$device.ahead
+    check "$device: the same message without a save at each step" cmp <(sed 's/;.*weights/; weights/' $device.message) <(sed 's/;.*weights/; weights/' $device.ahead)
+    expect 7 "is left out (2 in a row)" "${bad[@]}" --device $device --name skip-$device --on-nan skip:2
+    grep -o 'step [0-9]* (epoch [0-9]*): the [a-z]* is not finite; the step is left out' err >$device.skipped
+    "$fovea" "${bad[@]}" --device $device --name back-$device --on-nan rollback >out 2>err
+    grep -o 'step [0-9]*: not finite or diverged; back to step [0-9]*.*' err >$device.back
+done
+check "cuda and cpu name the same step" cmp cuda.message cpu.message
+check "and leave the same ones out" cmp cuda.skipped cpu.skipped
+check "and go back from the same ones" cmp cuda.back cpu.back
+
+# What a step of the program asks of the GPU: the difference between two runs of which one has ten steps more.
+long=(train --data synthetic --model mlp_500 --fraction 0.2 -b 16 --val-split 0 --img-size 8 --seed 3 --output . --quiet --epochs 1 --device cuda --save-minutes 0)
+counted() { # counted NAME STEPS OPTIONS...: counts of a run in NAME.counts
+    FOVEA_EMULATED_COUNTS=$temp/$1.counts expect 0 "" "${long[@]}" --max-steps "$2" --name "counted-$1" "${@:3}"
+}
+more() { echo $(($(sed -n "s/^$1 //p" "$3.counts") - $(sed -n "s/^$1 //p" "$2.counts"))); } # more WHAT FEW MANY: of it
+counted few 20
+counted many 30
+check "ten steps more: no more than ten waits ($(more waits few many))" test "$(more waits few many)" -le 10
+check "ten steps more: no allocation ($(more allocations few many))" test "$(more allocations few many)" -eq 0
+check "ten steps more: nothing is freed" test "$(more frees few many)" -eq 0
+check "ten steps more: each begins while another runs ($(more overlaps few many))" test "$(more overlaps few many)" -ge 9
+check "at the end all memory is free" grep -qx 'live 0' many.counts
+check "at the end all pinned memory is free" grep -qx 'host_live 0' many.counts
+check "at the end no stream, event or graph is left" grep -qx 'objects 0' many.counts
+
+# ---------------------------------------------------------------- a training set that lives on the GPU
+expect 0 "device holds the 4096 pictures of the training set: 0.8 MB" "${ten[@]}" --epochs 1 --device cuda --name says --no-quiet
+both() { # both NAME OPTIONS...: the same run with the set on the GPU and with batches sent there
+    expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name "held-$1" "${@:2}"
+    expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name "sent-$1" --no-resident-data "${@:2}"
+    check "$1: the same weights" same "held-$1" "sent-$1"
+    check "$1: the same averages" cmp "held-$1/weights/ema/model.safetensors" "sent-$1/weights/ema/model.safetensors"
+    check "$1: the same figures" cmp <(cut -d, -f 1,3-9 "held-$1/results.csv") <(cut -d, -f 1,3-9 "sent-$1/results.csv")
+}
+both augmented --cutout 3 --color-jitter 0.3 --reprob 0.3 --hflip 0.5
+both accumulated --grad-accum-steps 2
+both balanced --sampler balanced --class-weights balanced
+both noisy --shuffle-labels --precision bf16
+both convolution --model lenet5 --img-size 12 --fraction 0.02
+check "labels at random are others" bash -c "! cmp -s held-noisy/weights/last/model.safetensors held-augmented/weights/last/model.safetensors"
+expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name mixed --max-steps 5
+FOVEA_RESIDENT_DATA=false expect 0 "" train --resume mixed --quiet --max-steps 14
+expect 0 "" train --resume mixed --quiet --resident-data
+check "the same weights when it changes on the way" same ahead mixed
+
+# Too large for a quarter of what is free; small enough, but the program then has no room beside it.
+counted sent-large 5 --no-resident-data --batch-size 512
+peak=$(sed -n 's/^peak_bytes //p' sent-large.counts)
+check "the set would be taken there" test $((peak + 400000)) -gt $((4 * 4096 * (8 * 8 * 3 + 4)))
+FV_EMULATED_MB=3.2 expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name quarter --no-quiet
+check "more than a quarter is not taken" bash -c "! grep -q 'device holds' err"
+check "a set that is too large: the same weights" same ahead quarter
+FV_EMULATED_MB=$(((peak + 400000) / 1000000)).$(printf %06d $(((peak + 400000) % 1000000))) counted no-room 5 --batch-size 512 --no-quiet -v
+check "no room beside the set: it is given up" grep -q 'no memory for the training set on the device: .*out of memory' err
+check "no room beside the set: the same weights" same counted-sent-large counted-no-room
+check "no room beside the set: all memory is free at the end" grep -qx 'live 0' no-room.counts
+
+# Ten steps send rows in the place of pictures, labels and weights; nothing else of a picture but its augmentation.
+counted sent-few 20 --no-resident-data
+counted sent-many 30 --no-resident-data
+check "ten steps send $(more bytes_up few many) bytes, of $(more bytes_up sent-few sent-many) with pictures" \
+    test "$(more bytes_up few many)" -eq $(($(more bytes_up sent-few sent-many) - 10 * 16 * (8 * 8 * 3 + 4 + 4 - 4)))
+check "and no more than rows, records and the step's numbers" test "$(more bytes_up few many)" -le $((10 * (16 * (4 + 16 * 4) + 512)))
+check "ten steps that send pictures: no more than ten waits" test "$(more waits sent-few sent-many)" -le 10
+
+# ---------------------------------------------------------------- evaluation
 expect 0 "test " eval cuda --device cuda
 cp out cuda.txt
 expect 0 "test " eval cuda --device cpu

@@ -235,6 +235,73 @@ START_TEST(test_determinism) {
 }
 END_TEST
 
+/* Without pictures a batch is what it is with them otherwise; labels that are lent are those of the lenders. */
+START_TEST(test_batches_without_images) {
+    fv_loader_cfg cfg = {.batch = 16, .train = true, .seed = 9, .workers = 1, .shuffle_labels = true};
+    fv_loader *with, *without;
+    fv_batch a, b;
+    int64_t view[150], lender[256];
+    int differ = 0;
+    for (int64_t i = 0; i < 150; i++) view[i] = (5 * i + 3) % set->count;
+    ck_assert_int_eq(fv_loader_create(&ctx, set, view, 150, &cfg, &with), FV_OK);
+    cfg.no_images = true;
+    ck_assert_int_eq(fv_loader_create(&ctx, set, view, 150, &cfg, &without), FV_OK);
+    fv_loader_lenders(without, lender);
+    ck_assert_int_eq(fv_loader_start(with, 1, 0), FV_OK);
+    ck_assert_int_eq(fv_loader_start(without, 1, 0), FV_OK);
+    for (int64_t k = 0; k < 150 / 16; k++) {
+        ck_assert_int_eq(fv_loader_next(with, &a), FV_OK);
+        ck_assert_int_eq(fv_loader_next(without, &b), FV_OK);
+        ck_assert(a.images && !b.images && b.size == 16);
+        ck_assert_mem_eq(a.record, b.record, 16 * FV_AUG_FIELDS * sizeof *a.record);
+        ck_assert_mem_eq(a.labels, b.labels, 16 * sizeof *a.labels);
+        ck_assert_mem_eq(a.row_weight, b.row_weight, 16 * sizeof *a.row_weight);
+        ck_assert_mem_eq(a.row_key, b.row_key, 16 * sizeof *a.row_key);
+        ck_assert_mem_eq(a.index, b.index, 16 * sizeof *a.index);
+        for (int r = 0; r < 16; r++) {
+            ck_assert_int_eq(b.labels[r], set->labels[lender[b.index[r]]]);
+            differ += lender[b.index[r]] != b.index[r];
+        }
+    }
+    ck_assert_int_gt(differ, 100);
+    fv_loader_destroy(with);
+    fv_loader_destroy(without);
+    cfg = (fv_loader_cfg){.batch = 16, .no_images = true}; /* with a last batch that is padded */
+    ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &cfg, &without), FV_OK);
+    fv_loader_lenders(without, lender);
+    for (int64_t i = 0; i < set->count; i++) ck_assert_int_eq(lender[i], i);
+    ck_assert_int_eq(fv_loader_start(without, 0, 203 / 16), FV_OK);
+    ck_assert_int_eq(fv_loader_next(without, &b), FV_OK);
+    ck_assert(!b.images && b.valid == 203 % 16);
+    fv_loader_destroy(without);
+}
+END_TEST
+
+/* Of cfg.hold batches the last ones stay as they were. */
+START_TEST(test_held_batches) {
+    enum { HOLD = 3 };
+    for (int workers = 0; workers < 3; workers++) {
+        const fv_loader_cfg cfg = {
+            .batch = 16, .train = true, .seed = 9, .workers = workers, .prefetch = 1, .hold = HOLD};
+        fv_loader *l;
+        fv_batch b[203 / 16];
+        uint64_t hash[203 / 16];
+        ck_assert_int_eq(fv_loader_create(&ctx, set, NULL, 0, &cfg, &l), FV_OK);
+        for (int64_t epoch = 0; epoch < 2; epoch++) {
+            ck_assert_int_eq(fv_loader_start(l, epoch, epoch), FV_OK);
+            for (int64_t k = 0; k < 203 / 16 - epoch; k++) {
+                ck_assert_int_eq(fv_loader_next(l, &b[k]), FV_OK);
+                ck_assert_int_eq(b[k].size, 16);
+                hash[k] = hash_batch(&b[k]);
+                short_sleep(); /* whoever would overwrite them has the time to */
+                for (int64_t j = k < HOLD ? 0 : k - HOLD + 1; j < k; j++) ck_assert(hash_batch(&b[j]) == hash[j]);
+            }
+        }
+        fv_loader_destroy(l);
+    }
+}
+END_TEST
+
 /* What a training epoch is made of: every sample at most once, in another order each time, with the record of (seed,
  * epoch, index). */
 START_TEST(test_training_epoch) {
@@ -368,6 +435,7 @@ START_TEST(test_loader_refusals) {
                                           {.batch = 8, .workers = 100000},
                                           {.batch = 8, .prefetch = -1},
                                           {.batch = 8, .prefetch = 5000},
+                                          {.batch = 8, .hold = -1},
                                           {.batch = 8, .train = true, .augment = &inwards},
                                           {.batch = 8, .train = true, .augment = &far},
                                           {.batch = 8, .train = true, .augment = &large},
@@ -429,6 +497,8 @@ Suite *data_loader_suite(void) {
     tcase_add_test(tcase, test_workers_draw_apart);
     tcase_add_test(tcase, test_record_ranges);
     tcase_add_loop_test(tcase, test_determinism, 0, 2);
+    tcase_add_test(tcase, test_batches_without_images);
+    tcase_add_test(tcase, test_held_batches);
     tcase_add_test(tcase, test_training_epoch);
     tcase_add_test(tcase, test_flips_alternate);
     tcase_add_test(tcase, test_evaluation_epoch);

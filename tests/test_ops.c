@@ -62,6 +62,7 @@ static bound bound_of(fv_op op, int result) {
     case FV_OP_PAD:
     case FV_OP_CAST:
     case FV_OP_TOPK_CORRECT:
+    case FV_OP_GATHER:
     case FV_OP_ASSIGN:
     case FV_OP_FILL:
     case FV_OP_INCREMENT: return (bound){BOUND_EXACT, 0};

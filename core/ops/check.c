@@ -51,6 +51,10 @@ bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max
     return expect_floats(i, k, what, fv_float_of(i), min_rank, max_rank);
 }
 
+bool fv_expect_any(fv_infer *i, int k, const char *what) {
+    return expect_filled(i, k, what);
+}
+
 bool fv_expect_dtype(fv_infer *i, int k, const char *what, fv_dtype dtype, int rank) {
     if (!expect_filled(i, k, what)) return false;
     fv_type t = i->in[k];

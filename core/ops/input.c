@@ -16,6 +16,20 @@ bool fv_infer_augment(fv_infer *i) {
            fv_set_result(i, 0, 4, (int64_t[]){images[0], a->out_h, a->out_w, images[3]});
 }
 
+bool fv_infer_gather(fv_infer *i) {
+    if (!fv_expect_any(i, 0, "table") || !fv_expect_dtype(i, 1, "index", FV_I32, 1)) return false;
+    fv_type y = i->in[0];
+    if (y.dtype != FV_U8 && y.dtype != FV_I32 && y.dtype != FV_F32 && y.dtype != FV_F64)
+        return fv_infer_fail(i, "table must be u8, i32, f32 or f64, it is %s", FV_TEXT(y));
+    if (y.rank < 1) return fv_infer_fail(i, "table must have rows, it is %s", FV_TEXT(y));
+    y.dim[0] = i->in[1].dim[0];
+    return fv_set_result_type(i, 0, y);
+}
+
+fv_value fv_gather(fv_scope s, fv_value table, fv_value index) {
+    return fv_op_node(s, FV_OP_GATHER, (fv_value[]){table, index}, 2, NULL);
+}
+
 fv_value fv_augment(fv_scope s, fv_value images, fv_value record, fv_value mean, fv_value std, fv_augment_attr attr) {
     return fv_op_node(s, FV_OP_AUGMENT, (fv_value[]){images, record, mean, std}, 4, &(fv_attr){.augment = attr});
 }

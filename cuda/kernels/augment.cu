@@ -175,3 +175,32 @@ cudaError_t fv_cuda_augment(const fv_cuda_call *c) {
               static_cast<float *>(c->out[0].data));
     return cudaGetLastError();
 }
+
+/* ---------------------------------------------------------------- gather: rows of `units` elements of any type */
+
+template <typename E>
+__global__ void gather_rows_kernel(const E *table, const int32_t *index, E *y, int64_t n, int64_t rows, int64_t units,
+                                   fv_cuda_fault *fault, int node) {
+    for (int64_t i = FV_FIRST; i < n * units; i += FV_STRIDE) {
+        const int64_t row = i / units, at = i - row * units, from = index[row];
+        const bool there = from >= 0 && from < rows;
+        if (!there && at == 0) fv_fault(fault, FV_CUDA_FAULT_INDEX, node, from, row);
+        y[i] = there ? table[from * units + at] : E{};
+    }
+}
+
+template <typename E> static cudaError_t gather_rows(const fv_cuda_call *c, int64_t bytes) {
+    const int64_t n = c->in[1].type.dim[0], units = bytes / (int64_t)sizeof(E);
+    FV_LAUNCH(gather_rows_kernel<E>, fv_blocks(n * units, FV_THREADS), FV_THREADS, 0, c->stream,
+              static_cast<const E *>(c->in[0].data), static_cast<const int32_t *>(c->in[1].data),
+              static_cast<E *>(c->out[0].data), n, c->in[0].type.dim[0], units, c->fault, c->node_index);
+    return cudaGetLastError();
+}
+
+/* In pieces as wide as rows allow. */
+cudaError_t fv_cuda_gather(const fv_cuda_call *c) {
+    const int64_t bytes = (int64_t)fv_bytes(c->in[0].type) / c->in[0].type.dim[0];
+    return bytes % 16 == 0  ? gather_rows<uint4>(c, bytes)
+           : bytes % 4 == 0 ? gather_rows<uint32_t>(c, bytes)
+                            : gather_rows<uint8_t>(c, bytes);
+}

@@ -144,11 +144,15 @@ __device__ __forceinline__ float fv_clip_factor(const fv_step *step, const float
 /* ---------------------------------------------------------------- faults */
 
 /* Set once; who is first writes the rest. */
-__device__ __forceinline__ void fv_fault_label(fv_cuda_fault *fault, int node, int64_t label, int64_t row) {
-    if (atomicCAS(&fault->kind, (int32_t)FV_CUDA_NO_FAULT, (int32_t)FV_CUDA_FAULT_LABEL) != FV_CUDA_NO_FAULT) return;
+__device__ __forceinline__ void fv_fault(fv_cuda_fault *fault, fv_cuda_fault_kind kind, int node, int64_t value,
+                                         int64_t row) {
+    if (atomicCAS(&fault->kind, (int32_t)FV_CUDA_NO_FAULT, (int32_t)kind) != FV_CUDA_NO_FAULT) return;
     fault->node = node;
-    fault->datum[0] = label;
+    fault->datum[0] = value;
     fault->datum[1] = row;
+}
+__device__ __forceinline__ void fv_fault_label(fv_cuda_fault *fault, int node, int64_t label, int64_t row) {
+    fv_fault(fault, FV_CUDA_FAULT_LABEL, node, label, row);
 }
 
 #endif

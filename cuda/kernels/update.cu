@@ -86,7 +86,8 @@ __global__ void part_squares_kernel(lists l, part_sum *sums) {
     sums[blockIdx.x].finite = odd == 0;
 }
 
-__global__ void stats_kernel(const part_sum *sums, int count, const fv_step *step, float *stats) {
+/* A halt is for good: steps that the host enqueued before it heard of a step that was not finite change nothing. */
+__global__ void stats_kernel(const part_sum *sums, int count, const fv_step *step, int32_t *halted, float *stats) {
     double squares = 0;
     int odd = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
@@ -97,14 +98,15 @@ __global__ void stats_kernel(const part_sum *sums, int count, const fv_step *ste
     odd = fv_block_sum(odd);
     if (threadIdx.x != 0) return;
     stats[0] = (float)(sqrt(squares) * fv_unscale(step));
-    stats[1] = odd == 0 ? 1.0f : 0.0f;
+    stats[1] = odd == 0 && !*halted ? 1.0f : 0.0f;
+    if (odd != 0 && step->halts) *halted = 1;
 }
 
 cudaError_t fv_cuda_grad_stats(const fv_cuda_call *c) {
     part_sum *sums = static_cast<part_sum *>(c->workspace);
     const unsigned parts = parts_of(c);
     if (parts) FV_LAUNCH(part_squares_kernel, parts, FV_THREADS, 0, c->stream, lists_of(c), sums);
-    FV_LAUNCH(stats_kernel, 1, FV_THREADS, 0, c->stream, sums, (int)parts, c->step,
+    FV_LAUNCH(stats_kernel, 1, FV_THREADS, 0, c->stream, sums, (int)parts, c->step, c->halted,
               static_cast<float *>(c->out[0].data));
     return cudaGetLastError();
 }

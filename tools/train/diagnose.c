@@ -56,7 +56,8 @@ static fv_status diagnose(fv_session *s, const fv_batch *batch, const fv_step *s
     fv_program *p = NULL;
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, NULL));
     keep_all(g);
-    FV_TRY(fv_compile(s->ctx, g, s->store, s->device, NULL, &p)); /* only the first segment will run: no update */
+    const fv_compile_opts opts = fv_session_train_opts(s);
+    FV_TRY(fv_compile(s->ctx, g, s->store, s->device, &opts, &p)); /* only the first segment will run: no update */
     fv_status status = fv_network_feed(s->ctx, p, &s->net, batch);
     if (status == FV_OK) status = fv_program_run(p, step, 1u << FV_SEG_FORWARD_BACKWARD);
     const fv_node *node = status == FV_OK ? find(s->ctx, p) : NULL;

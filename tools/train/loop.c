@@ -1,5 +1,5 @@
-#include "tools/train/loop.h"
 #include "tools/train/signals.h"
+#include "tools/train/step.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,12 +9,10 @@
 #define FV_OVERFIT_LOSS 1e-3
 #define FV_OVERFIT_STEPS 1000
 #define FV_OVERFIT_WARMUP 20
-#define FV_MOST_ROLLBACKS 5
 
 /* ---------------------------------------------------------------- set-up */
 
-/* Steps of so many epochs, rounded up; 1.1 epochs of 10 steps are 11, not 12 for want of a binary 1.1. */
-static int64_t steps_of(const fv_loop *loop, double epochs) {
+int64_t fv_loop_steps_of(const fv_loop *loop, double epochs) {
     double steps = ceil(epochs * (double)loop->steps_per_epoch - 1e-6);
     return steps > 1 ? (int64_t)steps : 1;
 }
@@ -86,6 +84,7 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
     memset(loop, 0, sizeof *loop);
     loop->s = s;
     loop->micro_steps = fv_cli_int(cli, OPT_GRAD_ACCUM_STEPS);
+    loop->ahead = s->device->host_memory ? 0 : 1;
     loop->epochs = fv_cli_float(cli, OPT_EPOCHS);
     fv_augment_cfg augment = augmentation(s);
     fv_loader_cfg cfg = {.batch = s->net.batch,
@@ -93,13 +92,16 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
                          .augment = fv_session_overfits(s) ? NULL : &augment,
                          .seed = (uint64_t)fv_cli_int(cli, OPT_SEED),
                          .workers = (int)fv_cli_int(cli, OPT_WORKERS),
+                         .hold = 1 + loop->ahead,
+                         .no_images = s->net.resident > 0,
                          .balanced = !strcmp(fv_cli_text(cli, OPT_SAMPLER), "balanced"),
                          .shuffle_labels = fv_cli_bool(cli, OPT_SHUFFLE_LABELS)};
     FV_TRY(fv_loader_create(s->ctx, s->train, s->train_index, s->n_train, &cfg, &loop->loader));
+    FV_TRY(fv_resident_answer(&s->resident, loop->loader));
     loop->steps_per_epoch = fv_loader_batches(loop->loader) / loop->micro_steps;
     if (loop->steps_per_epoch < 1)
         return fv_fail(s->ctx, FV_E_USAGE, "an epoch has fewer batches than --grad-accum-steps");
-    loop->steps = steps_of(loop, loop->epochs);
+    loop->steps = fv_loop_steps_of(loop, loop->epochs);
     loop->n_epochs = (loop->steps + loop->steps_per_epoch - 1) / loop->steps_per_epoch;
     set_schedule(loop);
     set_on_nan(loop);
@@ -112,163 +114,6 @@ fv_status fv_loop_begin(fv_loop *loop, fv_session *s) {
 void fv_loop_end(fv_loop *loop) {
     fv_saver_destroy(loop->saver);
     fv_loader_destroy(loop->loader);
-}
-
-/* ---------------------------------------------------------------- one step */
-
-/* The first step that a param group no longer takes part in. */
-static int64_t group_end(const fv_loop *loop, const fv_cli_group *group) {
-    int64_t until = group->until > 0 ? steps_of(loop, group->until) : INT64_MAX;
-    int64_t within = group->within > 0 ? steps_of(loop, group->within) : INT64_MAX;
-    return until < within ? until : within;
-}
-
-/* What the schedule gives for a param group, times its factor. */
-static double group_lr(const fv_loop *loop, const fv_cli_group *group) {
-    int64_t step = loop->p.step;
-    fv_sched_cfg sched = loop->sched;
-    if (step >= group_end(loop, group)) return 0;
-    if (group->within > 0) sched = fv_sched_within(&sched, steps_of(loop, group->within));
-    return group->lr * fv_sched_lr(&sched, step) * loop->p.lr_factor;
-}
-
-/* Groups at their end cost nothing any more: bits by number, as fv_session_rest takes them. */
-static uint32_t resting_groups(const fv_loop *loop) {
-    uint32_t resting = 0;
-    for (int i = 0; i < loop->s->net.optim.n_groups; i++)
-        resting |= (uint32_t)(loop->p.step >= group_end(loop, &loop->s->groups[i])) << i;
-    return resting;
-}
-
-/* lr: of the parameters that are in no param group. The numbers of groups: optim.h. */
-static fv_step step_data(const fv_loop *loop, double lr) {
-    const fv_session *s = loop->s;
-    fv_lookahead_cfg lookahead = {.every = fv_cli_int(s->cli, OPT_LOOKAHEAD),
-                                  .steps = loop->steps,
-                                  .decay = fv_cli_float(s->cli, OPT_LOOKAHEAD_DECAY),
-                                  .power = fv_cli_float(s->cli, OPT_LOOKAHEAD_POWER)};
-    fv_step step = {.seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = loop->p.step, .epoch = loop->p.epoch};
-    step.loss_scale = loop->scales ? loop->p.loss_scale : 1;
-    step.lr[0] = step.lr[1] = lr;
-    step.weight_decay[0] = s->net.optim.weight_decay;
-    for (int i = 0; i < s->net.optim.n_groups; i++) {
-        const fv_cli_group *group = &s->groups[i];
-        int k = 2 * (i + 1);
-        bool own = group->weight_decay >= 0;
-        step.lr[k] = step.lr[k + 1] = group_lr(loop, group);
-        step.weight_decay[k] = own ? group->weight_decay : step.weight_decay[0];
-        step.weight_decay[k + 1] = own ? group->weight_decay : 0;
-    }
-    step.lookahead = fv_lookahead_at(&lookahead, loop->p.step, &step.lookahead_decay);
-    step.ema_decay = fv_ema_decay(fv_cli_float(s->cli, OPT_MODEL_EMA_DECAY), true, loop->p.step);
-    return step;
-}
-
-static const char *what_is_kept(const fv_loop *loop, char *buf, size_t size) {
-    if (loop->run && loop->p.best_epoch)
-        snprintf(buf, size, "the best weights so far, of epoch %lld, are in %s/weights/best",
-                 (long long)loop->p.best_epoch, loop->run->path);
-    else snprintf(buf, size, "no weights had been saved yet");
-    return buf;
-}
-
-/* Name step, layer and what is kept; FV_E_NUMERIC. */
-static fv_status fail_non_finite(fv_loop *loop, const fv_batch *batch, const fv_step *step, double loss) {
-    fv_session *s = loop->s;
-    char where[256] = "", kept[600];
-    fv_diagnose_non_finite(s, batch, step, where, sizeof where);
-    fv_fail(s->ctx, FV_E_NUMERIC, "step %lld (epoch %lld): the %s is not finite%s%s; %s", (long long)loop->p.step + 1,
-            (long long)step->epoch + 1, isfinite(loss) ? "gradient" : "loss",
-            where[0] ? "; the first such value came out of " : "", where, what_is_kept(loop, kept, sizeof kept));
-    if (loop->fixed_scale && isfinite(loss))
-        return fv_hint(s->ctx, "a lower --loss-scale (now %g), or 'auto', keeps gradients within float16's range",
-                       step->loss_scale);
-    return fv_hint(s->ctx,
-                   "a lower --lr (now %g), longer --warmup-epochs or --clip-grad 1 usually help; --on-nan says "
-                   "what else to do",
-                   step->lr[0]);
-}
-
-static bool may_roll_back(const fv_loop *loop) {
-    return loop->on_nan == FV_ON_NAN_ROLLBACK && loop->saver && loop->p.rollbacks < FV_MOST_ROLLBACKS;
-}
-
-/* Nothing was updated: the update is predicated on the finite flag. */
-static fv_status skip_step(fv_loop *loop, const fv_batch *batch, const fv_step *step, double loss) {
-    fv_progress *p = &loop->p;
-    if (loop->on_nan == FV_ON_NAN_STOP || ++p->skipped_in_a_row > loop->most_skips)
-        return fail_non_finite(loop, batch, step, loss);
-    fv_console_warn(loop->s->con, "step %lld (epoch %lld): the %s is not finite; the step is left out (%lld in a row)",
-                    (long long)p->step + 1, (long long)p->epoch + 1, isfinite(loss) ? "gradient" : "loss",
-                    (long long)p->skipped_in_a_row);
-    p->step++;
-    p->steps_done++;
-    p->skipped++;
-    return FV_OK;
-}
-
-/* The scale after a step; whether that is all there is to a step that was not finite. A loss that is not finite is not
- * the scale's work. */
-static bool scale_loss(fv_loop *loop, const fv_step_result *r) {
-    fv_progress *p = &loop->p;
-    fv_loss_scaling scaling = {.scale = p->loss_scale, .good = p->scale_steps};
-    if (!loop->scales || loop->fixed_scale || !isfinite(r->loss)) return false;
-    if (!fv_loss_scaling_next(&scaling, r->finite, FV_LOSS_SCALE_STEPS)) return false;
-    char text[160];
-    snprintf(text, sizeof text,
-             "step %lld: gradients past float16's range; the step is left out, the loss scale is %g now",
-             (long long)p->step + 1, scaling.scale);
-    if (!r->finite && loop->overflow_said) fv_console_detail(loop->s->con, "%s", text);
-    else if (!r->finite) fv_console_say(loop->s->con, "%s (said once; each time with -v)", text);
-    loop->overflow_said |= !r->finite;
-    p->loss_scale = scaling.scale;
-    p->scale_steps = scaling.good;
-    return true;
-}
-
-/* Forward, backward and update over the micro-steps; batch: the last one. */
-static fv_status run_batches(fv_loop *loop, const fv_step *step, fv_batch *batch, fv_step_result *out) {
-    fv_session *s = loop->s;
-    uint32_t forward = 1u << FV_SEG_FORWARD_BACKWARD;
-    double stats[2], loss, top1;
-    for (int64_t micro = 0; micro < loop->micro_steps; micro++) {
-        FV_TRY(fv_loader_next(loop->loader, batch));
-        if (batch->size == 0) return fv_fail(s->ctx, FV_E_INTERNAL, "the loader ran out of batches within an epoch");
-        FV_TRY(fv_network_feed(s->ctx, s->train_program, &s->net, batch));
-        bool last = micro + 1 == loop->micro_steps;
-        FV_TRY(fv_program_run(s->train_program, step, last ? FV_ALL_SEGMENTS : forward));
-        FV_TRY(fv_network_output(s->ctx, s->train_program, "loss", &loss, 1));
-        FV_TRY(fv_network_correct(s->ctx, s->train_program, &s->net, batch, &top1));
-        out->loss += loss / (double)loop->micro_steps;
-        out->top1 += top1;
-    }
-    FV_TRY(fv_network_output(s->ctx, s->train_program, "grad_stats", stats, 2));
-    out->norm = stats[0];
-    out->finite = stats[1] != 0 && isfinite(out->loss);
-    return FV_OK;
-}
-
-fv_status fv_loop_step(fv_loop *loop, fv_step_result *out) {
-    fv_progress *p = &loop->p;
-    double lr = fv_sched_lr(&loop->sched, p->step) * p->lr_factor;
-    fv_step step = step_data(loop, lr);
-    fv_batch batch = {0};
-    *out = (fv_step_result){0};
-    FV_TRY(fv_session_rest(loop->s, resting_groups(loop)));
-    FV_TRY(run_batches(loop, &step, &batch, out));
-    out->finite |= scale_loss(loop, out);
-    if (!out->finite && may_roll_back(loop)) return FV_OK; /* fv_loop_run goes back */
-    if (!out->finite && loop->on_nan == FV_ON_NAN_ROLLBACK) return fail_non_finite(loop, &batch, &step, out->loss);
-    if (!out->finite) return skip_step(loop, &batch, &step, out->loss);
-    loop->last_lr = lr;
-    p->recent_loss = p->step ? 0.9 * p->recent_loss + 0.1 * out->loss : out->loss;
-    p->skipped_in_a_row = 0;
-    p->step++;
-    p->steps_done++;
-    p->loss_sum += out->loss;
-    p->top1_sum += out->top1;
-    p->pictures += loop->s->net.batch * loop->micro_steps;
-    return FV_OK;
 }
 
 /* ---------------------------------------------------------------- what is shown */
@@ -314,11 +159,19 @@ static json_t *epoch_json(const fv_epoch_row *r, const fv_score_names *names) {
                      fv_json_number(r->mem_gb, 4));
 }
 
-/* How long the training thread waited for pictures, in this process. */
+double fv_loop_waiting(const fv_loop *loop) {
+    if (loop->s->device->host_memory || loop->stepping <= 0) return -1;
+    return fmax(1 - loop->busy / loop->stepping, 0);
+}
+
+/* How long the training thread waited for pictures, in this process, and so far the device for the host. */
 static void show_waiting(fv_loop *loop) {
     double waited = fv_loader_wait_seconds(loop->loader), seconds = loop->p.train_seconds;
-    fv_console_detail(loop->s->con, "loader waited for %.2f s, %.1f%% of the epoch's training", waited - loop->waited,
-                      seconds > 0 ? 100 * (waited - loop->waited) / seconds : 0);
+    char device[80] = "";
+    if (fv_loop_waiting(loop) >= 0)
+        snprintf(device, sizeof device, "; so far the device for the host %.1f%%", 100 * fv_loop_waiting(loop));
+    fv_console_detail(loop->s->con, "loader waited for %.2f s, %.1f%% of the epoch's training%s", waited - loop->waited,
+                      seconds > 0 ? 100 * (waited - loop->waited) / seconds : 0, device);
     loop->waited = waited;
 }
 
@@ -331,15 +184,27 @@ static fv_status save(fv_loop *loop, uint32_t what) {
     return fv_saver_submit(loop->saver, what, &loop->p);
 }
 
-/* Between two steps: whether a save is due by count, time or signal. One that is still being written is not waited for.
- */
-static fv_status save_if_due(fv_loop *loop) {
+/* Whether one is due by count or time at the end of step number `step`. */
+static bool is_due(const fv_loop *loop, int64_t step) {
     const fv_cli *cli = loop->s->cli;
     int64_t every = fv_cli_int(cli, OPT_SAVE_STEPS);
     double minutes = fv_cli_float(cli, OPT_SAVE_MINUTES);
+    return loop->save_due || (every && step % every == 0) ||
+           (minutes > 0 && fv_tool_now() - loop->last_save >= 60 * minutes);
+}
+
+/* Whether the end of the step under way is to be saved: then no other may begin. A save that is still being written is
+ * not waited for. */
+static bool saves_next(const fv_loop *loop) {
+    if (!loop->saver) return false;
+    return fv_signal_wants_save() || (is_due(loop, loop->p.step + loop->n_begun) && !fv_saver_busy(loop->saver));
+}
+
+/* Between two steps: save, if that is due by count, time or signal. Later, when a step is under way already. */
+static fv_status save_if_due(fv_loop *loop) {
     if (!loop->saver) return FV_OK;
-    loop->save_due |= every && loop->p.step % every == 0;
-    loop->save_due |= minutes > 0 && fv_tool_now() - loop->last_save >= 60 * minutes;
+    loop->save_due = is_due(loop, loop->p.step);
+    if (loop->n_begun) return FV_OK;
     bool asked = fv_signal_take_save();
     if (asked || (loop->save_due && !fv_saver_busy(loop->saver))) {
         loop->save_due = false;
@@ -353,8 +218,9 @@ static fv_status save_if_due(fv_loop *loop) {
 
 bool fv_loop_stopped(const fv_loop *loop) {
     const fv_cli *cli = loop->s->cli;
-    return fv_signal_pending() || (fv_cli_has(cli, OPT_MAX_STEPS) && loop->p.step >= fv_cli_int(cli, OPT_MAX_STEPS) &&
-                                   loop->p.epoch < loop->n_epochs);
+    const int64_t step = loop->p.step + loop->n_begun;
+    return fv_signal_pending() ||
+           (fv_cli_has(cli, OPT_MAX_STEPS) && step >= fv_cli_int(cli, OPT_MAX_STEPS) && loop->p.epoch < loop->n_epochs);
 }
 
 static fv_status start_loader(fv_loop *loop) {
@@ -369,6 +235,7 @@ static fv_status roll_back(fv_loop *loop) {
     int64_t rollbacks = loop->p.rollbacks + 1, step = loop->p.step;
     double factor = loop->p.lr_factor / 2;
     fv_st_file state;
+    fv_step_drop(loop);
     FV_TRY(fv_saver_wait(loop->saver));
     bool earlier = stuck && fv_resume_find_earlier(s, loop->run, &state) == FV_OK;
     if (!earlier) FV_TRY(fv_resume_find_state(s, loop->run, &state));
@@ -388,30 +255,62 @@ static fv_status roll_back(fv_loop *loop) {
     return start_loader(loop);
 }
 
-/* To the end of the epoch, or until something asks for an end. */
-static fv_status train_epoch(fv_loop *loop) {
+/* Wait for the oldest step under way, and show it. */
+static fv_status finish_step(fv_loop *loop, double *mark) {
     fv_session *s = loop->s;
     fv_progress *p = &loop->p;
     int64_t log_every = fv_cli_int(s->cli, OPT_LOG_EVERY);
+    fv_step_result r;
+    FV_TRY(fv_step_finish(loop, &r));
+    double now = fv_tool_now();
+    p->train_seconds += now - *mark;
+    *mark = now;
+    if (!r.finite && loop->on_nan == FV_ON_NAN_ROLLBACK) {
+        FV_TRY(roll_back(loop));
+        *mark = fv_tool_now();
+        return FV_OK;
+    }
+    show_bar(loop, r.loss, p->train_seconds);
+    if (log_every && p->step % log_every == 0)
+        fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)p->step, r.loss, r.norm,
+                       loop->last_lr);
+    return save_if_due(loop);
+}
+
+/* A step more. What is wrong with it is told after those before it were shown. */
+static fv_status begin_step(fv_loop *loop, double *mark) {
+    fv_ctx *ctx = loop->s->ctx;
+    fv_status status = fv_step_begin(loop);
+    const fv_error error = ctx->error;
+    if (status == FV_OK) return FV_OK;
+    if (loop->n_begun) FV_TRY(finish_step(loop, mark));
+    ctx->error = error;
+    return status;
+}
+
+/* To the end of the epoch, or until something asks for an end; then no step is under way. */
+static fv_status train_steps(fv_loop *loop) {
+    const fv_progress *p = &loop->p;
     double mark = fv_tool_now();
-    while (p->steps_done < fv_loop_epoch_steps(loop, p->epoch) && !fv_loop_stopped(loop)) {
-        fv_step_result r;
-        FV_TRY(fv_loop_step(loop, &r));
-        double now = fv_tool_now();
-        p->train_seconds += now - mark;
-        mark = now;
-        if (!r.finite && loop->on_nan == FV_ON_NAN_ROLLBACK) {
-            FV_TRY(roll_back(loop));
-            mark = fv_tool_now();
+    for (;;) {
+        bool more = p->steps_done + loop->n_begun < fv_loop_epoch_steps(loop, p->epoch) && !fv_loop_stopped(loop);
+        if (!more && !loop->n_begun) return FV_OK;
+        if (loop->n_begun && (!more || saves_next(loop) || fv_step_waits(loop))) {
+            FV_TRY(finish_step(loop, &mark));
             continue;
         }
-        show_bar(loop, r.loss, p->train_seconds);
-        if (log_every && p->step % log_every == 0)
-            fv_console_say(s->con, "  step %lld  loss %.4f  grad norm %.3f  lr %.5f", (long long)p->step, r.loss,
-                           r.norm, loop->last_lr);
-        FV_TRY(save_if_due(loop));
+        FV_TRY(begin_step(loop, &mark));
+        if (loop->n_begun > loop->ahead) FV_TRY(finish_step(loop, &mark));
     }
-    return FV_OK;
+}
+
+static fv_status train_epoch(fv_loop *loop) {
+    const fv_device *device = loop->s->device;
+    const double start = fv_tool_now(), busy = device->busy_seconds;
+    fv_status status = train_steps(loop);
+    loop->stepping += fv_tool_now() - start;
+    loop->busy += device->busy_seconds - busy;
+    return status;
 }
 
 /* Figures on the validation split into the row; whether this epoch is the best so far. */
@@ -499,7 +398,8 @@ static fv_status fail_diverged(fv_loop *loop) {
     fv_session *s = loop->s;
     char kept[600];
     fv_fail(s->ctx, FV_E_NUMERIC, "training diverged: the loss is %.4g at the end of epoch %lld, guessing has %.2f; %s",
-            loop->p.recent_loss, (long long)loop->p.epoch + 1, guessing(loop), what_is_kept(loop, kept, sizeof kept));
+            loop->p.recent_loss, (long long)loop->p.epoch + 1, guessing(loop),
+            fv_loop_what_is_kept(loop, kept, sizeof kept));
     return fv_hint(s->ctx, "a lower --lr (now %s), longer --warmup-epochs or --clip-grad 1 usually help",
                    fv_cli_text(s->cli, OPT_LR));
 }
@@ -519,7 +419,7 @@ static fv_status run_epochs(fv_loop *loop) {
         started = false;
         FV_TRY(train_epoch(loop));
         if (p->steps_done < fv_loop_epoch_steps(loop, p->epoch) || fv_loop_stopped(loop)) break;
-        if (has_diverged(loop) && may_roll_back(loop)) {
+        if (has_diverged(loop) && fv_loop_may_roll_back(loop)) {
             FV_TRY(roll_back(loop));
             started = true; /* with the loader where it has to be */
             continue;

@@ -74,11 +74,36 @@ typedef struct head {
     fv_value logits, labels, row_weight; /* labels: or targets [batch,classes] */
 } head;
 
+/* What a batch consists of: images, labels or targets, weights of its rows. */
+typedef struct batch_values {
+    fv_value images, answers, row_weight;
+} batch_values;
+
+static batch_values build_batch(fv_graph *g, const fv_network *net) {
+    fv_scope root = fv_root(g);
+    int64_t b = net->batch, classes = net->cfg.num_classes;
+    return (batch_values){.images = fv_input(root, "images", fv_shape(FV_U8, b, net->h, net->w, net->c)),
+                          .answers = net->multi_label ? fv_input(root, "targets", fv_shape(FV_F32, b, classes))
+                                                      : fv_input(root, "labels", fv_shape(FV_I32, b)),
+                          .row_weight = fv_input(root, "row_weight", fv_shape(FV_F32, b))};
+}
+
+/* A batch of training has no padding: all weights are 1. */
+static batch_values build_resident_batch(fv_graph *g, const fv_network *net) {
+    fv_scope root = fv_root(g), s = fv_in(root, "batch");
+    int64_t n = net->resident;
+    fv_value rows = fv_input(root, "rows", fv_shape(FV_I32, net->batch));
+    fv_value pictures = fv_input(root, "pictures", fv_shape(FV_U8, n, net->h, net->w, net->c));
+    fv_value answers = fv_input(root, "answers", fv_shape(FV_I32, n));
+    return (batch_values){.images = fv_gather(s, pictures, rows),
+                          .answers = fv_gather(s, answers, rows),
+                          .row_weight = fv_const_fill(s, fv_shape(FV_F32, net->batch), 1)};
+}
+
 /* Pictures as the model sees them. */
-static fv_value build_input(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
+static fv_value build_input(fv_graph *g, const fv_network *net, fv_value images, fv_pad_mode pad_mode) {
     fv_scope root = fv_root(g);
     int64_t b = net->batch, size = net->img_size;
-    fv_value images = fv_input(root, "images", fv_shape(FV_U8, b, net->h, net->w, net->c));
     fv_value record = fv_input(root, "record", fv_shape(FV_F32, b, FV_AUG_FIELDS));
     fv_value mean = fv_const(root, fv_shape(FV_F32, net->c), net->mean);
     fv_value std = fv_const(root, fv_shape(FV_F32, net->c), net->std);
@@ -91,15 +116,11 @@ static fv_value build_input(fv_graph *g, const fv_network *net, fv_pad_mode pad_
 }
 
 /* From pictures to logits; an empty head and an error in the graph if something does not fit. */
-static head build_forward(fv_graph *g, const fv_network *net, fv_pad_mode pad_mode) {
-    fv_scope root = fv_root(g);
-    int64_t b = net->batch;
-    head out;
-    out.logits = fv_model_build(g, net->model->name, build_input(g, net, pad_mode), &net->cfg);
-    out.labels = net->multi_label ? fv_input(root, "targets", fv_shape(FV_F32, b, net->cfg.num_classes))
-                                  : fv_input(root, "labels", fv_shape(FV_I32, b));
-    out.row_weight = fv_input(root, "row_weight", fv_shape(FV_F32, b));
-    return out;
+static head build_forward(fv_graph *g, const fv_network *net, batch_values batch, fv_pad_mode pad_mode) {
+    fv_value x = build_input(g, net, batch.images, pad_mode);
+    return (head){.logits = fv_model_build(g, net->model->name, x, &net->cfg),
+                  .labels = batch.answers,
+                  .row_weight = batch.row_weight};
 }
 
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch) {
@@ -147,7 +168,8 @@ static fv_status set_precision(fv_graph *g, const fv_network *net) {
 
 static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_size *size) {
     fv_graph_freeze(g, net->freeze, net->n_freeze);
-    head h = build_forward(g, net, net->pad_mode);
+    batch_values batch = net->resident ? build_resident_batch(g, net) : build_batch(g, net);
+    head h = build_forward(g, net, batch, net->pad_mode);
     fv_loss_attr attr = {.label_smoothing = net->smoothing, .reduction = FV_REDUCE_MEAN};
     fv_set_output(g, "loss", build_loss(g, net, h, attr, net->class_weight));
     attr.reduction = FV_REDUCE_SUM;
@@ -166,7 +188,7 @@ static fv_status finish_train(fv_graph *g, const fv_network *net, fv_network_siz
 }
 
 static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size *size) {
-    head h = build_forward(g, net, FV_PAD_REFLECT); /* for shifted views (tta.h) */
+    head h = build_forward(g, net, build_batch(g, net), FV_PAD_REFLECT); /* for shifted views (tta.h) */
     fv_set_output(g, "logits", h.logits);
     fv_set_output(g, "row_loss", fv_result(build_loss(g, net, h, (fv_loss_attr){0}, NULL), 1));
     fv_graph_fuse(g);
@@ -177,7 +199,8 @@ static fv_status finish_eval(fv_graph *g, const fv_network *net, fv_network_size
 
 fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **out) {
     FV_TRY(new_graph(ctx, false, out));
-    fv_set_output(*out, "pictures", build_input(*out, net, net->pad_mode));
+    fv_value images = fv_input(fv_root(*out), "images", fv_shape(FV_U8, net->batch, net->h, net->w, net->c));
+    fv_set_output(*out, "pictures", build_input(*out, net, images, net->pad_mode));
     if (net->precision == FV_F64) fv_graph_cast_floats(*out, FV_F64);
     fv_status status = fv_graph_finish(*out);
     if (status != FV_OK) {
@@ -221,19 +244,42 @@ fv_status fv_network_parts_graph(fv_ctx *ctx, const fv_network *net, const fv_de
 
 /* ---------------------------------------------------------------- in and out */
 
-fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
-    fv_type type = fv_program_output_type(p, name);
-    if (fv_count(type) != count || (type.dtype != FV_F32 && type.dtype != FV_F64))
-        return fv_fail(ctx, FV_E_INTERNAL, "output '%s' is not %lld floats", name, (long long)count);
-    FV_TRY(fv_program_output(p, name, out, fv_bytes(type)));
-    if (type.dtype == FV_F32) {
-        const unsigned char *narrow = (const unsigned char *)out; /* widened in place, from the end */
-        for (int64_t i = count; i-- > 0;) {
-            float f;
-            memcpy(&f, narrow + (size_t)i * sizeof f, sizeof f);
-            out[i] = (double)f;
-        }
+/* Numbers of an output, in `out` as they are, to doubles: in place, from the end. */
+static void widen(fv_type type, double *out) {
+    const unsigned char *narrow = (const unsigned char *)out;
+    for (int64_t i = type.dtype == FV_F32 ? fv_count(type) : 0; i-- > 0;) {
+        float f;
+        memcpy(&f, narrow + (size_t)i * sizeof f, sizeof f);
+        out[i] = (double)f;
     }
+}
+
+static fv_status check_output(fv_ctx *ctx, fv_program *p, const char *name, int64_t count, fv_type *type) {
+    *type = fv_program_output_type(p, name);
+    if (fv_count(*type) == count && (type->dtype == FV_F32 || type->dtype == FV_F64)) return FV_OK;
+    return fv_fail(ctx, FV_E_INTERNAL, "output '%s' is not %lld floats", name, (long long)count);
+}
+
+fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
+    fv_type type;
+    FV_TRY(check_output(ctx, p, name, count, &type));
+    FV_TRY(fv_program_output(p, name, out, fv_bytes(type)));
+    widen(type, out);
+    return FV_OK;
+}
+
+fv_status fv_network_watch(fv_program *p, const fv_network *net) {
+    const char *const names[] = {"loss", "grad_stats", net->multi_label ? "logits" : "top1"};
+    return fv_program_watch(p, names, 3);
+}
+
+fv_status fv_network_seen(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count) {
+    fv_type type;
+    FV_TRY(check_output(ctx, p, name, count, &type));
+    const void *seen = fv_program_seen(p, name);
+    if (!seen) return fv_fail(ctx, FV_E_INTERNAL, "output '%s' was not watched", name);
+    memcpy(out, seen, fv_bytes(type));
+    widen(type, out);
     return FV_OK;
 }
 
@@ -250,11 +296,11 @@ static int64_t count_exact(const double *logits, const fv_batch *batch, int64_t 
 }
 
 fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out) {
-    if (!net->multi_label) return fv_network_output(ctx, p, "top1", out, 1);
+    if (!net->multi_label) return fv_network_seen(ctx, p, "top1", out, 1);
     size_t count = (size_t)(batch->size * net->cfg.num_classes);
     double *logits = fv_alloc(ctx, count, sizeof *logits);
     if (!logits) return ctx->error.code;
-    fv_status status = fv_network_output(ctx, p, "logits", logits, (int64_t)count);
+    fv_status status = fv_network_seen(ctx, p, "logits", logits, (int64_t)count);
     if (status == FV_OK) *out = (double)count_exact(logits, batch, net->cfg.num_classes);
     fv_free(ctx, logits, count, sizeof *logits);
     return status;
@@ -281,8 +327,20 @@ fv_dtype fv_network_precision(const char *text) {
     return FV_F32;
 }
 
+/* Indices into the set are rows of the tables. */
+static fv_status feed_rows(fv_ctx *ctx, fv_program *p, const fv_batch *batch) {
+    const size_t n = (size_t)batch->size;
+    int32_t *rows = fv_alloc(ctx, n, sizeof *rows);
+    if (!rows) return ctx->error.code;
+    for (size_t i = 0; i < n; i++) rows[i] = (int32_t)batch->index[i];
+    fv_status status = fv_program_input(p, "rows", rows, n * sizeof *rows);
+    fv_free(ctx, rows, n, sizeof *rows);
+    return status;
+}
+
 fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch) {
     size_t b = (size_t)batch->size, pixels = (size_t)net->h * (size_t)net->w * (size_t)net->c;
+    if (!batch->images) FV_TRY(feed_rows(ctx, p, batch));
     FV_TRY(fv_program_input(p, "images", batch->images, b * pixels));
     FV_TRY(feed_floats(ctx, p, net->precision == FV_F64, "record", batch->record, b * FV_AUG_FIELDS));
     if (net->multi_label)

@@ -3,6 +3,12 @@
  *   images u8 ─► augment (crop, flip, cutout, normalise) ─► resize, if need be ─► model ─► logits ─► loss ─► backward,
  * update record ──────┘                                                    labels, row_weight ──┘
  *
+ * In training images and labels may come out of tables on the device (resident.h) instead: a batch is then `rows` of
+ * them.
+ *
+ *   pictures u8 [resident,h,w,c] ─► gather ─► images       rows i32 [batch] ──┐
+ *                                     rows ──┘       answers ─► gather ─► labels
+ *
  * labels i32 [batch], one class each: softmax cross-entropy; or targets [batch,classes], a flag per class: binary
  * cross-entropy of each class by itself. */
 #ifndef FV_TOOLS_TRAIN_NETWORK_H
@@ -28,6 +34,7 @@ typedef struct fv_network {
     const char *const *freeze; /* training: prefixes of the names of what is not trained */
     int n_freeze;
     bool freeze_named;  /* they are the user's: each must be the name of something */
+    int64_t resident;   /* training: pictures and answers are taken from tables of so many rows on the device; 0: fed */
     fv_dtype precision; /* FV_F32, FV_F64, or FV_BF16 or FV_F16: mixed with float32 */
     double recompute;   /* training: part of a step's time that saving memory may cost (fv_graph_recompute) */
     fv_optim_cfg optim; /* training */
@@ -62,14 +69,18 @@ fv_status fv_network_input_graph(fv_ctx *ctx, const fv_network *net, fv_graph **
 /* Of a graph that has only its forward pass yet. */
 fv_network_size fv_network_measure(const fv_graph *g, int64_t batch);
 
-/* How many pictures of the batch that the training program just saw it got right: the likeliest class is the label;
- * with several labels: each class rightly there or not, at a probability of 0.5. */
+/* Keep of every run of a training program what the next two need (fv_program_watch). */
+fv_status fv_network_watch(fv_program *p, const fv_network *net);
+/* Its outputs loss and grad_stats, of the run that ended last, as doubles. */
+fv_status fv_network_seen(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);
+/* How many pictures of the batch that this run saw it got right: the likeliest class is the label; with several labels:
+ * each class rightly there or not, at a probability of 0.5. */
 fv_status fv_network_correct(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch, double *out);
 /* An output as doubles, whatever its precision. */
 fv_status fv_network_output(fv_ctx *ctx, fv_program *p, const char *name, double *out, int64_t count);
 /* What --precision says. */
 fv_dtype fv_network_precision(const char *text);
-/* Give a program a batch; float inputs are widened for a float64 program. */
+/* Give a program a batch, those of its inputs that it has; float inputs are widened for a float64 program. */
 fv_status fv_network_feed(fv_ctx *ctx, fv_program *p, const fv_network *net, const fv_batch *batch);
 
 #endif

@@ -52,10 +52,11 @@ fv_status fv_resume_find_earlier(fv_session *s, const fv_run_folder *run, fv_st_
 /* ---------------------------------------------------------------- options */
 
 static bool may_change(fv_cli_id id) {
-    static const fv_cli_id free_options[] = {
-        OPT_DATA_DIR,  OPT_DEVICE,    OPT_ISA,         OPT_THREADS,    OPT_WORKERS,      OPT_CACHE,     OPT_CACHE_DIR,
-        OPT_PATIENCE,  OPT_MAX_STEPS, OPT_SAVE_EPOCHS, OPT_SAVE_STEPS, OPT_SAVE_MINUTES, OPT_LOG_EVERY, OPT_TTA,
-        OPT_RECOMPUTE, OPT_QUIET,     OPT_VERBOSE,     OPT_JSON,       OPT_DRY_RUN};
+    static const fv_cli_id free_options[] = {OPT_DATA_DIR,     OPT_DEVICE,    OPT_RESIDENT_DATA, OPT_ISA,
+                                             OPT_THREADS,      OPT_WORKERS,   OPT_CACHE,         OPT_CACHE_DIR,
+                                             OPT_PATIENCE,     OPT_MAX_STEPS, OPT_SAVE_EPOCHS,   OPT_SAVE_STEPS,
+                                             OPT_SAVE_MINUTES, OPT_LOG_EVERY, OPT_TTA,           OPT_RECOMPUTE,
+                                             OPT_QUIET,        OPT_VERBOSE,   OPT_JSON,          OPT_DRY_RUN};
     for (size_t i = 0; i < sizeof free_options / sizeof *free_options; i++)
         if (free_options[i] == id) return true;
     return false;

@@ -26,6 +26,7 @@ static void destroy_programs(fv_session *s) {
 void fv_session_close(fv_session *s) {
     destroy_programs(s);
     fv_store_destroy(s->store);
+    fv_resident_close(&s->resident);
     if (s->device) s->device->backend->close(s->device);
     if (s->test != s->train) fv_dataset_free(s->test);
     fv_dataset_free(s->train);
@@ -353,15 +354,34 @@ fv_status fv_session_compile(fv_session *s, fv_graph *g, const fv_compile_opts *
     return fv_compile(s->ctx, g, s->store, s->device, opts, out);
 }
 
+fv_compile_opts fv_session_train_opts(const fv_session *s) {
+    return (fv_compile_opts){.accumulate = s->net.optim.accumulate > 1,
+                             .bound = s->resident.bound,
+                             .n_bound = s->net.resident ? FV_RESIDENT_TABLES : 0};
+}
+
 static fv_status compile_training(fv_session *s) {
     fv_graph *g = NULL;
-    fv_compile_opts opts = {.accumulate = s->net.optim.accumulate > 1};
+    fv_compile_opts opts = fv_session_train_opts(s);
     FV_TRY(fv_network_train_graph(s->ctx, &s->net, &g, &s->size));
-    return fv_session_compile(s, g, &opts, &s->train_program);
+    FV_TRY(fv_session_compile(s, g, &opts, &s->train_program));
+    return fv_network_watch(s->train_program, &s->net);
+}
+
+/* The set on the device, if it fits there; not when what is left is too little for the program. */
+static fv_status compile_beside_data(fv_session *s) {
+    FV_TRY(fv_resident_open(&s->resident, s->ctx, s->device, s->train, fv_cli_bool(s->cli, OPT_RESIDENT_DATA)));
+    s->net.resident = s->resident.rows;
+    fv_status status = compile_training(s);
+    if (status != FV_E_MEMORY || !s->net.resident) return status;
+    fv_console_detail(s->con, "no memory for the training set on the device: %s", s->ctx->error.message);
+    fv_resident_close(&s->resident);
+    s->net.resident = 0;
+    return compile_training(s);
 }
 
 fv_status fv_session_build_train(fv_session *s) {
-    FV_TRY(compile_training(s));
+    FV_TRY(compile_beside_data(s));
     FV_TRY(s->weights[0] ? fv_session_load(s, s->weights) : fv_session_data_init(s));
     if (s->resuming) return FV_OK;
     return fv_store_reset_ema(s->store);

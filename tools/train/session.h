@@ -7,6 +7,7 @@
 
 #include "tools/tool.h"
 #include "tools/train/network.h"
+#include "tools/train/resident.h"
 
 typedef struct fv_session {
     fv_tool *tool;
@@ -26,6 +27,7 @@ typedef struct fv_session {
     char weights[512]; /* to start from; "": none */
     fv_device *device;
     fv_store *store;
+    fv_resident resident;
     fv_program *train_program, *eval_program, *ema_program;
 } fv_session;
 
@@ -45,6 +47,8 @@ fv_status fv_session_open_device(fv_session *s);
 fv_status fv_session_build_train(fv_session *s);
 /* Once more over the same store, where other param groups rest than before: bit i of `resting` for group i. */
 fv_status fv_session_rest(fv_session *s, uint32_t resting);
+/* What a program of fv_network_train_graph, or made of it, is compiled with. */
+fv_compile_opts fv_session_train_opts(const fv_session *s);
 /* The same for evaluation; after build_train over the same store and memory. Made on first use. */
 fv_status fv_session_build_eval(fv_session *s);
 fv_status fv_session_build_ema(fv_session *s);

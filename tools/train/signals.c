@@ -48,6 +48,10 @@ int fv_signal_pending(void) {
     return stop_signal;
 }
 
+bool fv_signal_wants_save(void) {
+    return save_wanted;
+}
+
 bool fv_signal_take_save(void) {
     bool wanted = save_wanted;
     save_wanted = 0;

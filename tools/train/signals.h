@@ -5,9 +5,10 @@
 
 #include <stdbool.h>
 
-void fv_signal_prepare(void);   /* SIGUSR1 no longer kills: until fv_signal_watch there is nothing to save */
-void fv_signal_watch(void);     /* from now on */
-int fv_signal_pending(void);    /* number of the signal that asked for the end; 0: none */
-bool fv_signal_take_save(void); /* whether SIGUSR1 came since the last call */
+void fv_signal_prepare(void);    /* SIGUSR1 no longer kills: until fv_signal_watch there is nothing to save */
+void fv_signal_watch(void);      /* from now on */
+int fv_signal_pending(void);     /* number of the signal that asked for the end; 0: none */
+bool fv_signal_wants_save(void); /* whether SIGUSR1 came since the last fv_signal_take_save */
+bool fv_signal_take_save(void);  /* the same, and forget it */
 
 #endif

@@ -13,6 +13,9 @@ static void show_header(fv_session *s) {
                    fv_text_si(s->size.macs, macs, sizeof macs), s->device->text, fv_cli_text(s->cli, OPT_PRECISION),
                    fv_cli_text(s->cli, OPT_SEED));
     if (s->weights[0]) fv_console_say(s->con, "weights %s", s->weights);
+    if (s->net.resident)
+        fv_console_say(s->con, "device holds the %lld pictures of the training set: %.1f MB",
+                       (long long)s->net.resident, 1e-6 * (double)s->resident.bound[0].bytes);
 }
 
 /* The first loss of a fresh classifier is near that of guessing: ln K; several labels: ln 2, more with class weights.
@@ -80,6 +83,15 @@ typedef struct final_test {
     bool has_averaged; /* --tta */
 } final_test;
 
+/* Which part of its steps' time the device waited: for pictures, for learning rates, for a save. */
+static void show_device_waiting(const fv_loop *loop) {
+    const double waiting = fv_loop_waiting(loop);
+    if (waiting < 0) return;
+    fv_console_say(loop->s->con,
+                   "device computed for %.1f%% of the time that steps took, and waited for the host for %.1f%%",
+                   100 * (1 - waiting), 100 * waiting);
+}
+
 static json_t *metrics_json(const fv_loop *loop, const final_test *t, bool classes) {
     const fv_session *s = loop->s;
     const fv_progress *p = &loop->p;
@@ -99,6 +111,7 @@ static json_t *metrics_json(const fv_loop *loop, const final_test *t, bool class
     if (s->n_val)
         fv_json_set(&o, s->train->targets ? "best_val_mAP" : "best_val_top1", fv_json_number(p->best_score, 9));
     if (loop->out_of_patience) fv_json_set(&o, "stopped_early", json_true());
+    if (fv_loop_waiting(loop) >= 0) fv_json_set(&o, "device_wait_share", fv_json_number(fv_loop_waiting(loop), 4));
     return o;
 }
 
@@ -281,6 +294,7 @@ static fv_status train(fv_session *s, fv_loop *loop, fv_run_folder *run, fv_resu
     if (fv_session_overfits(s)) return fv_loop_overfit(loop);
     if (fv_cli_bool(s->cli, OPT_DRY_RUN)) return dry_run(loop);
     FV_TRY(fv_loop_run(loop));
+    show_device_waiting(loop);
     return finish(loop);
 }
 

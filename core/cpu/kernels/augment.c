@@ -247,3 +247,42 @@ size_t CPU(augment_workspace)(const fv_graph *g, const fv_node *node) {
     if (node->op != FV_OP_AUGMENT) return 0;
     return (size_t)fv_dim(g, g->operands[node->first_operand], -1) * 256 * sizeof(float);
 }
+
+/* ---------------------------------------------------------------- gather: elements of any type */
+
+typedef struct gather_args {
+    const fv_call *call;
+    const char *table;
+    const int32_t *index;
+    char *y;
+    int64_t n, rows, tile; /* tile: results of one */
+    size_t bytes;          /* of a row */
+} gather_args;
+
+static void gather_tile(void *arg, int64_t tile, int thread) {
+    const gather_args *a = arg;
+    const fv_range r = fv_tile_range(a->n, a->tile, tile);
+    (void)thread;
+    for (int64_t i = r.begin; i < r.end; i++) {
+        char *y = a->y + (size_t)i * a->bytes;
+        if (a->index[i] >= 0 && a->index[i] < a->rows) {
+            memcpy(y, a->table + (size_t)a->index[i] * a->bytes, a->bytes);
+            continue;
+        }
+        fv_kernel_fault(a->call, FV_E_DATA, "index %d of row %lld is outside [0, %lld)", (int)a->index[i], (long long)i,
+                        (long long)a->rows);
+        memset(y, 0, a->bytes);
+    }
+}
+
+void CPU(gather)(const fv_call *c) {
+    gather_args a = {.call = c,
+                     .table = c->in[0].data,
+                     .index = c->in[1].data,
+                     .y = c->out[0].data,
+                     .n = c->in[1].type.dim[0],
+                     .rows = c->in[0].type.dim[0]};
+    a.bytes = fv_bytes(c->in[0].type) / (size_t)a.rows;
+    a.tile = fv_ceil_div(FV_TILE * (int64_t)sizeof(float), (int64_t)a.bytes);
+    fv_pool_run(c->pool, fv_ceil_div(a.n, a.tile), gather_tile, &a);
+}

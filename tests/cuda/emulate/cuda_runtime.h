@@ -3,13 +3,15 @@
  *
  *   device memory   a region of its own that no one may touch but kernels and copies: host code that does gets SIGSEGV.
  *                   New memory is filled with 0xff. A page that is never accessible lies between two allocations
- *   streams         work is queued and runs when somebody waits for it: results read too early are the old ones
+ *   streams         work is queued and runs when somebody waits for it, stream by stream: results read too early, or on
+ *                   another stream without an event, are the old ones
  *   blocks          run in an order that differs from launch to launch, on several threads
  *   threads         of a block are fibers; those of every other launch run from the last to the first, so that a
  *                   missing __syncthreads shows. A barrier that not all threads reach ends the process with a message
  *   limits          of grids, blocks, shared memory and parameters are those of a GPU
  *   memory          runs out after FV_EMULATED_MB megabytes, if that is set in the environment
- *   counters        fv_emulated_count(): launches, copies, allocations, waits, recordings
+ *   counters        fv_emulated_count(): launches, copies, allocations, waits, recordings. At the end of the process
+ *                   some go to the file $FOVEA_EMULATED_COUNTS, a line each
  *
  * Only what cuda/ uses is here. */
 #ifndef FV_TESTS_CUDA_RUNTIME_H
@@ -173,12 +175,15 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 /* ---------------------------------------------------------------- what the tests ask */
 
 typedef struct fv_emulated_counts {
-    int64_t launches;                             /* kernels that ran, those of graphs included */
-    int64_t enqueued;                             /* kernels that were launched one by one, outside a recording */
-    int64_t graphs;                               /* cudaGraphLaunch */
-    int64_t recordings;                           /* cudaStreamEndCapture */
-    int64_t copies, sets;                         /* cudaMemcpy*, cudaMemset* that ran */
-    int64_t waits;                                /* calls that wait: *Synchronize, cudaMemcpy, cudaFree */
+    int64_t launches;     /* kernels that ran, those of graphs included */
+    int64_t enqueued;     /* kernels that were launched one by one, outside a recording */
+    int64_t graphs;       /* cudaGraphLaunch */
+    int64_t recordings;   /* cudaStreamEndCapture */
+    int64_t copies, sets; /* cudaMemcpy*, cudaMemset* that ran */
+    int64_t bytes_up;     /* that copies brought from the host */
+    int64_t peak_bytes;   /* most of live_bytes, of all the process */
+    int64_t overlaps;     /* cudaGraphLaunch while an earlier one has not run */
+    int64_t waits;        /* calls that wait: *Synchronize unless the event is over, cudaMemcpy, cudaFree */
     int64_t allocations, frees, live, live_bytes; /* of device memory */
     int64_t host_live;                            /* of pinned memory */
     int64_t objects;                              /* streams, events, graphs alive */

@@ -1,7 +1,9 @@
-/* runtime.cpp: memory, streams, events and graphs of the emulation. One queue serves all streams: work runs in the
- * order in which it was enqueued, when somebody waits. */
+/* runtime.cpp: memory, streams, events and graphs of the emulation. Every stream has a queue: its work runs, in order,
+ * when somebody waits for it, and no more of it than that; so what one stream does for another without an event in
+ * between is not there in time. */
 #include "blocks.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <deque>
@@ -25,9 +27,13 @@ struct CUgraphExec_st {
 struct CUstream_st {
     cudaGraph_t recording;
     bool broken; /* something was done that cannot be recorded */
+    std::deque<task> queue;
+    int64_t graphs; /* in it */
 };
 struct CUevent_st {
-    double time; /* seconds */
+    double time;            /* seconds */
+    cudaStream_t stream;    /* that it was recorded on last */
+    int64_t recorded, done; /* how often, and how many of those are over */
 };
 
 namespace {
@@ -38,7 +44,8 @@ namespace {
 std::recursive_mutex the_lock;
 #define LOCKED() std::lock_guard<std::recursive_mutex> guard_(the_lock)
 
-std::deque<task> queue;
+CUstream_st legacy; /* the stream 0 */
+std::vector<cudaStream_t> streams = {&legacy};
 std::map<char *, size_t> live;      /* device memory: start, bytes in whole pages */
 std::multimap<size_t, char *> gone; /* freed: bytes, start */
 std::set<void *> pinned;
@@ -72,26 +79,47 @@ cudaError_t say(cudaError_t error) {
     return error;
 }
 
+/* While anything runs; work may wait for other work. */
 void open_memory(bool open) {
+    static int users;
+    if (open ? users++ : --users) return;
     for (const auto &block : live) mprotect(block.first, block.second, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-/* Run what is queued. */
-void drain() {
-    if (queue.empty()) return;
+cudaStream_t stream_of(cudaStream_t stream) {
+    return stream ? stream : &legacy;
+}
+
+void run_next(cudaStream_t stream) {
+    const task next = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    next();
+}
+
+/* Run what is queued on a stream. */
+void drain(cudaStream_t stream) {
+    if (stream->queue.empty()) return;
     open_memory(true);
-    while (!queue.empty()) {
-        task next = std::move(queue.front());
-        queue.pop_front();
-        next();
-    }
+    while (!stream->queue.empty()) run_next(stream);
+    open_memory(false);
+}
+
+void drain_all() {
+    for (size_t i = streams.size(); i-- > 0;) drain(streams[i]);
+}
+
+/* Run what an event waits for: its stream up to where it was recorded for the number-th time. */
+void reach(cudaEvent_t event, int64_t number) {
+    if (event->done >= number) return;
+    open_memory(true);
+    while (event->done < number && !event->stream->queue.empty()) run_next(event->stream);
     open_memory(false);
 }
 
 /* Enqueue, or add to the recording of the stream. */
 void put(cudaStream_t stream, task &&t) {
     if (stream && stream->recording) stream->recording->tasks.push_back(std::move(t));
-    else queue.push_back(std::move(t));
+    else stream_of(stream)->queue.push_back(std::move(t));
 }
 
 /* What may not happen while any stream records. */
@@ -137,7 +165,7 @@ double now() {
 cudaError_t wait() {
     if (refuse_in_recording()) return say(cudaErrorStreamCaptureUnsupported);
     counts.waits++;
-    drain();
+    drain_all();
     return cudaSuccess;
 }
 
@@ -167,6 +195,7 @@ void fv_emulated_reset(void) {
     counts = {};
     counts.live = before.live;
     counts.live_bytes = before.live_bytes;
+    counts.peak_bytes = before.peak_bytes;
     counts.host_live = before.host_live;
     counts.objects = before.objects;
     kernels.clear();
@@ -182,6 +211,20 @@ void fv_emulated_limit(size_t bytes) {
     capacity() = bytes ? bytes : from_environment();
 }
 
+__attribute__((destructor)) static void write_counts() {
+    const char *path = getenv("FOVEA_EMULATED_COUNTS");
+    FILE *f = path && path[0] ? fopen(path, "w") : nullptr;
+    if (!f) return;
+    const struct {
+        const char *name;
+        int64_t count;
+    } lines[] = {{"waits", counts.waits},     {"overlaps", counts.overlaps}, {"allocations", counts.allocations},
+                 {"frees", counts.frees},     {"live", counts.live},         {"host_live", counts.host_live},
+                 {"objects", counts.objects}, {"bytes_up", counts.bytes_up}, {"peak_bytes", counts.peak_bytes}};
+    for (const auto &line : lines) fprintf(f, "%s %lld\n", line.name, (long long)line.count);
+    fclose(f);
+}
+
 const char *fv_emulated_kernels(void) {
     LOCKED();
     kernel_text.clear();
@@ -195,6 +238,7 @@ const char *cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     default: return "cudaErrorUnknown";
@@ -309,6 +353,7 @@ cudaError_t cudaMalloc(void **ptr, size_t bytes) {
     counts.allocations++;
     counts.live++;
     counts.live_bytes += (int64_t)size;
+    if (counts.live_bytes > counts.peak_bytes) counts.peak_bytes = counts.live_bytes;
     *ptr = block;
     return cudaSuccess;
 }
@@ -365,12 +410,14 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
                                                                 static_cast<const char *>(from) + bytes);
         put(stream, [=] {
             counts.copies++;
+            counts.bytes_up += is_device(to) ? (int64_t)bytes : 0;
             memcpy(to, staged->data(), bytes);
         });
         return cudaSuccess;
     }
     put(stream, [=] {
         counts.copies++;
+        counts.bytes_up += is_device(to) && !is_device(from) ? (int64_t)bytes : 0;
         memmove(to, from, bytes);
     });
     return cudaSuccess;
@@ -399,6 +446,7 @@ cudaError_t cudaMemset(void *ptr, int value, size_t bytes) {
 cudaError_t cudaStreamCreate(cudaStream_t *stream) {
     LOCKED();
     *stream = new CUstream_st();
+    streams.push_back(*stream);
     counts.objects++;
     return cudaSuccess;
 }
@@ -413,25 +461,31 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     LOCKED();
     if (!stream) return say(cudaErrorInvalidResourceHandle);
-    drain();
+    drain(stream);
+    for (size_t i = 0; i < streams.size(); i++)
+        if (streams[i] == stream) streams.erase(streams.begin() + (std::ptrdiff_t)i);
     delete stream;
     counts.objects--;
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     LOCKED();
-    (void)stream;
-    return wait();
+    if (refuse_in_recording()) return say(cudaErrorStreamCaptureUnsupported);
+    counts.waits++;
+    drain(stream_of(stream));
+    return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     LOCKED();
-    (void)stream;
-    drain();
-    return cudaSuccess;
+    return stream_of(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-    (void)stream, (void)flags; /* what the event waits for was enqueued before */
-    return event ? cudaSuccess : say(cudaErrorInvalidResourceHandle);
+    LOCKED();
+    (void)flags;
+    if (!event) return say(cudaErrorInvalidResourceHandle);
+    const int64_t number = event->recorded;
+    put(stream, [=] { reach(event, number); });
+    return cudaSuccess;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, void *user) {
     LOCKED();
@@ -455,30 +509,36 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     LOCKED();
-    put(stream, [=] { event->time = now(); });
+    const int64_t number = ++event->recorded;
+    event->stream = stream_of(stream);
+    put(stream, [=] {
+        event->time = now();
+        event->done = number;
+    });
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     LOCKED();
-    (void)event;
-    return wait();
+    if (refuse_in_recording()) return say(cudaErrorStreamCaptureUnsupported);
+    if (event->done == event->recorded) return cudaSuccess; /* no wait */
+    counts.waits++;
+    reach(event, event->recorded);
+    return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     LOCKED();
-    (void)event;
-    drain();
-    return cudaSuccess;
+    return event->done == event->recorded ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
     LOCKED();
-    drain();
+    if (start->done != start->recorded || end->done != end->recorded) return say(cudaErrorNotReady);
     *milliseconds = (float)(1e3 * (end->time - start->time));
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     LOCKED();
     if (!event) return say(cudaErrorInvalidResourceHandle);
-    drain();
+    drain_all();
     delete event;
     counts.objects--;
     return cudaSuccess;
@@ -540,7 +600,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     LOCKED();
     const auto tasks = exec->tasks;
     counts.graphs++;
-    put(stream, [tasks] {
+    counts.overlaps += stream->graphs++ > 0;
+    put(stream, [=] {
+        stream->graphs--;
         for (const task &t : *tasks) t();
     });
     return cudaSuccess;
