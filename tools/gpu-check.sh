@@ -315,7 +315,7 @@ else
     [ -e "$bundle/fovea" ] && { echo "gpu-check: the bundle does not run here, so it is built:"; tail -n 2 "$temp/version"; } >&2
     item "build" 200 bash -c build_all
 fi
-item "device and versions" 30 bash -c versions
+item "device and versions" 60 bash -c versions
 
 if [ -z "$compile" ]; then
     item "ceilings" 20 bash -c ceilings
