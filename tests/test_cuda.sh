@@ -179,6 +179,12 @@ check "which are others" bash -c "! cmp -s micro/weights/last/model.safetensors 
 expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name halves --max-steps 5
 expect 0 "" train --resume halves --quiet
 check "the same weights after a stop within an epoch" same ahead halves
+# Gradients overflow float16 at first, and each time the next step has another scale.
+overflow=(train --data synthetic --model resnet20 --img-size 4 --fraction 0.05 -b 8 --val-split 0 --loss-reduction sum --lr 0.001 --precision float16
+    --seed 3 --output . --device cuda --max-steps 5)
+expect 0 "the step is left out, the loss scale is" "${overflow[@]}" --name scaled
+expect 0 "" "${overflow[@]}" --name scaled-lockstep --save-steps 1 --quiet
+check "the same weights where the loss scale changes" same scaled scaled-lockstep
 steps() { sed -nE 's/^ *step ([0-9]+) .*lr (.*)/\1 \2/p' err; } # numbers and learning rates of the steps that were logged
 loud=("${ten[@]}" --epochs 2 --log-every 1 --no-quiet)
 expect 0 "device computed for" "${loud[@]}" --device cuda --name log
@@ -193,7 +199,7 @@ check "metrics.json has the share of waiting" grep -qE '"device_wait_share": 0\.
 # Killed and resumed, or asked to end, at any moment.
 for signal in KILL TERM; do
     rm -rf killed
-    "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 >out 2>err &
+    "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 --save-epochs 0 >out 2>err &
     pid=$!
     for _ in $(seq 300); do
         [ -e killed/state/prev.safetensors ] && break
@@ -202,6 +208,7 @@ for signal in KILL TERM; do
     kill -$signal $pid
     wait $pid 2>/dev/null
     check "there was something to kill" test ! -e killed/metrics.json
+    check "states of steps had been saved" test -e killed/state/prev.safetensors
     "$fovea" train --resume killed --quiet >out 2>err || fail "resume after SIG$signal"
     [ -e whole ] || "$fovea" "${ten[@]}" --epochs 8 --device cuda --name whole >out 2>err
     check "the same weights after SIG$signal" same whole killed
