@@ -17,7 +17,7 @@
 #define ACTIVATION_OPERATIONS 20 /* per element, of those that a linear layer can apply on the way */
 #define ATTENTION_SHARE 0.4      /* of the roof, that attention reaches */
 #define LEAST_BYTES 65536        /* smaller values are not worth a node */
-#define LEAST_WORTH 5.0          /* with a budget, 1% of a step is to free so many percent of the memory */
+#define LEAST_WORTH 5.0          /* with a budget, 1% of a step is to free so many percent of the peak */
 #define SMALL_SHARE 16           /* an operand so much smaller than the value may be kept longer for its sake */
 
 typedef struct span { /* life of a value that has memory of its own; positions in the order of execution */
