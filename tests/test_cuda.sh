@@ -179,12 +179,19 @@ check "which are others" bash -c "! cmp -s micro/weights/last/model.safetensors 
 expect 0 "" "${ten[@]}" --epochs 2 --device cuda --name halves --max-steps 5
 expect 0 "" train --resume halves --quiet
 check "the same weights after a stop within an epoch" same ahead halves
-# Gradients overflow float16 at first, and each time the next step has another scale.
-overflow=(train --data synthetic --model resnet20 --img-size 4 --fraction 0.05 -b 8 --val-split 0 --loss-reduction sum --lr 0.001 --precision float16
-    --seed 3 --output . --device cuda --max-steps 5)
-expect 0 "the step is left out, the loss scale is" "${overflow[@]}" --name scaled
-expect 0 "" "${overflow[@]}" --name scaled-lockstep --save-steps 1 --quiet
+# Gradients overflow float16 at first, and each time the next step has another scale, until they fit.
+overflow=(train --data synthetic --model mlp_500 --fraction 0.045 -b 16 --val-split 0 --img-size 8 --drop 0.98 --loss-reduction sum --lr 0.0001
+    --precision float16 --seed 3 --output . --max-steps 10 -v)
+scales() { sed -nE 's/.*(step [0-9]+: .*the loss scale is [0-9]+) now.*/\1/p' err; }
+expect 0 "the step is left out, the loss scale is" "${overflow[@]}" --device cuda --name scaled
+scales >cuda.scales
+expect 0 "" "${overflow[@]}" --device cuda --name scaled-lockstep --save-steps 1
 check "the same weights where the loss scale changes" same scaled scaled-lockstep
+expect 0 "" "${overflow[@]}" --device cpu --name scaled-cpu
+scales >cpu.scales
+check "the loss scale falls as on the cpu" cmp cuda.scales cpu.scales
+check "but not in every step" test "$(wc -l <cuda.scales)" -lt 9
+
 steps() { sed -nE 's/^ *step ([0-9]+) .*lr (.*)/\1 \2/p' err; } # numbers and learning rates of the steps that were logged
 loud=("${ten[@]}" --epochs 2 --log-every 1 --no-quiet)
 expect 0 "device computed for" "${loud[@]}" --device cuda --name log
@@ -199,7 +206,7 @@ check "metrics.json has the share of waiting" grep -qE '"device_wait_share": 0\.
 # Killed and resumed, or asked to end, at any moment.
 for signal in KILL TERM; do
     rm -rf killed
-    "$fovea" "${ten[@]}" --epochs 8 --device cuda --name killed --save-steps 3 --save-epochs 0 >out 2>err &
+    "$fovea" "${ten[@]}" --fraction 0.36 --epochs 1 --device cuda --name killed --save-steps 3 --save-epochs 0 >out 2>err &
     pid=$!
     for _ in $(seq 300); do
         [ -e killed/state/prev.safetensors ] && break
@@ -208,9 +215,10 @@ for signal in KILL TERM; do
     kill -$signal $pid
     wait $pid 2>/dev/null
     check "there was something to kill" test ! -e killed/metrics.json
-    check "states of steps had been saved" test -e killed/state/prev.safetensors
+    step=$(grep -aoE '"step":"[0-9]+"' killed/state/last.safetensors | tr -dc 0-9)
+    check "states of steps had been saved within the epoch, the last at step $step" test "$step" -gt 1 -a "$step" -lt 80
     "$fovea" train --resume killed --quiet >out 2>err || fail "resume after SIG$signal"
-    [ -e whole ] || "$fovea" "${ten[@]}" --epochs 8 --device cuda --name whole >out 2>err
+    [ -e whole ] || "$fovea" "${ten[@]}" --fraction 0.36 --epochs 1 --device cuda --name whole >out 2>err
     check "the same weights after SIG$signal" same whole killed
 done
 

@@ -36,6 +36,11 @@ static uint32_t resting_groups(const fv_loop *loop, int64_t step) {
     return resting;
 }
 
+/* float16: the scale of a step depends on how the one before it went. */
+static bool scale_varies(const fv_loop *loop) {
+    return loop->scales && !loop->fixed_scale;
+}
+
 /* lr: of the parameters that are in no param group. The numbers of groups: optim.h. */
 static fv_step step_data(const fv_loop *loop, int64_t number, double lr) {
     const fv_session *s = loop->s;
@@ -45,7 +50,8 @@ static fv_step step_data(const fv_loop *loop, int64_t number, double lr) {
                                   .power = fv_cli_float(s->cli, OPT_LOOKAHEAD_POWER)};
     fv_step step = {.seed = (uint64_t)fv_cli_int(s->cli, OPT_SEED), .step = number, .epoch = loop->p.epoch};
     step.loss_scale = loop->scales ? loop->p.loss_scale : 1;
-    step.halts = loop->on_nan == FV_ON_NAN_STOP; /* as diagnose.c looks at the same weights again */
+    /* As diagnose.c looks at the same weights again. Where the loss scale falls after an overflow, training goes on. */
+    step.halts = loop->on_nan == FV_ON_NAN_STOP && !scale_varies(loop);
     step.lr[0] = step.lr[1] = lr;
     step.weight_decay[0] = s->net.optim.weight_decay;
     for (int i = 0; i < s->net.optim.n_groups; i++) {
@@ -114,7 +120,7 @@ static fv_status skip_step(fv_loop *loop, const fv_begun_step *b) {
 static bool scale_loss(fv_loop *loop, const fv_step_result *r) {
     fv_progress *p = &loop->p;
     fv_loss_scaling scaling = {.scale = p->loss_scale, .good = p->scale_steps};
-    if (!loop->scales || loop->fixed_scale || !isfinite(r->loss)) return false;
+    if (!scale_varies(loop) || !isfinite(r->loss)) return false;
     if (!fv_loss_scaling_next(&scaling, r->finite, FV_LOSS_SCALE_STEPS)) return false;
     char text[160];
     snprintf(text, sizeof text,
@@ -208,7 +214,7 @@ bool fv_step_waits(const fv_loop *loop) {
     const fv_progress *p = &loop->p;
     const int64_t next = p->step + loop->n_begun;
     if (loop->n_begun == 0) return false;
-    if (loop->scales && !loop->fixed_scale) return true;
+    if (scale_varies(loop)) return true;
     if (loop->on_nan == FV_ON_NAN_SKIP && p->skipped_in_a_row >= loop->most_skips) return true;
     /* Going back takes what the next step did with the weights, but not the gradients that it has summed so far. */
     if (loop->on_nan == FV_ON_NAN_ROLLBACK && (loop->micro_steps > 1 || !fv_loop_may_roll_back(loop))) return true;
