@@ -121,15 +121,15 @@ bool fv_infer_layer_norm(fv_infer *i) {
            fv_set_result_type(i, 1, row_statistics(i, x)) && fv_set_result_type(i, 2, row_statistics(i, x));
 }
 
-/* dy, x, mean, rstd, gamma, residual -> dx, dgamma, dbeta, with x checked and `statistics` the type of mean and rstd. */
+/* dy, x, mean, rstd, gamma, residual -> dx, dgamma, dbeta, with x checked and `statistics` the type of mean and rstd.
+ */
 static bool infer_norm_bwd(fv_infer *i, fv_type statistics, const char *of) {
     fv_type x = i->in[1];
     int64_t c = channels(x);
     return fv_expect_like(i, 0, "dy", x, "x") && fv_expect_like(i, 2, "mean", statistics, of) &&
            fv_expect_like(i, 3, "rstd", statistics, of) && fv_expect_vector(i, 4, "gamma", c) &&
-           (!fv_has(i, 5) || fv_expect_like(i, 5, "residual", x, "x")) &&
-           eps_is_sound(i, i->attr->norm.eps) && fv_set_result_type(i, 0, x) && fv_set_wide_result(i, 1, 1, &c) &&
-           fv_set_wide_result(i, 2, 1, &c);
+           (!fv_has(i, 5) || fv_expect_like(i, 5, "residual", x, "x")) && eps_is_sound(i, i->attr->norm.eps) &&
+           fv_set_result_type(i, 0, x) && fv_set_wide_result(i, 1, 1, &c) && fv_set_wide_result(i, 2, 1, &c);
 }
 
 bool fv_infer_layer_norm_bwd(fv_infer *i) {
