@@ -37,8 +37,8 @@ fv_status fv_resident_answer(fv_resident *r, const fv_loader *loader) {
     const size_t n = (size_t)r->rows;
     int64_t *lender = fv_alloc(r->ctx, n, sizeof *lender);
     int32_t *answers = fv_alloc(r->ctx, n, sizeof *answers);
-    fv_status status = lender && answers ? FV_OK : r->ctx->error.code;
-    if (status == FV_OK) {
+    fv_status status = r->ctx->error.code;
+    if (lender && answers) {
         fv_loader_lenders(loader, lender);
         for (size_t i = 0; i < n; i++) answers[i] = r->data->labels[lender[i]];
         status = r->dev->backend->copy(r->dev, r->bound[1].memory, answers, r->bound[1].bytes, FV_COPY_TO_DEVICE);
