@@ -67,11 +67,6 @@ TOOL_OBJ := $(TOOL_SRC:%.c=$(O)/%.o) $(O)/tools/cli/recipe_texts.o
 
 .DEFAULT_GOAL := all
 include cuda/cuda.mk
-# What ptxas says of every kernel's registers and stack stays beside the object (tests/cuda/spills.sh reads it); an object that was
-# built before that was kept is built again.
-NVCC_RUN = tests/cuda/keep_usage.sh $(@:.o=.usage) $(filter ccache,$(CC)) $(NVCC) -Xptxas -v
-$(foreach s,$(CUDA_KERNEL_SRC),$(if $(wildcard $(O)/$(s).usage),,$(eval $(O)/$(s).o: FORCE)))
-cuda-spills: $(CUDA_LIB)
 
 all: $(B)/fovea $(B)/libfovea.a $(B)/libfovea.so $(CUDA_LIB) $(B)/fovea.1 $(B)/completion.bash $(B)/completion.zsh $(B)/completion.fish ## build the program, the library, the man page and, where nvcc is, the CUDA backend
 

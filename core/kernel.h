@@ -3,9 +3,9 @@
  *   static void cpu_linear(const fv_call *c) { const float *x = c->in[0].data; ... c->out[0].data ... }
  *
  * In place: for activation, activation_bwd, add, sub, mul, scale, dropout, drop_path, batch_norm_infer,
- * batch_norm_bwd, layer_norm_bwd, activated_linear, activated_linear_bwd_data and linear_act the planner may let
- * result 0 share the memory of an operand of the same shape (batch_norm_*: operand 0; layer_norm_bwd, activated_linear,
- * linear_act: the residual). Read an element before you write it, and promise no `restrict` between them.
+ * batch_norm_bwd, layer_norm_bwd, activated_linear_bwd_data and linear_act the planner may let result 0 share the
+ * memory of an operand of the same shape (batch_norm_*: operand 0; layer_norm_bwd, linear_act: the residual). Read an
+ * element before you write it, and promise no `restrict` between them.
  *
  * Shapes were checked when the graph was built; kernels validate nothing but data (labels), through fv_kernel_fault. */
 #ifndef FV_CORE_KERNEL_H

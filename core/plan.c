@@ -159,7 +159,6 @@ static bool in_place_operand(const fv_node *n, int j) {
     case FV_OP_MUL: return j <= 1;
     case FV_OP_BATCH_NORM_BWD: return j == 0;
     case FV_OP_ACTIVATED_LINEAR_BWD_DATA: return j == 2;
-    case FV_OP_ACTIVATED_LINEAR:
     case FV_OP_LINEAR_ACT: return j == 3;
     case FV_OP_LAYER_NORM_BWD: return j == 5;
     default: return false;
@@ -168,9 +167,7 @@ static bool in_place_operand(const fv_node *n, int j) {
 
 /* Products read an operand again when some of the result is written. */
 static bool reads_elsewhere(const planner *p, const fv_node *n, int j, int32_t root) {
-    const bool product =
-        n->op == FV_OP_LINEAR_ACT || n->op == FV_OP_ACTIVATED_LINEAR || n->op == FV_OP_ACTIVATED_LINEAR_BWD_DATA;
-    if (!product) return false;
+    if (n->op != FV_OP_LINEAR_ACT && n->op != FV_OP_ACTIVATED_LINEAR_BWD_DATA) return false;
     for (int k = 0; k < n->operands; k++)
         if (k != j && root_of(p->plan, p->g->operands[n->first_operand + k].id) == root) return true;
     return false;

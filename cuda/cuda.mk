@@ -24,9 +24,9 @@ CUDA_LINK       := -shared -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,-z,defs
 CUDA_LIB        := $(if $(and $(NVCC),$(filter release,$(KIND))),$(B)/libfovea-cuda.so)
 
 CFLAGS_CUDA  = $(CFLAGS_ALL) -fvisibility=hidden $(if $(CUDA_CUDNN),,-DFV_WITHOUT_CUDNN)
-NVFLAGS      = -std=c++17 -O3 -I. $(CUDA_GENCODE) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas
-# ccache serves nvcc, too.
-NVCC_RUN     = $(filter ccache,$(CC)) $(NVCC)
+NVFLAGS      = -std=c++17 -O3 -I. -Xptxas -v $(CUDA_GENCODE) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas
+# ccache serves nvcc, too. What ptxas says of every kernel's registers and stack stays beside the object, for tests/cuda/spills.sh.
+NVCC_RUN     = tests/cuda/keep_usage.sh $(@:.o=.usage) $(filter ccache,$(CC)) $(NVCC)
 
 # Objects are built again for other GPUs, and when headers of a library come or go.
 CUDA_FLAGS := $(filter-out -Werror all-warnings,$(NVFLAGS)) $(CUDA_INCLUDE) $(if $(CUDA_CUDNN),cudnn)
@@ -117,7 +117,7 @@ $(B)/gpu-ceilings: $(CEILINGS_OBJ) $(B)/libfovea.a
 
 gpu-check: ## on a machine with a GPU: what cannot be tested without one (docs/gpu.md)
 	BUILD_DIR=$(B) tools/gpu-check.sh
-cuda-spills: ## compile the CUDA kernels and fail if one keeps registers in memory
-	NVCC=$(NVCC) tests/cuda/spills.sh
+cuda-spills: $(CUDA_LIB) ## fail if a CUDA kernel keeps registers in memory
+	tests/cuda/spills.sh $(B)
 
 .PHONY: cuda emulated gpu-check cuda-spills

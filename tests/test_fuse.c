@@ -360,6 +360,37 @@ START_TEST(blocks_are_plain) {
 }
 END_TEST
 
+/* Only a bias's gradient is wanted: that of the weights is nobody's, and takes nothing over. */
+START_TEST(a_bias_alone) {
+    for (int k = 0; k < 4; k++) {
+        fvt_device d;
+        fvt_program p;
+        double bias[OUT], sum[OUT] = {0};
+        if (!fvt_open(&d, "cpu", 2, isas[k])) continue;
+        fv_graph *g = fv_graph_new(&d.ctx, true);
+        fv_scope s = fv_root(g);
+        const fv_value w = fv_input(s, "w1", fv_shape(FV_F32, OUT, IN)), b = fv_input(s, "b1", fv_shape(FV_F32, OUT));
+        const fv_value y = fv_linear(s, fv_input(s, "x", fv_shape(FV_F32, ROWS, IN)), w, b);
+        const fv_value weight = fv_input(s, "weight", fv_typeof(g, y));
+        fv_value grads[2];
+        ck_assert_int_eq(fv_gradients(g, fv_sum(s, fv_mul(s, y, weight), 3, false), 2, (fv_value[]){w, b}, grads),
+                         FV_OK);
+        fv_set_output(g, "bias", grads[1]);
+        fvt_compile(&d, g, false, &p);
+        double *values = fvt_doubles(ROWS * OUT);
+        for (int i = 0; i < ROWS * OUT; i++) sum[i % OUT] += values[i] = i % 7 - 3;
+        fvt_set(&p, "weight", values);
+        ck_assert_int_eq(fvt_run(&p), FV_OK);
+        ck_assert_int_eq(count_nodes(&p, FV_OP_LINEAR_BWD_PARAMS), 0);
+        fvt_get(&p, "bias", bias);
+        for (int i = 0; i < OUT; i++) ck_assert_double_eq(bias[i], sum[i]);
+        fvt_free(values);
+        fvt_destroy(&p);
+        fvt_close(&d);
+    }
+}
+END_TEST
+
 /* In the caches there is nothing to win. */
 START_TEST(few_rows_stay_apart) {
     fvt_device d;
@@ -472,6 +503,7 @@ Suite *fuse_suite(void) {
     tcase_add_loop_test(tc, linear_act_is_plain, 0, KINDS);
     tcase_add_loop_test(tc, residuals_are_sums, 0, 4);
     tcase_add_loop_test(tc, blocks_are_plain, 0, 4);
+    tcase_add_test(tc, a_bias_alone);
     tcase_add_test(tc, few_rows_stay_apart);
     tcase_add_loop_test(tc, normed_convolution_is_plain, 0, CONV_ROWS);
     tcase_add_test(tc, large_normed_convolution_is_plain);

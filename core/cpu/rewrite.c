@@ -109,7 +109,7 @@ static void replace(rewriter *r, fv_value from, fv_value to) {
 static bool take_params(rewriter *r, int32_t k) {
     fv_graph *g = r->g;
     const fv_node old = g->nodes[k];
-    if (old.op != FV_OP_LINEAR_BWD_WEIGHT) return true;
+    if (old.op != FV_OP_LINEAR_BWD_WEIGHT || r->readers[old.first_result] == 0) return true;
     const fv_value dy = operand(g, &old, 0), x = operand(g, &old, 1);
     const fv_node *act = activation_of(r, x);
     const int32_t sum = has_rows(g, dy) && has_rows(g, x) ? r->sum[dy.id] - 1 : -1;

@@ -29,8 +29,9 @@ fv_dtype fv_float_of(const fv_infer *i);
 fv_dtype fv_wide_of(const fv_infer *i);
 /* Operand k is there, holds floats of the node's type, is not empty, and min_rank <= rank <= max_rank. */
 bool fv_expect_float(fv_infer *i, int k, const char *what, int min_rank, int max_rank);
-/* Operand k is there, not empty, and has this element type and rank. */
+/* Operand k is there and not empty. */
 bool fv_expect_any(fv_infer *i, int k, const char *what);
+/* The same, and it has this element type and rank. */
 bool fv_expect_dtype(fv_infer *i, int k, const char *what, fv_dtype dtype, int rank);
 /* Operand k is there and has exactly this type, which is that of `like`. */
 bool fv_expect_like(fv_infer *i, int k, const char *what, fv_type type, const char *like);

@@ -70,16 +70,18 @@ static plan make_plan(const fv_conv_shape *s, fv_conv_kind kind, int threads, bo
     /* Weights that do not stay in the second-level cache are read again for every unit: fewer and larger units, and few
      * enough columns at a time that their results stay. */
     const bool large = p.depth * p.columns * s->r * s->s > L2_FLOATS;
-    const int64_t min_units = threads == 1 ? 1 : large ? LARGE_UNITS : MIN_TILES;
+    /* Alone with a linear layer a thread walks through the panels once for all rows. */
+    const bool alone = threads == 1 && p.all[0].count * p.all[1].count == 1;
+    const int64_t min_units = alone ? 1 : large ? LARGE_UNITS : MIN_TILES;
     /* What is added to the results of a unit should lie in that cache when they are complete. */
     int64_t rows = s->finish && s->finish->residual ? fv_min64(UNIT_ROWS, WINDOW_FLOATS / p.columns) : UNIT_ROWS;
     /* One picture with few columns: bands, so that all threads have some. */
     p.panels = fv_ceil_div(p.columns, FV_NR);
-    if (threads > 1) rows = fv_min64(rows, s->n * p.all[0].count * p.all[1].count * p.panels / FEW_UNITS);
+    if (!alone) rows = fv_min64(rows, s->n * p.all[0].count * p.all[1].count * p.panels / FEW_UNITS);
     p.units = CPU(conv_cut)(&p.all[0], &p.all[1], s->n, min_units, p.block, p.in_place ? SOURCE_FLOATS : WINDOW_FLOATS,
                             fv_max64(LEAST_ROWS, rows));
     const int64_t units = fv_max64(1, p.units.image_units * p.units.bands);
-    p.chunks = units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
+    p.chunks = threads == 1 || units >= MIN_TILES ? 1 : fv_min64(p.panels, fv_ceil_div(MIN_TILES, units));
     if (large) p.chunks = fv_max64(p.chunks, fv_ceil_div(p.panels, LARGE_PANELS));
     if (activated && forward) p.chunks = 1; /* the source of a unit is activated once */
     p.chunk_panels = fv_ceil_div(p.panels, fv_max64(1, p.chunks));

@@ -93,12 +93,8 @@ static plan make_plan(const fv_conv_shape *s, int threads, bool activated, bool 
     return p;
 }
 
-static bool is_empty(const fv_conv_shape *s) {
-    return s->n * s->oh * s->ow == 0 || s->k == 0 || s->c == 0;
-}
-
 size_t CPU(conv_point_weight_workspace)(const fv_conv_shape *s, int threads, bool activated, bool biased) {
-    return is_empty(s) ? 0 : make_plan(s, threads, activated, biased).total;
+    return make_plan(s, threads, activated, biased).total;
 }
 
 typedef struct job {
@@ -327,22 +323,7 @@ static void finish_row(void *arg, int64_t tile, int thread) {
     for (int64_t n = 0; n < p->panels; n++) finish_tile(j, tile, n, j->sums + (n * p->tiles + tile) * TILE_FLOATS);
 }
 
-/* Where nothing is to be multiplied. */
-static void fill_empty(const fv_conv_shape *s, const fv_point_weight *g) {
-    const int64_t rows = s->n * s->oh * s->ow;
-    if (g->dw) memset(g->dw, 0, (size_t)(s->k * s->c) * sizeof *g->dw);
-    for (int64_t k = 0; g->dbias && k < s->k; k++) {
-        double sum = 0;
-        for (int64_t i = 0; i < rows; i++) sum += g->dy[i * s->k + k];
-        g->dbias[k] = (float)sum;
-    }
-}
-
 void CPU(conv_point_weight)(const fv_call *c, const fv_conv_shape *s, const fv_point_weight *g) {
-    if (is_empty(s) || !g->dw) {
-        fill_empty(s, g);
-        return;
-    }
     job j = {.p = make_plan(s, fv_pool_threads(c->pool), g->act != NULL, g->dbias != NULL), .act = g->act, .dw = g->dw};
     const plan *p = &j.p;
     j.operand[p->turned] = g->dy;

@@ -5,7 +5,7 @@
 #define FLUSH 64 /* rows that are summed in float before they go to a double */
 /* Rows of layer norm at a time: while one waits for the sum of its lanes, others go on. Only where it is wanted most,
  * for it is three times the code. */
-#if (FV_ISA_avx512 || FV_ISA_avx2) && !defined(FV_BF16_DATA) && !defined(FV_F16_DATA)
+#if (defined(FV_ISA_avx512) || defined(FV_ISA_avx2)) && !defined(FV_BF16_DATA) && !defined(FV_F16_DATA)
 enum { ROWS = 4 };
 #else
 enum { ROWS = 1 };
