@@ -108,9 +108,10 @@ FV_INLINE void apply_row(const apply_args *a, int64_t at, int64_t n, bool residu
 FV_INLINE void apply_rows(const apply_args *a, int64_t tile, bool residual, bool stream, fv_act_fn f) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, a->tile, tile);
-    for (int64_t i = r.begin; i < r.end; i++) apply_row(a, i * s->w, s->w, residual, stream, f);
+    const bool tail = tile == a->tiles - 1 && s->tail;
+    for (int64_t i = r.begin; i < r.end + tail; i++)
+        apply_row(a, i * s->w, i < s->count ? s->w : s->tail, residual, stream, f);
     if (stream) vf_stream_end();
-    if (tile == a->tiles - 1 && s->tail) apply_row(a, s->count * s->w, s->tail, residual, false, f);
 }
 
 /* What is simple runs at the memory's speed and has a loop for each case; what is not decides as it goes. */
@@ -357,13 +358,22 @@ FV_INLINE void add_block(const backward_args *a, const fv_elem *dy, int64_t at, 
     for (; j < w; j += FV_VL) block_sums(a, dy, at, j, m, 1, relu, keep, sum, sum + w);
 }
 
+/* g that neither ReLU nor a residual needs: code that all activations share. */
+static __attribute__((noinline)) void add_plain_block(const backward_args *a, const fv_elem *g, int64_t at, int64_t m,
+                                                      double *sum) {
+    add_block(a, g, at, m, false, false, sum);
+}
+
 FV_INLINE void sums_of_tile(const backward_args *a, int64_t tile, bool relu, bool keep) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, s->tile, tile);
     double *sum = a->partials + tile * s->partial;
     memset(sum, 0, (size_t)(2 * s->w) * sizeof(double));
-    for (int64_t i = r.begin; i < r.end; i += s->block)
-        add_block(a, a->dy + i * s->w, i * s->w, fv_min64(s->block, r.end - i), relu, keep, sum);
+    for (int64_t i = r.begin; i < r.end; i += s->block) {
+        const int64_t m = fv_min64(s->block, r.end - i);
+        if (relu || keep) add_block(a, a->dy + i * s->w, i * s->w, m, relu, keep, sum);
+        else add_plain_block(a, a->dy + i * s->w, i * s->w, m, sum);
+    }
 }
 
 static void sums_tile(void *arg, int64_t tile, int thread) {
@@ -402,7 +412,7 @@ FV_INLINE void act_sums_of_tile(const backward_args *a, int64_t tile, slope_fn f
         const int64_t m = fv_min64(s->block, r.end - i);
         fv_elem *g = a->kept ? a->kept + i * s->w : a->blocks + tile * s->block * s->w;
         for (int64_t k = 0; k < m; k++) gradient_before_act(a, (i + k) * s->w, s->w, g + k * s->w, f);
-        add_block(a, g, i * s->w, m, false, false, sum);
+        add_plain_block(a, g, i * s->w, m, sum);
     }
     if (tile == s->tiles - 1 && s->tail) gradient_before_act(a, s->count * s->w, s->tail, kept_tail(a), f);
 }
@@ -454,11 +464,12 @@ FV_INLINE void gradient_row(const backward_args *a, int64_t at, int64_t n, bool 
 FV_INLINE void gradient_rows(const backward_args *a, int64_t tile, bool relu, bool centre) {
     const wide *s = a->s;
     fv_range r = fv_tile_range(s->count, a->tile, tile);
-    for (int64_t i = r.begin; i < r.end; i++) {
-        if (a->stream) gradient_row(a, i * s->w, s->w, relu, centre, true);
-        else gradient_row(a, i * s->w, s->w, relu, centre, false);
+    const bool tail = tile == a->tiles - 1 && s->tail;
+    for (int64_t i = r.begin; i < r.end + tail; i++) {
+        const int64_t n = i < s->count ? s->w : s->tail;
+        if (a->stream) gradient_row(a, i * s->w, n, relu, centre, true);
+        else gradient_row(a, i * s->w, n, relu, centre, false);
     }
-    if (tile == a->tiles - 1 && s->tail) gradient_row(a, s->count * s->w, s->tail, relu, centre, false);
     if (a->stream) vf_stream_end();
 }
 

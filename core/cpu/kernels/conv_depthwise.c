@@ -129,7 +129,7 @@ FV_INLINE void strip_store(const strip *s, const vf *acc, const int columns) {
 FV_INLINE void strip_run(const strip *s, const int columns) {
     vf acc[MAX_COLUMNS];
     FV_UNROLL_ALL for (int i = 0; i < columns; i++) acc[i] = s->bias;
-    fv_read_ahead(s->ahead);
+    fv_read_ahead(s->ahead, 0);
     for (int64_t r = 0; r < s->taps[0]; r++) {
         const float *x = s->x + r * s->x_tap[0], *w = s->w + r * s->w_tap[0];
         for (int64_t q = 0; q < s->taps[1]; q++, x += s->x_tap[1], w += s->w_tap[1]) {
@@ -144,7 +144,7 @@ FV_INLINE void strip_run(const strip *s, const int columns) {
 FV_INLINE void strip_slide(const strip *s, const int columns, const int taps) {
     vf acc[MAX_COLUMNS], weight[7];
     FV_UNROLL_ALL for (int i = 0; i < columns; i++) acc[i] = s->bias;
-    fv_read_ahead(s->ahead);
+    fv_read_ahead(s->ahead, 0);
     for (int64_t r = 0; r < s->taps[0]; r++) {
         const float *x = s->x + r * s->x_tap[0], *w = s->w + r * s->w_tap[0];
         FV_UNROLL_ALL for (int q = 0; q < taps; q++) weight[q] = vf_load(w + q * s->w_tap[1]);
@@ -297,7 +297,7 @@ FV_INLINE void tap_sums_run(const tap_sums *s, const int taps, const bool full) 
             FV_UNROLL_ALL for (int t = 0; t < taps; t++) acc[t] = vf_fma(vf_load(x + tap[t]), g, acc[t]);
         }
     }
-    fv_read_ahead(s->ahead);
+    fv_read_ahead(s->ahead, 0);
     FV_UNROLL_ALL for (int t = 0; t < taps; t++) vf_store(s->sums + t * s->sums_step, acc[t]);
 }
 #define TAP_SUMS(n) \

@@ -432,24 +432,25 @@ static unit unit_of(const job *j, int64_t tile, fv_conv_window *win) {
 static void look_ahead(const job *j, unit *u, int64_t tile) {
     const plan *p = &j->p;
     const int64_t next = tile + 1;
-    if (j->act && !j->saved) return; /* what is activated is asked for by blocks: find_next_source */
     if (p->chunks > 1 || p->groups > 1 || next >= p->units.image_units * p->units.bands) return;
     fv_conv_window win;
     const unit then = unit_of(j, next, &win);
     const int64_t tiles = fv_row_tiles(p->table_rows) * p->panels * p->blocks * p->phases[0] * p->phases[1];
-    const int64_t lines = CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
+    /* What is activated is asked for by blocks: find_next_source. */
+    const int64_t lines = j->act && !j->saved ? 0 : CPU(conv_window_lines)(&win, &u->ahead.run[0].at);
     if (lines <= AHEAD_LINES) {
         u->ahead.run[0].step = 64;
         u->ahead.run[0].lines = lines;
         u->ahead.run[0].per_tile = fv_ceil_div(lines, fv_max64(1, tiles));
     }
     const fv_finish *finish = p->shape->finish;
-    if (!finish || !finish->residual) return;
+    const float *residual = finish ? finish->residual : p->shape->residual;
+    if (!residual) return;
     const int64_t first = then.image * p->result[0] + then.position, left = p->result[0] - then.position,
                   rows = then.images > 1 ? then.images * p->result[0] : fv_min64(p->units.band, left);
     const fv_range results = {first * p->result[1], (first + rows) * p->result[1]};
-    fv_ahead_rows(&u->ahead, 1, finish->residual, results, p->result_c, AHEAD_LINES, tiles);
-    if (!j->stream) fv_ahead_rows(&u->ahead, 2, finish->y, results, p->result_c, AHEAD_LINES, tiles);
+    fv_ahead_rows(&u->ahead, 1, residual, results, p->result_c, AHEAD_LINES, tiles);
+    if (!j->stream) fv_ahead_rows(&u->ahead, 2, j->result, results, p->result_c, AHEAD_LINES, tiles);
 }
 
 static void unit_tile(void *arg, int64_t tile, int thread) {

@@ -172,7 +172,7 @@ static void make_gradients(const job *j, int64_t first, int64_t count, fv_ahead 
             g.rows = fv_min64(at->size[0], s->oh - at->row);
             g.cols = fv_min64(at->size[1], s->ow - at->col);
             const bool inside = g.n == FV_VL && g.rows == at->size[0] && g.cols == at->size[1];
-            fv_read_ahead(ahead);
+            fv_read_ahead(ahead, 0);
             (inside ? whole : part)[h][w](&g);
         }
     }

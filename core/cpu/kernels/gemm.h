@@ -29,9 +29,11 @@
 #if defined(__clang__)
 #define FV_UNROLL_ALL _Pragma("clang loop unroll(full)")
 #define FV_UNROLL_4 _Pragma("clang loop unroll_count(4)")
+#define FV_UNROLL_NONE _Pragma("clang loop unroll(disable)")
 #else
 #define FV_UNROLL_ALL _Pragma("GCC unroll 32")
 #define FV_UNROLL_4 _Pragma("GCC unroll 4")
+#define FV_UNROLL_NONE _Pragma("GCC unroll 1")
 #endif
 
 /* row_gemm or panel_gemm, of pairs or of floats. */
@@ -65,12 +67,14 @@ typedef struct fv_ahead {
         int64_t lines, per_tile;
     } run[FV_AHEAD_RUNS];
 } fv_ahead;
-/* per_tile lines of each run; NULL is fine. */
-FV_INLINE void fv_read_ahead(fv_ahead *ahead) {
-    for (int i = 0; ahead && i < FV_AHEAD_RUNS; i++) {
-        int64_t n = fv_min64(ahead->run[i].per_tile, ahead->run[i].lines);
+/* per_tile >> share lines of each run, rounded up; NULL is fine. */
+FV_INLINE void fv_read_ahead(fv_ahead *ahead, int share) {
+    FV_UNROLL_NONE for (int i = 0; ahead && i < FV_AHEAD_RUNS; i++) {
+        const int64_t left = ahead->run[i].lines;
+        if (left <= 0) continue;
+        int64_t n = fv_min64((ahead->run[i].per_tile + ((1 << share) - 1)) >> share, left);
         const char *at = ahead->run[i].at;
-        ahead->run[i].lines -= n;
+        ahead->run[i].lines = left - n;
         for (; n > 0; n--, at += ahead->run[i].step) __builtin_prefetch(at, 0, 2);
         ahead->run[i].at = at;
     }
