@@ -19,31 +19,23 @@ FV_INLINE vf act_gelu_argument(vf x) {
 }
 
 #if FV_AVX512
-/* x < 0 ? f(-x) : 1 - f(x) by the polynomial of the piece that x lies in: two registers hold a coefficient of all 32,
- * an instruction picks a lane's. 1 or 0 where |x| >= 5.9; NaN stays. f is fv_gelu_pieces[which]. */
-FV_INLINE vf act_gelu_piece(vf x, int which) {
+enum { GELU_CDF, GELU_SLOPE }; /* of fv_gelu_pieces */
+/* f(a), a >= 0, by the polynomial of the piece that a lies in: two registers hold a coefficient of all 32, an
+ * instruction picks a lane's. NaN stays; nothing of meaning from 5.9 on, where f is 0. */
+FV_INLINE vf act_gelu_piece(vf a, const int which) {
     const vf magic = vf_set1(12582912.0f); /* as in vf_exp */
     const float(*c)[32] = fv_gelu_pieces[which];
-    const vf a = vf_abs(x), t = vf_fma(a, vf_set1(1.0f / 0.1875f), magic), r = vf_fma(t - magic, vf_set1(-0.1875f), a);
+    const vf t = vf_fma(a, vf_set1(1.0f / 0.1875f), magic), r = vf_fma(t - magic, vf_set1(-0.1875f), a);
     vf p = vf_of_32(c[4], (vi)t);
     for (int k = 3; k >= 0; k--) p = vf_fma(p, r, vf_of_32(c[k], (vi)t));
-    p = vf_select(vm_ge(a, vf_set1(5.9f)), vf_zero(), p);
-    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - p, p);
+    return p;
 }
 #endif
-/* P(N(0,1) <= x) */
-FV_INLINE vf act_gelu_share(vf x) {
-#if FV_AVX512
-    return act_gelu_piece(x, 0);
-#else
-    vf density;
-    return vf_normal_cdf(x, &density);
-#endif
-}
 /* GELU'(x) */
 FV_INLINE vf act_gelu_slope(vf x) {
 #if FV_AVX512
-    return act_gelu_piece(x, 1);
+    const vf a = vf_abs(x), p = vf_select(vm_ge(a, vf_set1(5.9f)), vf_zero(), act_gelu_piece(a, GELU_SLOPE));
+    return vf_select(vm_gt(x, vf_zero()), vf_set1(1.0f) - p, p);
 #else
     vf density, cdf = vf_normal_cdf(x, &density);
     return vf_fma(x * vf_set1(0.398942280f), density, cdf); /* 1 / sqrt(2 pi) */
@@ -62,7 +54,14 @@ FV_INLINE vf act_leaky_relu(vf x, vf alpha) {
 }
 FV_INLINE vf act_gelu(vf x, vf alpha) {
     (void)alpha;
-    return x * act_gelu_share(x);
+#if FV_AVX512
+    /* max(x, 0) - |x| P(N(0,1) <= -|x|) */
+    const vf a = vf_abs(x), line = vf_max(vf_zero(), x);
+    return vf_fnma_where(vm_lt(a, vf_set1(5.9f)), a, act_gelu_piece(a, GELU_CDF), line);
+#else
+    vf density;
+    return x * vf_normal_cdf(x, &density);
+#endif
 }
 FV_INLINE vf act_gelu_tanh(vf x, vf alpha) {
     (void)alpha;

@@ -124,12 +124,23 @@ static float *pack_turned(float *dst, const float *src, int64_t positions, int64
     return dst + fv_packed_floats(positions, d);
 }
 
-static float dot(const float *a, const float *b, int64_t n) {
-    vf sum = vf_zero();
-    int64_t i = 0;
-    for (; i + FV_VL <= n; i += FV_VL) sum = vf_fma(vf_load(a + i), vf_load(b + i), sum);
-    if (i < n) sum = vf_fma(vf_load_n(a + i, (int)(n - i)), vf_load_n(b + i, (int)(n - i)), sum);
-    return vf_sum(sum);
+/* Products of four pairs of vectors: row i + r of a, or the last one, with that of b. */
+static v4 dots(const float *a, const ptrdiff_t *a_off, const float *b, const ptrdiff_t *b_off, int64_t i, int64_t rows,
+               int64_t d) {
+    const float *x[4], *y[4];
+    vf sum[4];
+    for (int r = 0; r < 4; r++) {
+        const int64_t row = fv_min64(i + r, rows - 1);
+        x[r] = a + a_off[row];
+        y[r] = b_off ? b + b_off[row] : b;
+        sum[r] = vf_zero();
+    }
+    int64_t k = 0;
+    for (; k + FV_VL <= d; k += FV_VL)
+        for (int r = 0; r < 4; r++) sum[r] = vf_fma(vf_load(x[r] + k), vf_load(y[r] + k), sum[r]);
+    const int n = (int)(d - k);
+    for (int r = 0; n && r < 4; r++) sum[r] = vf_fma(vf_load_n(x[r] + k, n), vf_load_n(y[r] + k, n), sum[r]);
+    return vf_sum_of_four(sum);
 }
 
 /* Positions of k or v whose columns are packed for products with its transpose; the others, one or two behind whole
@@ -146,31 +157,42 @@ static void multiply_turned(const float *x, const ptrdiff_t *x_off, int64_t rows
     const int64_t whole = packed_positions(positions);
     multiply(x, x_off, rows, d, packed, whole, y, y_off, ahead);
     for (int64_t c = whole; c < positions; c++)
-        for (int64_t i = 0; i < rows; i++) y[y_off[i] + c] = dot(x + x_off[i], src + c * src_row, d);
+        for (int64_t i = 0; i < rows; i += 4) {
+            const v4 sums = dots(x, x_off, src + c * src_row, NULL, i, rows, d);
+            for (int r = 0; r < 4 && i + r < rows; r++) y[y_off[i + r] + c] = sums[r];
+        }
 }
 
 /* ---------------------------------------------------------------- forward */
 
-/* Scores of one query become exponentials; returns their sum, and the largest score in *top. The row is padded to whole
- * vectors; `mask` is 0 in the lanes of its last vector that are scores and -inf in the others, whose exponentials are
- * not computed: results too small for a normal number take an Intel processor a hundred cycles. */
-static float exponentials(float *s, int64_t n, float scale, vf mask, float *top) {
+/* Scores of `rows` <= 4 queries become exponentials; their sums, and the largest scores. The rows, `row` apart, are
+ * padded to whole vectors; `mask` is 0 in the lanes of the last vector that are scores and -inf in the others, whose
+ * exponentials are not computed: results too small for a normal number take an Intel processor a hundred cycles. */
+FV_INLINE void exponentials(float *s, int64_t row, const int rows, int64_t n, float scale, vf mask, float *sums,
+                            float *tops) {
     const vf factor = vf_set1(scale);
     const vm valid = vm_ge(mask, vf_zero());
     const int64_t last = (n - 1) / FV_VL * FV_VL;
-    const vf tail = vf_fma(vf_load_n(s + last, (int)(n - last)), factor, mask);
-    vf most = tail;
-    for (int64_t i = 0; i < last; i += FV_VL) most = vf_max(factor * vf_load(s + i), most);
-    *top = vf_max_lane(most);
-    const vf largest = vf_set1(*top);
-    vf sum = vf_keep(valid, vf_exp(vf_keep(valid, tail - largest)));
-    vf_store(s + last, sum);
-    for (int64_t i = 0; i < last; i += FV_VL) {
-        const vf e = vf_exp(vf_fma(factor, vf_load(s + i), -largest));
-        vf_store(s + i, e);
-        sum += e;
+    vf tail[4], most[4], sum[4];
+    for (int r = 0; r < 4; r++) most[r] = sum[r] = vf_zero();
+    for (int r = 0; r < rows; r++)
+        most[r] = tail[r] = vf_fma(vf_load_n(s + r * row + last, (int)(n - last)), factor, mask);
+    for (int64_t i = 0; i < last; i += FV_VL)
+        for (int r = 0; r < rows; r++) most[r] = vf_max(factor * vf_load(s + r * row + i), most[r]);
+    const v4 top = vf_max_of_four(most);
+    for (int r = 0; r < rows; r++) {
+        sum[r] = vf_keep(valid, vf_exp(vf_keep(valid, tail[r] - vf_set1(top[r]))));
+        vf_store(s + r * row + last, sum[r]);
+        tops[r] = top[r];
     }
-    return vf_sum(sum);
+    for (int64_t i = 0; i < last; i += FV_VL)
+        for (int r = 0; r < rows; r++) {
+            const vf e = vf_exp(vf_fma(factor, vf_load(s + r * row + i), -vf_set1(top[r])));
+            vf_store(s + r * row + i, e);
+            sum[r] += e;
+        }
+    const v4 all = vf_sum_of_four(sum);
+    for (int r = 0; r < rows; r++) sums[r] = all[r];
 }
 
 /* 0 in the first lanes of the last vector of n, -inf in those behind them. */
@@ -206,12 +228,15 @@ static void forward_pair(const job *j, int64_t n, int64_t head, int64_t first, f
         float sum[BLOCK_ROWS], top[BLOCK_ROWS];
         multiply_turned(j->q + (n * p->sq + row) * p->q_row + head * p->d, j->q_off, rows, p->d, keys, j->k + kv, p->sk,
                         p->kv_row, scores, j->score_off, ahead);
-        for (int64_t i = 0; i < rows; i++)
-            sum[i] = exponentials(scores + i * p->score_row, p->sk, p->scale, mask, &top[i]);
+        int64_t i = 0;
+        for (; i + 4 <= rows; i += 4)
+            exponentials(scores + i * p->score_row, p->score_row, 4, p->sk, p->scale, mask, sum + i, top + i);
+        for (; i < rows; i++)
+            exponentials(scores + i * p->score_row, p->score_row, 1, p->sk, p->scale, mask, sum + i, top + i);
         if (j->out_lse) log_sums(j->out_lse + pair * p->sq + row, top, sum, rows);
         if (!y) continue;
         multiply(scores, j->score_off, rows, p->sk, values, p->d, y, j->y_off, ahead);
-        for (int64_t i = 0; i < rows; i++) scale_row(y + i * p->width, p->d, 1.0f / sum[i]);
+        for (i = 0; i < rows; i++) scale_row(y + i * p->width, p->d, 1.0f / sum[i]);
     }
 }
 
@@ -318,10 +343,11 @@ static void backward_pair(const job *j, int64_t n, int64_t head, float *keys_tur
         copy_rows(dy, p->d_row, j->dy + at, p->width, rows, p->d);
         multiply_turned(q, j->d_off, rows, p->d, keys_turned, j->k + kv, p->sk, p->kv_row, scores, j->score_off, ahead);
         multiply_turned(dy, j->d_off, rows, p->d, values_turned, j->v + kv, p->sk, p->kv_row, ds, j->score_off, ahead);
-        for (int64_t i = 0; i < rows; i++) {
-            const float delta = dot(dy + i * p->d_row, j->y + at + i * p->width, p->d);
-            score_gradients(scores + i * p->score_row, ds + i * p->score_row, p->sk, p->scale,
-                            j->lse[pair * p->sq + row + i], delta);
+        for (int64_t i = 0; i < rows; i += 4) {
+            const v4 delta = dots(dy, j->d_off, j->y + at, j->y_off, i, rows, p->d);
+            for (int r = 0; r < 4 && i + r < rows; r++)
+                score_gradients(scores + (i + r) * p->score_row, ds + (i + r) * p->score_row, p->sk, p->scale,
+                                j->lse[pair * p->sq + row + i + r], delta[r]);
         }
         if (j->dk) sum_outer(p, ds, q, rows, dk, row > 0);
         if (j->dv) sum_outer(p, scores, dy, rows, dv, row > 0);

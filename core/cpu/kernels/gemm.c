@@ -424,39 +424,39 @@ void CPU(outer_gemm)(const fv_outer_gemm *g) {
 
 /* ---------------------------------------------------------------- packing */
 
-typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-
-/* Of each four lanes of a and b these four: 0 to 3 of a, FV_VL to FV_VL + 3 of b. */
-#if FV_VL == 16
-#define FOURS(a, b, i, j, k, l) \
-    __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
-                            k + 12, l + 12)
-#elif FV_VL == 8
-#define FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4)
-#else
-#define FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#endif
 
 /* Four rows of up to FV_VL columns: every line of memory is read once. */
 FV_INLINE void transpose_four(float *dst, int64_t dst_ld, const float *src, int64_t stride, const int columns) {
     vf row[4];
     FV_UNROLL_ALL for (int i = 0; i < 4; i++) row[i] = vf_load_n(src + i * stride, columns);
-    const vf low = FOURS(row[0], row[1], 0, FV_VL, 1, FV_VL + 1),
-             high = FOURS(row[0], row[1], 2, FV_VL + 2, 3, FV_VL + 3),
-             next_low = FOURS(row[2], row[3], 0, FV_VL, 1, FV_VL + 1),
-             next_high = FOURS(row[2], row[3], 2, FV_VL + 2, 3, FV_VL + 3);
-    const vf column[4] = {
-        FOURS(low, next_low, 0, 1, FV_VL, FV_VL + 1), FOURS(low, next_low, 2, 3, FV_VL + 2, FV_VL + 3),
-        FOURS(high, next_high, 0, 1, FV_VL, FV_VL + 1), FOURS(high, next_high, 2, 3, FV_VL + 2, FV_VL + 3)};
+    vf column[4];
+    vf_turn_fours(row, column);
     FV_UNROLL_ALL for (int i = 0; i < FV_VL; i++) {
         const v4 *four = (const v4 *)&column[i % 4];
         if (i < columns) *(v4_unaligned *)(dst + i * dst_ld) = four[i / 4];
     }
 }
 
+#if FV_AVX512
+/* Sixteen rows of four columns: stores of whole vectors. */
+FV_INLINE void transpose_sixteen(float *dst, int64_t dst_ld, const float *src, int64_t stride) {
+    vf row[4], column[4];
+    FV_UNROLL_ALL for (int i = 0; i < 4; i++) row[i] = vf_load_fours(src + i * stride, 4 * stride);
+    vf_turn_fours(row, column);
+    FV_UNROLL_ALL for (int i = 0; i < 4; i++) vf_store(dst + i * dst_ld, column[i]);
+}
+#endif
+
 void CPU(transpose_matrix)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
                            int64_t columns) {
+#if FV_AVX512
+    if (columns % 4 == 0) {
+        for (; rows >= 16; rows -= 16, dst += 16, src += 16 * src_ld)
+            for (int64_t c = 0; c < columns; c += 4) transpose_sixteen(dst + c * dst_ld, dst_ld, src + c, src_ld);
+        if (rows == 0) return;
+    }
+#endif
     const int64_t row4 = rows & ~(int64_t)3;
     for (int64_t c = 0; c < columns; c += FV_VL, dst += FV_VL * dst_ld, src += FV_VL) {
         const int n = (int)fv_min64(FV_VL, columns - c);

@@ -305,6 +305,19 @@ FV_INLINE vm vm_equal(vi a, vi b) {
 FV_INLINE vf vf_of_32(const float table[32], vi at) {
     return (vf)_mm512_permutex2var_ps((__m512)vf_load_f32(table), (__m512i)at, (__m512)vf_load_f32(table + 16));
 }
+/* m ? c - a b : c, lane by lane */
+FV_INLINE vf vf_fnma_where(vm m, vf a, vf b, vf c) {
+    return (vf)_mm512_mask3_fnmadd_ps((__m512)a, (__m512)b, (__m512)c, m);
+}
+#endif
+#if FV_AVX512
+/* Four floats each at p, p + step, p + 2 step and p + 3 step. */
+FV_INLINE vf vf_load_fours(const float *p, ptrdiff_t step) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + step), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * step), 2);
+    return (vf)_mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * step), 3);
+}
 #endif
 /* m ? a : b, lane by lane */
 FV_INLINE vf vf_select(vm m, vf a, vf b) {
@@ -398,6 +411,52 @@ FV_INLINE float vf_max_lane(vf a) {
     return a[0];
 }
 #endif
+
+/* Of each four lanes of a and b these four: 0 to 3 of a, FV_VL to FV_VL + 3 of b. */
+#if FV_VL == 16
+#define VF_FOURS(a, b, i, j, k, l) \
+    __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, \
+                            k + 12, l + 12)
+#elif FV_VL == 8
+#define VF_FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l, i + 4, j + 4, k + 4, l + 4)
+#else
+#define VF_FOURS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#endif
+/* In each four lanes: lane k of columns[c] is lane c of rows[k]. */
+FV_INLINE void vf_turn_fours(const vf rows[4], vf columns[4]) {
+    const vf a = VF_FOURS(rows[0], rows[1], 0, FV_VL, 1, FV_VL + 1),
+             b = VF_FOURS(rows[0], rows[1], 2, FV_VL + 2, 3, FV_VL + 3),
+             c = VF_FOURS(rows[2], rows[3], 0, FV_VL, 1, FV_VL + 1),
+             d = VF_FOURS(rows[2], rows[3], 2, FV_VL + 2, 3, FV_VL + 3);
+    columns[0] = VF_FOURS(a, c, 0, 1, FV_VL, FV_VL + 1);
+    columns[1] = VF_FOURS(a, c, 2, 3, FV_VL + 2, FV_VL + 3);
+    columns[2] = VF_FOURS(b, d, 0, 1, FV_VL, FV_VL + 1);
+    columns[3] = VF_FOURS(b, d, 2, 3, FV_VL + 2, FV_VL + 3);
+}
+/* The sums of the lanes of four vectors, and the largest: less work than one by one, and in another order. */
+typedef float v4 __attribute__((vector_size(16)));
+FV_INLINE v4 vf_sum_of_four(const vf a[4]) {
+    vf c[4];
+    vf_turn_fours(a, c);
+    const vf sum = (c[0] + c[1]) + (c[2] + c[3]);
+    const v4 *part = (const v4 *)&sum;
+    v4 all = part[0];
+    for (int i = 1; i < FV_VL / 4; i++) all += part[i];
+    return all;
+}
+FV_INLINE v4 vf_max_of_four(const vf a[4]) {
+    vf c[4];
+    vf_turn_fours(a, c);
+    const vf most = vf_max(vf_max(c[0], c[1]), vf_max(c[2], c[3]));
+    const v4 *part = (const v4 *)&most;
+    v4 all = part[0];
+    for (int i = 1; i < FV_VL / 4; i++) {
+        typedef int32_t v4i __attribute__((vector_size(16)));
+        const v4i larger = all > part[i];
+        all = (v4)((larger & (v4i)all) | (~larger & (v4i)part[i]));
+    }
+    return all;
+}
 
 /* ---------------------------------------------------------------- functions. Polynomials are minimax fits of our own.
  */
