@@ -82,7 +82,11 @@ typedef struct fv_cuda_call {
     const fv_tensor *in, *out;               /* host memory; .data are device pointers, NULL when absent or unread */
     const fv_tensor *device_in, *device_out; /* the same arrays in device memory, for lists of any length */
     const fv_step *step;                     /* DEVICE memory */
-    void *table;                             /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
+    /* Itself and calls behind it that run in its launch, in order; 0: it runs in that of one before it, or by a
+     * library. Host memory. */
+    const struct fv_cuda_call *const *joined;
+    int n_joined;
+    void *table; /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
     size_t table_bytes;
     void *workspace; /* device memory, 256-byte aligned, contents undefined, shared with other nodes */
     size_t workspace_bytes;
@@ -140,6 +144,8 @@ extern const fv_cuda_kernel fv_cuda_kernels[FV_OP_COUNT]; /* kernels/table.cu */
 bool fv_cuda_kernel_supports(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
 /* Bytes of workspace that it needs. */
 size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node);
+/* Whether `next`, which comes right behind calls that are one launch, can become part of it, with the same results. */
+bool fv_cuda_kernel_joins(const fv_cuda_call *const *calls, int n, const fv_cuda_call *next);
 /* A table that it wants in device memory (which block works on which tensor of an update, say): returns its bytes, 0
  * for none; with `host` given, fills it. Called at compile, when all of the call but `table` is known. */
 size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host);

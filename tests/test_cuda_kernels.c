@@ -5,7 +5,6 @@
 #include "tests/cuda/emulate/cuda_runtime.h"
 #include "tests/op_case.h"
 
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,16 +14,6 @@
 #include <unistd.h>
 
 Suite *cuda_kernels_suite(void);
-
-/* A function of the emulation; false, loudly, where there is none. */
-static bool find(const char *name, void *function) {
-    char path[4200];
-    snprintf(path, sizeof path, "%s/libfovea-cuda.so", fvt_backends());
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol = library ? dlsym(library, name) : NULL;
-    memcpy(function, &symbol, sizeof symbol);
-    if (!symbol) printf("SKIPPED: %s: there is no emulation of CUDA (make emulated; g++)\n", name);
-    return symbol != NULL;
-}
 
 /* ---------------------------------------------------------------- the emulation */
 
@@ -46,7 +35,7 @@ static int end_of(int (*do_wrong)(int), int which) {
 START_TEST(test_the_emulation_notices_mistakes) {
     const int expected[] = {0, 1, -SIGABRT, -SIGSEGV, -SIGSEGV, 1, 1, 1, 1, 1, -SIGABRT};
     int (*do_wrong)(int);
-    if (!find("fv_emulated_do_wrong", &do_wrong)) return;
+    if (!fvt_emulated("fv_emulated_do_wrong", &do_wrong)) return;
     for (int i = 0; i < (int)(sizeof expected / sizeof *expected); i++)
         ck_assert_msg(end_of(do_wrong, i) == expected[i], "mistake %d was not noticed", i);
 }
@@ -54,7 +43,7 @@ END_TEST
 
 START_TEST(test_quotients) {
     int64_t (*wrong)(void);
-    if (!find("fv_emulated_wrong_quotient", &wrong)) return;
+    if (!fvt_emulated("fv_emulated_wrong_quotient", &wrong)) return;
     const int64_t found = wrong();
     ck_assert_msg(found < 0, "%lld / %lld is wrong", (long long)(found & 0xffffffff), (long long)(found >> 32));
 }
@@ -62,13 +51,13 @@ END_TEST
 
 START_TEST(test_sums_of_nothing) {
     int (*wrong)(void);
-    if (find("fv_emulated_wrong_sums_of_nothing", &wrong)) ck_assert_int_eq(wrong(), 0);
+    if (fvt_emulated("fv_emulated_wrong_sums_of_nothing", &wrong)) ck_assert_int_eq(wrong(), 0);
 }
 END_TEST
 
 START_TEST(test_indices) {
     const char *(*wrong)(void);
-    if (!find("fv_emulated_wrong_index", &wrong)) return;
+    if (!fvt_emulated("fv_emulated_wrong_index", &wrong)) return;
     const char *found = wrong();
     ck_assert_msg(!found, "%s", found);
 }
@@ -417,7 +406,8 @@ START_TEST(test_launches_of_a_residual_net) {
     fv_program *p;
     fv_emulated_counts (*count)(void);
     void (*reset)(void);
-    if (!have_cuda() || !find("fv_emulated_count", &count) || !find("fv_emulated_reset", &reset)) return;
+    if (!have_cuda() || !fvt_emulated("fv_emulated_count", &count) || !fvt_emulated("fv_emulated_reset", &reset))
+        return;
     ck_assert(fvt_open(&d, "cuda", 0, NULL));
     open_training(&d, "resnet20", precisions[_i], &store, &p);
     for (int i = 0; i < RESNET_STEPS; i++) {
@@ -450,7 +440,7 @@ typedef struct counted_net {
 
 /* 60 are wanted for the speed run; docs/benchmarks.md says what the others do. */
 static const counted_net counted_nets[] = {
-    {"speedrun94", true, 118}, {"resnet18_cifar", false, 308}, {"vit_tiny_patch4_32", false, 652}};
+    {"speedrun94", true, 97}, {"resnet18_cifar", false, 247}, {"vit_tiny_patch4_32", false, 651}};
 enum { COUNTED_NETS = sizeof counted_nets / sizeof *counted_nets };
 
 static void open_counted(fvt_device *d, const counted_net *n, fv_store **store, fv_program **p) {
@@ -494,8 +484,8 @@ START_TEST(test_kernels_per_step) {
     fv_emulated_counts (*count)(void);
     void (*reset)(void), (*only_count)(bool);
     const char *(*names)(void);
-    if (!have_cuda() || !find("fv_emulated_count", &count) || !find("fv_emulated_reset", &reset) ||
-        !find("fv_emulated_only_count", &only_count) || !find("fv_emulated_kernels", &names))
+    if (!have_cuda() || !fvt_emulated("fv_emulated_count", &count) || !fvt_emulated("fv_emulated_reset", &reset) ||
+        !fvt_emulated("fv_emulated_only_count", &only_count) || !fvt_emulated("fv_emulated_kernels", &names))
         return;
     ck_assert(fvt_open(&d, "cuda", 0, NULL));
     open_counted(&d, n, &store, &p);
@@ -533,7 +523,7 @@ static void muon_step(fvt_device *d, double (*w)[15], int64_t *launches) {
     fvt_program p;
     fv_graph *g = fv_graph_new(&d->ctx, true);
     const fv_scope s = fv_root(g);
-    const bool counted = find("fv_emulated_count", &count) && find("fv_emulated_reset", &reset);
+    const bool counted = fvt_emulated("fv_emulated_count", &count) && fvt_emulated("fv_emulated_reset", &reset);
     fv_value loss = FV_NONE;
     double c[15];
     char name[16];

@@ -1,4 +1,4 @@
-/* state.cu: reshape, cast, and operations that change state in place. */
+/* state.cu: reshape, cast, and operations that change state in place (update.cu has those of the update). */
 #include "cuda/kernels/common.cuh"
 
 cudaError_t fv_cuda_reshape(const fv_cuda_call *c) {
@@ -26,22 +26,9 @@ __global__ void accumulate_kernel(float *state, const float *value, int64_t coun
     }
 }
 
-/* stats [norm, finite] may be null. */
-__global__ void lerp_assign_kernel(float *state, const float *value, const float *stats, int64_t count, float weight,
-                                   float scale) {
-    if (stats && stats[1] == 0) return;
-    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE)
-        state[i] = fmaf(weight, fmaf(scale, value[i], -state[i]), state[i]);
-}
-
 __global__ void fill_kernel(float *state, int64_t count, float value) {
     const fv_some<4> v = {{value, value, value, value}};
     for (int64_t i = FV_FIRST_OF(4); i < count; i += FV_STRIDE_OF(4)) fv_save_of<4>(state, i, count, v);
-}
-
-__global__ void increment_kernel(int64_t *state, const float *stats, int64_t count) {
-    if (stats && stats[1] == 0) return;
-    for (int64_t i = FV_FIRST; i < count; i += FV_STRIDE) state[i] += 1;
 }
 
 cudaError_t fv_cuda_accumulate(const fv_cuda_call *c) {
@@ -51,24 +38,9 @@ cudaError_t fv_cuda_accumulate(const fv_cuda_call *c) {
     return cudaGetLastError();
 }
 
-cudaError_t fv_cuda_lerp_assign(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(lerp_assign_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<float *>(c->in[0].data), static_cast<const float *>(c->in[1].data), fv_operand(c, 2), count,
-              (float)c->attr->lerp.weight, (float)c->attr->lerp.scale);
-    return cudaGetLastError();
-}
-
 cudaError_t fv_cuda_fill(const fv_cuda_call *c) {
     const int64_t count = fv_count(c->in[0].type);
     FV_LAUNCH(fill_kernel, fv_blocks(count, 4 * FV_THREADS), FV_THREADS, 0, c->stream,
               static_cast<float *>(c->in[0].data), count, (float)c->attr->scale.add);
-    return cudaGetLastError();
-}
-
-cudaError_t fv_cuda_increment(const fv_cuda_call *c) {
-    const int64_t count = fv_count(c->in[0].type);
-    FV_LAUNCH(increment_kernel, fv_blocks(count, FV_THREADS), FV_THREADS, 0, c->stream,
-              static_cast<int64_t *>(c->in[0].data), fv_operand(c, 1), count);
     return cudaGetLastError();
 }

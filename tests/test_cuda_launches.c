@@ -1,0 +1,169 @@
+/* test_cuda_launches.c: calls of the CUDA backend that run in one launch: how many launches there are, and that results
+ * are those of one call after the other. On the emulation, where blocks run in any order. */
+#include "fovea.h"
+#include "tests/cuda/emulate/cuda_runtime.h"
+#include "tests/harness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+Suite *cuda_launches_suite(void);
+
+static fv_emulated_counts (*count)(void);
+static void (*reset)(void);
+
+static bool open_counted(fvt_device *d) {
+    if (!fvt_emulated("fv_emulated_count", &count) || !fvt_emulated("fv_emulated_reset", &reset)) return false;
+    return fvt_open(d, "cuda", 0, NULL);
+}
+
+/* ---------------------------------------------------------------- updates */
+
+enum { BATCH = 6, WIDTH = 70, HIDDEN = 100, CLASSES = 5, STEPS = 4 };
+static const uint32_t update = 1u << FV_SEG_UPDATE;
+
+/* Two layers with norms, several tensors larger than what a block has, three groups with momenta of their own. */
+static void open_net(fvt_device *d, fv_opt_kind kind, fvt_program *p) {
+    static const fv_param_group groups[] = {{"head", 0, false}, {"norm", 0.5, false}}, rates[] = {{"head", -1, false}};
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    const fv_scope s = fv_root(g);
+    const bool sgd = kind == FV_OPT_SGD;
+    fv_value x = fv_input(s, "x", fv_shape(FV_F32, BATCH, WIDTH));
+    for (int i = 0; i < 2; i++) {
+        const fv_scope layer = fv_in(s, "layer%d", i);
+        x = fv_linear_layer(fv_in(layer, "fc"), x, HIDDEN, false, fv_init_normal(0.2));
+        x = fv_relu(s, fv_batch_norm_layer(fv_in(layer, "bn"), x, (fv_bn_cfg){0}));
+    }
+    x = fv_linear_layer(fv_in(s, "head"), x, CLASSES, true, fv_init_normal(0.2));
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, BATCH));
+    fv_value loss = fv_softmax_cross_entropy(s, x, labels, FV_NONE, FV_NONE, (fv_loss_attr){0});
+    fv_set_output(g, "loss", loss);
+    const fv_optim_cfg cfg = {.kind = kind,
+                              .momentum = sgd ? 0.9 : 0,
+                              .clip_grad = 1,
+                              .eps = 1e-2,
+                              .lookahead = true,
+                              .ema = true,
+                              .head = "head",
+                              .groups = sgd ? groups : rates,
+                              .n_groups = sgd ? 2 : 1};
+    ck_assert_msg(fv_optim_build(g, loss, &cfg) == FV_OK, "%s", d->ctx.error.message);
+    fvt_compile(d, g, false, p);
+    ck_assert_int_eq(fv_store_reset_ema(p->store), FV_OK);
+}
+
+/* Lookahead at every second step. `scale` of the input: infinite ones end in a step that must change nothing. */
+static void net_step(fvt_program *p, int step, double scale, uint32_t segments) {
+    double x[BATCH * WIDTH], labels[BATCH];
+    for (int i = 0; i < BATCH * WIDTH; i++) x[i] = scale * fvt_normal(3, (uint64_t)i, (uint32_t)step);
+    for (int i = 0; i < BATCH; i++) labels[i] = (i + step) % CLASSES;
+    fvt_set(p, "x", x);
+    fvt_set(p, "labels", labels);
+    fv_step numbers = {.step = step, .ema_decay = 0.8, .lookahead = step % 2, .lookahead_decay = 0.6, .loss_scale = 1};
+    for (int i = 0; i < FV_MAX_GROUPS; i++) {
+        numbers.lr[i] = 0.01 * (i + 1);
+        numbers.weight_decay[i] = 0.02 * i;
+    }
+    ck_assert_msg(fv_program_run(p->program, &numbers, segments) == FV_OK, "%s", p->device->ctx.error.message);
+}
+
+/* Every slot of both stores: of `got` no more than a few roundings from `want`; how many. */
+static int compare_stores(fvt_program *got, fvt_program *want) {
+    const int n = fv_store_count(want->store);
+    ck_assert_int_eq(fv_store_count(got->store), n);
+    for (int i = 0; i < n; i++) {
+        const fv_slot *slot = fv_store_slot(want->store, i);
+        const int64_t size = fv_count(slot->type);
+        double *a = fvt_doubles(size), *b = fvt_doubles(size);
+        fvt_get(got, slot->name, a);
+        fvt_get(want, slot->name, b);
+        for (int64_t k = 0; k < size; k++)
+            ck_assert_msg(fabs(a[k] - b[k]) <= 1e-4 * (fabs(b[k]) + 0.1), "%s[%lld] is %g, not %g", slot->name,
+                          (long long)k, a[k], b[k]);
+        fvt_free(a);
+        fvt_free(b);
+    }
+    return n;
+}
+
+/* Running statistics, optimizers of three groups, lookahead and averages, which each read what the one before wrote. */
+START_TEST(test_an_update_is_one_launch) {
+    const fv_opt_kind kind = _i ? FV_OPT_ADAMW : FV_OPT_SGD;
+    fvt_device cuda, ref;
+    fvt_program got, want;
+    uint64_t before, after;
+    if (!open_counted(&cuda)) return;
+    ck_assert(fvt_open(&ref, "ref", 0, NULL));
+    open_net(&cuda, kind, &got);
+    open_net(&ref, kind, &want);
+    for (int step = 0; step < STEPS; step++) {
+        net_step(&got, step, 1, FV_ALL_SEGMENTS & ~update);
+        reset();
+        net_step(&got, step, 1, update);
+        ck_assert_int_eq(count().launches, 1);
+        net_step(&want, step, 1, FV_ALL_SEGMENTS);
+        ck_assert_int_ge(compare_stores(&got, &want), 40);
+    }
+    ck_assert_int_eq(fv_store_hash(got.store, &before), FV_OK);
+    net_step(&got, 1, INFINITY, FV_ALL_SEGMENTS);
+    ck_assert_int_eq(fv_store_hash(got.store, &after), FV_OK);
+    ck_assert_msg(before == after, "a step that is not finite changes something");
+    fvt_destroy(&got);
+    fvt_destroy(&want);
+    fvt_close(&cuda);
+    fvt_close(&ref);
+}
+END_TEST
+
+/* b follows a, and a follows x: elements of b are not read and written where those of a are. c has nothing to do with
+ * either and could run with both. */
+START_TEST(test_what_depends_runs_apart) {
+    enum { N = 9000, TIMES = 6 };
+    static double x[N], a[N], b[N], c[N];
+    fvt_device d;
+    fvt_program p;
+    double at_a = 0, at_b = 0, at_c = 0;
+    if (!open_counted(&d)) return;
+    fv_graph *g = fv_graph_new(&d.ctx, true);
+    const fv_scope s = fv_root(g);
+    const fv_type type = fv_shape(FV_F32, N);
+    fv_value in = fv_input(s, "x", type), state_a = fv_buffer(s, "a", type, FV_ZEROS),
+             state_b = fv_buffer(s, "b", type, FV_ZEROS), state_c = fv_buffer(s, "c", type, FV_ZEROS);
+    g->segment = FV_SEG_UPDATE;
+    fv_lerp_assign(s, state_a, in, 0.5, 1);
+    fv_lerp_assign(s, state_b, state_a, 0.5, 1);
+    fv_lerp_assign(s, state_c, in, 0.25, 2);
+    fvt_compile(&d, g, false, &p);
+    for (int i = 0; i < N; i++) x[i] = 1;
+    for (int i = 0; i < TIMES; i++) {
+        fvt_set(&p, "x", x);
+        reset();
+        ck_assert_int_eq(fvt_run(&p), FV_OK);
+        ck_assert_int_eq(count().launches, 2);
+        at_a += 0.5 * (1 - at_a);
+        at_b += 0.5 * (at_a - at_b);
+        at_c += 0.25 * (2 - at_c);
+        fvt_get(&p, "a", a);
+        fvt_get(&p, "b", b);
+        fvt_get(&p, "c", c);
+        for (int k = 0; k < N; k++) {
+            ck_assert_double_eq_tol(a[k], at_a, 1e-6);
+            ck_assert_double_eq_tol(b[k], at_b, 1e-6);
+            ck_assert_double_eq_tol(c[k], at_c, 1e-6);
+        }
+    }
+    fvt_destroy(&p);
+    fvt_close(&d);
+}
+END_TEST
+
+Suite *cuda_launches_suite(void) {
+    Suite *suite = suite_create("cuda_launches");
+    TCase *updates = tcase_create("updates");
+    tcase_add_loop_test(updates, test_an_update_is_one_launch, 0, 2);
+    tcase_add_test(updates, test_what_depends_runs_apart);
+    tcase_set_timeout(updates, 120);
+    suite_add_tcase(suite, updates);
+    return suite;
+}
