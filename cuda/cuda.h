@@ -2,7 +2,7 @@
  * at run time (fv_backend_load); nothing outside cuda/ knows of CUDA.
  *
  *   device.c     open, memory, copies              exec.c  a plan as an array of calls, step data, CUDA graphs, faults
- *   staging.c    the way of batches to the GPU
+ *   staging.c    the way of batches to the GPU         rewrite.c  the order of nodes
  *   libraries.c  cuDNN and cuBLASLt, as far as they are there: conv_cudnn.c, matmul_lt.c; launch.cu what they lack
  *   kernels/     our own kernels: one per operation (*.cu), and table.cu
  *
@@ -110,6 +110,10 @@ void fv_cuda_staging_fit(fv_cuda_device *dev, size_t batch_bytes);
 /* Copy to the device, in order with dev->stream. The host may change `from` on return. */
 cudaError_t fv_cuda_stage(fv_cuda_device *dev, void *to, const void *from, size_t bytes);
 void fv_cuda_staging_destroy(fv_cuda_device *dev);
+
+/* ---------------------------------------------------------------- rewrite.c */
+
+fv_status fv_cuda_rewrite(fv_device *dev, fv_graph *g);
 
 /* ---------------------------------------------------------------- exec.c */
 

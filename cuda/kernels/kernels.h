@@ -21,8 +21,13 @@ bool fv_cuda_linear_fits(const fv_graph *g, const fv_node *node);
 bool fv_cuda_muon_fits(const fv_graph *g, const fv_node *node);
 
 size_t fv_cuda_update_table(const fv_cuda_call *c, void *host);
+size_t fv_cuda_cast_table(const fv_cuda_call *c, void *host);
 
 /* Whether one launch can do both, in this order (fv_cuda_kernel_joins). */
 bool fv_cuda_update_joins(const fv_cuda_call *before, const fv_cuda_call *next);
+bool fv_cuda_cast_joins(const fv_cuda_call *before, const fv_cuda_call *next);
+
+/* Whether tensors share memory; absent ones do not. */
+bool fv_cuda_overlap(const fv_tensor *a, const fv_tensor *b);
 
 #endif

@@ -96,12 +96,18 @@ size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host) {
     case FV_OP_LOOKAHEAD_UPDATE:
     case FV_OP_LERP_ASSIGN:
     case FV_OP_INCREMENT: return fv_cuda_update_table(c, host);
+    case FV_OP_CAST: return fv_cuda_cast_table(c, host);
     default: return 0;
     }
 }
 
+bool fv_cuda_overlap(const fv_tensor *a, const fv_tensor *b) {
+    const char *p = static_cast<const char *>(a->data), *q = static_cast<const char *>(b->data);
+    return p && q && p < q + fv_bytes(b->type) && q < p + fv_bytes(a->type);
+}
+
 bool fv_cuda_kernel_joins(const fv_cuda_call *const *calls, int n, const fv_cuda_call *next) {
     for (int i = 0; i < n; i++)
-        if (!fv_cuda_update_joins(calls[i], next)) return false;
+        if (!fv_cuda_update_joins(calls[i], next) && !fv_cuda_cast_joins(calls[i], next)) return false;
     return true;
 }

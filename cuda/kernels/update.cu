@@ -156,11 +156,6 @@ static const void *key_of(const fv_cuda_call *c, int t) {
     return tensor_of(c, t, kind_of(c->node->op).key)->data;
 }
 
-static bool overlap(const fv_tensor *a, const fv_tensor *b) {
-    const char *p = static_cast<const char *>(a->data), *q = static_cast<const char *>(b->data);
-    return p && q && p < q + fv_bytes(b->type) && q < p + fv_bytes(a->type);
-}
-
 /* Whether the order of two actions does not matter, or is kept because one thread does both to an element. */
 static bool keeps_order(const fv_cuda_call *a, int ta, const fv_cuda_call *b, int tb) {
     const update_kind ka = kind_of(a->node->op), kb = kind_of(b->node->op);
@@ -169,7 +164,7 @@ static bool keeps_order(const fv_cuda_call *a, int ta, const fv_cuda_call *b, in
     for (int i = 0; i < ka.lists; i++)
         for (int j = 0; j < kb.lists; j++) {
             const fv_tensor *x = tensor_of(a, ta, i), *y = tensor_of(b, tb, j);
-            if (!((ka.writes >> i | kb.writes >> j) & 1) || !overlap(x, y)) continue;
+            if (!((ka.writes >> i | kb.writes >> j) & 1) || !fv_cuda_overlap(x, y)) continue;
             if (!together || x->data != y->data) return false;
         }
     return true;
@@ -181,7 +176,7 @@ static bool writes_stats(const fv_cuda_call *a, const fv_cuda_call *b) {
     const update_kind kind = kind_of(a->node->op);
     for (int t = 0; stats && t < actions_of(a); t++)
         for (int i = 0; i < kind.lists; i++)
-            if ((kind.writes >> i & 1) && overlap(tensor_of(a, t, i), stats)) return true;
+            if ((kind.writes >> i & 1) && fv_cuda_overlap(tensor_of(a, t, i), stats)) return true;
     return false;
 }
 
