@@ -228,12 +228,93 @@ START_TEST(test_casts_of_weights_are_one_launch) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- sums of tiles, added by the block that ends last */
+
+enum { ROWS = 3000, SUMS = 4 };
+static const int64_t sum_width[SUMS] = {100, 7, 64, 1}; /* several strips of channels, the last cut short; odd; even */
+
+/* Norms, their gradients and sums over many blocks, along rows and down columns. Their squares are what is looked at,
+ * so that gradients depend on the data. */
+static void open_sums(fvt_device *d, fvt_program *p) {
+    fv_graph *g = fv_graph_new(&d->ctx, true);
+    const fv_scope s = fv_root(g);
+    fv_value wrt[4 * SUMS], gradient[4 * SUMS], loss = FV_NONE;
+    fvt_name name;
+    int n = 0;
+    for (int i = 0; i < SUMS; i++) {
+        const fv_type channels = fv_shape(FV_F32, sum_width[i]);
+        fv_value x = fv_input(s, fvt_numbered(&name, "x", i), fv_shape(FV_F32, ROWS, sum_width[i]));
+        fv_value gamma = fv_param(s, fvt_numbered(&name, "gamma", i), channels, FV_PLAIN, FV_ONES, false);
+        fv_value beta = fv_param(s, fvt_numbered(&name, "beta", i), channels, FV_PLAIN, FV_ZEROS, false);
+        fv_value y = fv_batch_norm(s, x, gamma, beta, 1e-5), z = fv_layer_norm(s, x, gamma, beta, 1e-3);
+        fv_set_output(g, fvt_numbered(&name, "mean", i), fv_result(y, 1));
+        fv_set_output(g, fvt_numbered(&name, "var", i), fv_result(y, 2));
+        fv_set_output(g, fvt_numbered(&name, "down", i), fv_sum(s, x, 1 << 0, false));
+        fv_set_output(g, fvt_numbered(&name, "all", i), fv_mean(s, fv_mul(s, x, x), 3, false));
+        fv_value part = fv_sum(s, fv_mul(s, fv_mul(s, y, y), fv_add(s, z, x)), 3, false);
+        loss = i == 0 ? part : fv_add(s, loss, part);
+        wrt[n++] = gamma;
+        wrt[n++] = beta;
+        wrt[n++] = x;
+    }
+    fv_set_output(g, "loss", loss);
+    ck_assert_int_eq(fv_gradients(g, loss, n, wrt, gradient), FV_OK);
+    for (int i = 0; i < n; i++) fv_set_output(g, fvt_numbered(&name, "d", i), gradient[i]);
+    fvt_compile(d, g, false, p);
+}
+
+static void compare_outputs(fvt_program *got, fvt_program *want, int step) {
+    static double a[ROWS * 100], b[ROWS * 100];
+    const fv_graph *g = fv_program_plan(want->program)->graph;
+    for (int i = 0; i < g->n_outputs; i++) {
+        const char *name = g->outputs[i].name;
+        const int64_t n = fv_count(fvt_type(want, name));
+        double most = 0;
+        fvt_get(got, name, a);
+        fvt_get(want, name, b);
+        for (int64_t k = 0; k < n; k++) most = fmax(most, fabs(b[k]));
+        for (int64_t k = 0; k < n; k++)
+            ck_assert_msg(fabs(a[k] - b[k]) <= 2e-4 * most, "step %d: %s[%lld] is %g, not %g", step, name, (long long)k,
+                          a[k], b[k]);
+    }
+}
+
+/* The same program several times, the first two launched and the others replayed, with other data each time: counters
+ * are where a launch needs them, whatever was before. */
+START_TEST(test_last_blocks_find_all_sums) {
+    static double x[ROWS * 100];
+    fvt_device cuda, ref;
+    fvt_program got, want;
+    fvt_name name;
+    if (!open_cuda(&cuda)) return;
+    ck_assert(fvt_open(&ref, "ref", 0, NULL));
+    open_sums(&cuda, &got);
+    open_sums(&ref, &want);
+    for (int step = 0; step < STEPS; step++) {
+        for (int i = 0; i < SUMS; i++) {
+            for (int k = 0; k < ROWS * sum_width[i]; k++)
+                x[k] = 0.5 + fvt_normal(5, (uint64_t)k, (uint32_t)(SUMS * step + i));
+            fvt_set(&got, fvt_numbered(&name, "x", i), x);
+            fvt_set(&want, fvt_numbered(&name, "x", i), x);
+        }
+        ck_assert_int_eq(fvt_run(&got), FV_OK);
+        ck_assert_int_eq(fvt_run(&want), FV_OK);
+        compare_outputs(&got, &want, step);
+    }
+    fvt_destroy(&got);
+    fvt_destroy(&want);
+    fvt_close(&cuda);
+    fvt_close(&ref);
+}
+END_TEST
+
 Suite *cuda_launches_suite(void) {
     Suite *suite = suite_create("cuda_launches");
     TCase *kernels = tcase_create("kernels");
     tcase_add_loop_test(kernels, test_an_update_is_one_launch, 0, 2);
     tcase_add_test(kernels, test_what_depends_runs_apart);
     tcase_add_test(kernels, test_casts_of_weights_are_one_launch);
+    tcase_add_test(kernels, test_last_blocks_find_all_sums);
     tcase_set_timeout(kernels, 120);
     suite_add_tcase(suite, kernels);
     return suite;

@@ -22,6 +22,10 @@ bool fv_cuda_muon_fits(const fv_graph *g, const fv_node *node);
 
 size_t fv_cuda_update_table(const fv_cuda_call *c, void *host);
 size_t fv_cuda_cast_table(const fv_cuda_call *c, void *host);
+/* Counters, which begin at 0: bytes. */
+size_t fv_cuda_batch_norm_table(const fv_cuda_call *c);
+size_t fv_cuda_norm_table(const fv_cuda_call *c);
+size_t fv_cuda_reduce_table(const fv_cuda_call *c);
 
 /* Whether one launch can do both, in this order (fv_cuda_kernel_joins). */
 bool fv_cuda_update_joins(const fv_cuda_call *before, const fv_cuda_call *next);

@@ -97,6 +97,13 @@ size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host) {
     case FV_OP_LERP_ASSIGN:
     case FV_OP_INCREMENT: return fv_cuda_update_table(c, host);
     case FV_OP_CAST: return fv_cuda_cast_table(c, host);
+    case FV_OP_BATCH_NORM:
+    case FV_OP_BATCH_NORM_BWD:
+    case FV_OP_BATCH_NORM_INFER_BWD: return fv_cuda_batch_norm_table(c);
+    case FV_OP_LAYER_NORM_BWD:
+    case FV_OP_GROUP_NORM_BWD: return fv_cuda_norm_table(c);
+    case FV_OP_SUM:
+    case FV_OP_MEAN: return fv_cuda_reduce_table(c);
     default: return 0;
     }
 }
