@@ -233,8 +233,8 @@ END_TEST
 enum { ROWS = 3000, SUMS = 4 };
 static const int64_t sum_width[SUMS] = {100, 7, 64, 1}; /* several strips of channels, the last cut short; odd; even */
 
-/* Norms, their gradients and sums over many blocks, along rows and down columns. Their squares are what is looked at,
- * so that gradients depend on the data. */
+/* Norms, their gradients, losses and sums over many blocks, along rows and down columns. The norms' squares are what is
+ * looked at, so that gradients depend on the data. */
 static void open_sums(fvt_device *d, fvt_program *p) {
     fv_graph *g = fv_graph_new(&d->ctx, true);
     const fv_scope s = fv_root(g);
@@ -257,6 +257,10 @@ static void open_sums(fvt_device *d, fvt_program *p) {
         wrt[n++] = beta;
         wrt[n++] = x;
     }
+    fv_value labels = fv_input(s, "labels", fv_shape(FV_I32, ROWS)), logits = fv_find_value(g, "x1"),
+             target = fv_const_fill(s, fv_typeof(g, logits), 0.3);
+    fv_set_output(g, "entropy", fv_softmax_cross_entropy(s, logits, labels, FV_NONE, FV_NONE, (fv_loss_attr){0}));
+    fv_set_output(g, "binary", fv_bce_with_logits(s, logits, target, FV_NONE, FV_NONE, (fv_loss_attr){0}));
     fv_set_output(g, "loss", loss);
     ck_assert_int_eq(fv_gradients(g, loss, n, wrt, gradient), FV_OK);
     for (int i = 0; i < n; i++) fv_set_output(g, fvt_numbered(&name, "d", i), gradient[i]);
@@ -282,7 +286,7 @@ static void compare_outputs(fvt_program *got, fvt_program *want, int step) {
 /* The same program several times, the first two launched and the others replayed, with other data each time: counters
  * are where a launch needs them, whatever was before. */
 START_TEST(test_last_blocks_find_all_sums) {
-    static double x[ROWS * 100];
+    static double x[ROWS * 100], labels[ROWS];
     fvt_device cuda, ref;
     fvt_program got, want;
     fvt_name name;
@@ -297,6 +301,9 @@ START_TEST(test_last_blocks_find_all_sums) {
             fvt_set(&got, fvt_numbered(&name, "x", i), x);
             fvt_set(&want, fvt_numbered(&name, "x", i), x);
         }
+        for (int i = 0; i < ROWS; i++) labels[i] = (i + step) % 7;
+        fvt_set(&got, "labels", labels);
+        fvt_set(&want, "labels", labels);
         ck_assert_int_eq(fvt_run(&got), FV_OK);
         ck_assert_int_eq(fvt_run(&want), FV_OK);
         compare_outputs(&got, &want, step);

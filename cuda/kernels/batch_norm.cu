@@ -16,6 +16,12 @@
 
 #define MOST_TILES 256
 #define LINE 128 /* bytes */
+/* At once on a multiprocessor: 3 leave 80 registers to a thread, with which ptxas spills some before sm_90. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define BLOCKS 3
+#else
+#define BLOCKS 2
+#endif
 
 /* How x is cut. lanes x down threads make a block. */
 struct bn_cut {
@@ -111,7 +117,7 @@ __device__ __forceinline__ strip_total total_of_strip(const float *tiles, double
     if (MOMENTS && reads) origin = fv_partials<V>(tiles, k);
 #pragma unroll
     for (int j = 0; j < V; j++) sum[j] = second[j] = 0;
-#pragma unroll 2
+#pragma unroll 1
     for (int t = threadIdx.y; reads && t < d.tiles; t += d.down) {
         const fv_some<V> a = fv_partials<V>(tiles, 2 * (int64_t)t * d.c + k),
                          b = fv_partials<V>(tiles, (2 * (int64_t)t + 1) * d.c + k);
@@ -140,7 +146,8 @@ __device__ __forceinline__ float rstd_of(float var, float eps) {
 
 /* tiles [tile][2][c]: mean, sum of squared distances. */
 template <typename E, int V>
-__global__ void moments_kernel(const E *x, float *tiles, float *mean, float *var, unsigned *ended, bn_cut d) {
+__global__ void __launch_bounds__(FV_THREADS, BLOCKS)
+    moments_kernel(const E *x, float *tiles, float *mean, float *var, unsigned *ended, bn_cut d) {
     __shared__ double space[V * FV_THREADS];
     __shared__ fv_some<V> means[32];
     fv_some<V> *const part = reinterpret_cast<fv_some<V> *>(space);
@@ -301,7 +308,8 @@ __device__ __forceinline__ fv_some<V> before_gradient(const bn_gradient<E> &b, c
 
 /* tiles [tile][2][c]: sum of g, sum of g * xhat. sums [2][c]: of all tiles. */
 template <typename E, int V>
-__global__ void sums_kernel(bn_gradient<E> b, float *tiles, float *sums, unsigned *ended, bn_cut d) {
+__global__ void __launch_bounds__(FV_THREADS, BLOCKS)
+    sums_kernel(bn_gradient<E> b, float *tiles, float *sums, unsigned *ended, bn_cut d) {
     __shared__ double space[V * FV_THREADS];
     fv_some<V> *const part = reinterpret_cast<fv_some<V> *>(space);
     const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;

@@ -1,7 +1,8 @@
 /* update.cu: gradient statistics; and what changes weights, averages of them and running statistics: many tensors in
  * one launch, and calls that follow each other in one, too (fv_cuda_update_joins).
  *
- *   table of grad_stats   [ part | part | ... ]       which PART elements of which operand a block works on
+ *   table of grad_stats   [ part | part | ... ]       which PART elements of which operand a block works on; the first
+ *                                                     one counts the blocks that have ended, and is no part
  *   table of updates      [ piece | piece | ... ]     which PART elements a block works on, and the actions on them
  *                         [ action | action | ... ]   tensors, and by which rule they change
  *                         [ rule | rule | ... ]       what the actions of a call share
@@ -19,12 +20,11 @@ struct part {
     int64_t begin;
 };
 struct part_sum {
-    double squares;
-    int64_t finite;
+    double squares, odd; /* odd: elements that are not finite */
 };
 
 static size_t stats_table(const fv_cuda_call *c, part *parts) {
-    size_t n = 0;
+    size_t n = 1;
     for (int t = 0; t < c->n_in; t++) {
         const int64_t size = c->in[t].data ? fv_count(c->in[t].type) : 0;
         for (int64_t begin = 0; begin < size; begin += PART, n++)
@@ -42,29 +42,29 @@ size_t fv_cuda_stats_workspace(const fv_graph *g, const fv_node *node) {
     return (parts + 1) * sizeof(part_sum);
 }
 
-__global__ void part_squares_kernel(const part *parts, const fv_tensor *tensors, part_sum *sums) {
-    const part p = parts[blockIdx.x];
-    const float *x = static_cast<const float *>(tensors[p.tensor].data) + p.begin;
-    double squares = 0;
-    int odd = 0; /* elements that are not finite */
-    for (int i = threadIdx.x; i < p.count; i += blockDim.x) {
-        squares += (double)x[i] * x[i];
-        odd += !isfinite(x[i]);
+/* A halt is for good: steps that the host enqueued before it heard of a step that was not finite change nothing. */
+__global__ void grad_stats_kernel(const part *parts, int count, const fv_tensor *tensors, part_sum *sums,
+                                  unsigned *ended, const fv_step *step, int32_t *halted, float *stats) {
+    double squares = 0, odd = 0;
+    if ((int)blockIdx.x < count) {
+        const part p = parts[blockIdx.x];
+        const float *x = static_cast<const float *>(tensors[p.tensor].data) + p.begin;
+        for (int i = threadIdx.x; i < p.count; i += blockDim.x) {
+            squares += (double)x[i] * x[i];
+            odd += !isfinite(x[i]);
+        }
     }
     squares = fv_block_sum(squares);
     odd = fv_block_sum(odd);
-    if (threadIdx.x != 0) return;
-    sums[blockIdx.x].squares = squares;
-    sums[blockIdx.x].finite = odd == 0;
-}
-
-/* A halt is for good: steps that the host enqueued before it heard of a step that was not finite change nothing. */
-__global__ void stats_kernel(const part_sum *sums, int count, const fv_step *step, int32_t *halted, float *stats) {
-    double squares = 0;
-    int odd = 0;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        squares += sums[i].squares;
-        odd += !sums[i].finite;
+    if (threadIdx.x == 0) {
+        sums[blockIdx.x].squares = squares;
+        sums[blockIdx.x].odd = odd;
+    }
+    if (!fv_is_last_block(ended, gridDim.x)) return;
+    squares = odd = 0;
+    for (int i = threadIdx.x; i < (int)gridDim.x; i += blockDim.x) {
+        squares += fv_partial(&sums[i].squares);
+        odd += fv_partial(&sums[i].odd);
     }
     squares = fv_block_sum(squares);
     odd = fv_block_sum(odd);
@@ -75,13 +75,11 @@ __global__ void stats_kernel(const part_sum *sums, int count, const fv_step *ste
 }
 
 cudaError_t fv_cuda_grad_stats(const fv_cuda_call *c) {
-    part_sum *sums = static_cast<part_sum *>(c->workspace);
-    const unsigned parts = (unsigned)(c->table_bytes / sizeof(part));
-    if (parts)
-        FV_LAUNCH(part_squares_kernel, parts, FV_THREADS, 0, c->stream, static_cast<const part *>(c->table),
-                  c->device_in, sums);
-    FV_LAUNCH(stats_kernel, 1, FV_THREADS, 0, c->stream, sums, (int)parts, c->step, c->halted,
-              static_cast<float *>(c->out[0].data));
+    part *table = static_cast<part *>(c->table);
+    const int count = (int)(c->table_bytes / sizeof(part)) - 1;
+    FV_LAUNCH(grad_stats_kernel, count > 0 ? (unsigned)count : 1u, FV_THREADS, 0, c->stream, table + 1, count,
+              c->device_in, static_cast<part_sum *>(c->workspace), reinterpret_cast<unsigned *>(table), c->step,
+              c->halted, static_cast<float *>(c->out[0].data));
     return cudaGetLastError();
 }
 
