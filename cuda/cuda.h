@@ -150,9 +150,9 @@ bool fv_cuda_kernel_supports(const fv_cuda_device *dev, const fv_graph *g, const
 size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node);
 /* Whether `next`, which comes right behind calls that are one launch, can become part of it, with the same results. */
 bool fv_cuda_kernel_joins(const fv_cuda_call *const *calls, int n, const fv_cuda_call *next);
-/* A table that it wants in device memory (which block works on which tensor of an update, say, or counters): returns its
- * bytes, 0 for none; with `host` given, which is zeros, fills it. Called at compile, when all of the call but `table` is
- * known. Nobody else writes to it: it is the same at every launch but for what the kernel leaves there. */
+/* A table that it wants in device memory (which block works on which tensor of an update, say, or counters): returns
+ * its bytes, 0 for none; with `host` given, which is zeros, fills it. Called at compile, when all of the call but
+ * `table` is known. Nobody else writes to it: it is the same at every launch but for what the kernel leaves there. */
 size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host);
 
 #ifdef __cplusplus
