@@ -16,12 +16,6 @@
 
 #define MOST_TILES 256
 #define LINE 128 /* bytes */
-/* At once on a multiprocessor: 3 leave 80 registers to a thread, with which ptxas spills some before sm_90. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define BLOCKS 3
-#else
-#define BLOCKS 2
-#endif
 
 /* How x is cut. lanes x down threads make a block. */
 struct bn_cut {
@@ -146,7 +140,7 @@ __device__ __forceinline__ float rstd_of(float var, float eps) {
 
 /* tiles [tile][2][c]: mean, sum of squared distances. */
 template <typename E, int V>
-__global__ void __launch_bounds__(FV_THREADS, BLOCKS)
+__global__ void __launch_bounds__(FV_THREADS, 3) /* with fewer registers ptxas spills some */
     moments_kernel(const E *x, float *tiles, float *mean, float *var, unsigned *ended, bn_cut d) {
     __shared__ double space[V * FV_THREADS];
     __shared__ fv_some<V> means[32];
@@ -308,8 +302,7 @@ __device__ __forceinline__ fv_some<V> before_gradient(const bn_gradient<E> &b, c
 
 /* tiles [tile][2][c]: sum of g, sum of g * xhat. sums [2][c]: of all tiles. */
 template <typename E, int V>
-__global__ void __launch_bounds__(FV_THREADS, BLOCKS)
-    sums_kernel(bn_gradient<E> b, float *tiles, float *sums, unsigned *ended, bn_cut d) {
+__global__ void sums_kernel(bn_gradient<E> b, float *tiles, float *sums, unsigned *ended, bn_cut d) {
     __shared__ double space[V * FV_THREADS];
     fv_some<V> *const part = reinterpret_cast<fv_some<V> *>(space);
     const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
