@@ -2,7 +2,7 @@
  * at run time (fv_backend_load); nothing outside cuda/ knows of CUDA.
  *
  *   device.c     open, memory, copies              exec.c  a plan as an array of calls, step data, CUDA graphs, faults
- *   staging.c    the way of batches to the GPU
+ *   staging.c    the way of batches to the GPU         rewrite.c  the order of nodes
  *   libraries.c  cuDNN and cuBLASLt, as far as they are there: conv_cudnn.c, matmul_lt.c; launch.cu what they lack
  *   kernels/     our own kernels: one per operation (*.cu), and table.cu
  *
@@ -82,7 +82,11 @@ typedef struct fv_cuda_call {
     const fv_tensor *in, *out;               /* host memory; .data are device pointers, NULL when absent or unread */
     const fv_tensor *device_in, *device_out; /* the same arrays in device memory, for lists of any length */
     const fv_step *step;                     /* DEVICE memory */
-    void *table;                             /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
+    /* Itself and calls behind it that run in its launch, in order; 0: it runs in that of one before it, or by a
+     * library. Host memory. */
+    const struct fv_cuda_call *const *joined;
+    int n_joined;
+    void *table; /* DEVICE memory that fv_cuda_kernel_table filled; NULL: it has none */
     size_t table_bytes;
     void *workspace; /* device memory, 256-byte aligned, contents undefined, shared with other nodes */
     size_t workspace_bytes;
@@ -106,6 +110,10 @@ void fv_cuda_staging_fit(fv_cuda_device *dev, size_t batch_bytes);
 /* Copy to the device, in order with dev->stream. The host may change `from` on return. */
 cudaError_t fv_cuda_stage(fv_cuda_device *dev, void *to, const void *from, size_t bytes);
 void fv_cuda_staging_destroy(fv_cuda_device *dev);
+
+/* ---------------------------------------------------------------- rewrite.c */
+
+fv_status fv_cuda_rewrite(fv_device *dev, fv_graph *g);
 
 /* ---------------------------------------------------------------- exec.c */
 
@@ -140,8 +148,11 @@ extern const fv_cuda_kernel fv_cuda_kernels[FV_OP_COUNT]; /* kernels/table.cu */
 bool fv_cuda_kernel_supports(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node, char *why, size_t size);
 /* Bytes of workspace that it needs. */
 size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, const fv_node *node);
-/* A table that it wants in device memory (which block works on which tensor of an update, say): returns its bytes, 0
- * for none; with `host` given, fills it. Called at compile, when all of the call but `table` is known. */
+/* Whether `next`, which comes right behind calls that are one launch, can become part of it, with the same results. */
+bool fv_cuda_kernel_joins(const fv_cuda_call *const *calls, int n, const fv_cuda_call *next);
+/* A table that it wants in device memory (which block works on which tensor of an update, say, or counters): returns
+ * its bytes, 0 for none; with `host` given, which is zeros, fills it. Called at compile, when all of the call but
+ * `table` is known. Nobody else writes to it: it is the same at every launch but for what the kernel leaves there. */
 size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host);
 
 #ifdef __cplusplus

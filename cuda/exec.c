@@ -116,6 +116,28 @@ static fv_status make_calls(fv_exec *e, fv_tensor **tensors, size_t *count) {
     return FV_OK;
 }
 
+/* Calls that follow each other in a segment become one launch where a kernel can do that: it is the first one's, and
+ * the others have nothing to do. */
+static fv_status join_calls(fv_exec *e) {
+    const int32_t n = e->first[FV_SEG_COUNT];
+    const fv_cuda_call **next = fv_arena_alloc(&e->arena, (size_t)n + 1, sizeof *next);
+    if (!next) return e->dev->base.ctx->error.code;
+    for (int segment = 0; segment < FV_SEG_COUNT; segment++) {
+        fv_cuda_call *head = NULL;
+        for (int32_t i = e->first[segment]; i < e->first[segment + 1]; i++) {
+            cuda_step *s = &e->steps[i];
+            if (!s->kernel && !s->plan) continue; /* nothing to do */
+            if (head && s->kernel && fv_cuda_kernel_joins(head->joined, head->n_joined, &s->call)) s->kernel = NULL;
+            else head = s->kernel ? &s->call : NULL;
+            if (!head) continue;
+            if (head->n_joined == 0) head->joined = next;
+            head->n_joined++;
+            *next++ = &s->call;
+        }
+    }
+    return FV_OK;
+}
+
 /* Offsets in the block; tables come last. */
 static void lay_out(fv_exec *e, size_t n_tensors, size_t *tensors, size_t *tables) {
     int32_t n = e->plan->segment_first[FV_SEG_COUNT];
@@ -146,6 +168,9 @@ static fv_status fill_block(fv_exec *e, const fv_tensor *tensors, size_t n_tenso
         c->halted = e->halted;
         c->device_in = there + (c->in - tensors);
         c->device_out = there + (c->out - tensors);
+    }
+    for (int32_t i = 0; i < e->plan->segment_first[FV_SEG_COUNT]; i++) { /* of calls that are all known now */
+        fv_cuda_call *c = &e->steps[i].call;
         if (!c->table_bytes) continue;
         (void)fv_cuda_kernel_table(c, image + at_tables);
         c->table = e->block + at_tables;
@@ -188,6 +213,7 @@ static fv_status compile(fv_exec *e) {
     void *block;
     memcpy(e->first, e->plan->segment_first, sizeof e->first);
     FV_TRY(make_calls(e, &tensors, &count));
+    FV_TRY(join_calls(e));
     lay_out(e, count, &at_tensors, &at_tables);
     FV_TRY(base->backend->alloc(base, e->block_bytes, &block));
     e->block = block;

@@ -1,6 +1,7 @@
 /* harness.c: see harness.h. */
 #include "tests/harness.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,15 @@ bool fvt_open(fvt_device *d, const char *backend, int threads, const char *isa) 
 
 void fvt_close(fvt_device *d) {
     d->dev->backend->close(d->dev);
+}
+
+bool fvt_emulated(const char *name, void *function) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/libfovea-cuda.so", fvt_backends());
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol = library ? dlsym(library, name) : NULL;
+    memcpy(function, &symbol, sizeof symbol);
+    if (!symbol) printf("SKIPPED: %s: there is no emulation of CUDA (make emulated; g++)\n", name);
+    return symbol != NULL;
 }
 
 /* ---------------------------------------------------------------- programs */

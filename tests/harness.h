@@ -41,6 +41,8 @@ const char *fvt_backends(void);
 bool fvt_open(fvt_device *d, const char *backend, int threads, const char *isa);
 bool fvt_open_with(fvt_device *d, const char *backend, const fv_device_opts *opts);
 void fvt_close(fvt_device *d);
+/* A function of the emulated CUDA (tests/cuda/emulate) into a pointer to it; false, loudly, where there is none. */
+bool fvt_emulated(const char *name, void *function);
 
 /* ---- programs */
 typedef struct fvt_program {

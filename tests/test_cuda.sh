@@ -93,6 +93,37 @@ PEER
     check "what there was no time for is said" grep -qE '^speed run +not reached' out
     gpu_check '^lenet5$' 100 --compile
     check "--compile asks for compiled modes" grep -q -- '--modes compile,compilegraph' 'check-logs/lenet5, PyTorch.txt'
+
+    # The speed run by a program that only writes what a run leaves; the run with the seed STUCK does not end.
+    mv folder/gpu/fovea folder/gpu/real
+    cat >folder/gpu/fovea <<'RUN'
+#!/bin/sh
+[ "$1" = train ] || exec "$(dirname "$0")/real" "$@"
+while [ $# -gt 0 ]; do
+    case $1 in --seed) seed=$2 ;; --output) output=$2 ;; --name) name=$2 ;; esac
+    shift
+done
+sleep "${RUN_SECONDS:-0}"
+[ "${STUCK:-}" = "$seed" ] && sleep 60
+mkdir -p "$output/$name"
+printf '{"seconds": 1.%s,\n "test": {"top1": 0.5},\n "test_tta": {"top1": 0.9%s}}\n' "$seed" "$seed" >"$output/$name/metrics.json"
+printf 'epoch,time\n1,0.5\n2,0.75\n' >"$output/$name/results.csv"
+RUN
+    chmod +x folder/gpu/fovea
+    mkdir -p data/cifar10 && : >data/cifar10/test_batch.bin
+    speed_runs() { FOVEA_DATA=$temp/data gpu_check '^speed run$' "$1"; } # speed_runs SECONDS
+    SEEDS=3 speed_runs 100
+    check "the speed run's mean and spread are said" \
+        grep -qx 'speed run, 3 seeds: accuracy 91.00 % +- 1.00; training and test 1.100 s +- 0.100, 1.000 at best, epochs alone 0.750' out
+    check "... and every run is kept" [ "$(grep -c '"test_tta"' check.jsonl)" -eq 3 ]
+    RUN_SECONDS=1 speed_runs 8
+    check "as many runs as there is time for" grep -qE '^speed run +passed' out
+    check "... are averaged" grep -qE '^speed run, [2-7] seeds: accuracy' out
+    STUCK=2 speed_runs 8
+    check "a speed run that is cut short is out of time" grep -qE '^speed run +out of time' out
+    check "... and what it has is averaged" grep -qE '^speed run, 2 seeds: accuracy 90.50 % \+- 0.71;' out
+    speed_runs 0
+    check "no time for a speed run is said" grep -qE '^speed run +not reached' out
 else echo "SKIPPED: gpu-check on the emulated GPU: $emulated/libfovea-cuda.so or unit-tests is not there"
 fi
 

@@ -6,7 +6,8 @@
 # --compile: only speeds, beside PyTorch's compiled modes, which take minutes to compile: a second call.
 # BUILD_DIR: the build (default build); what `make gpu-bundle` has left in gpu/ below it is taken, else it is built. NVCC, CUDA_ARCHS: as
 # for make. BUDGET: seconds in all (default 570). ITEMS: only items whose name this extended regular expression matches. MODELS: lines
-# "model peer's-name batch optimizer" instead of those below. SEEDS: speed runs, at most (default 10).
+# "model peer's-name batch optimizer" instead of those below. SEEDS: speed runs, at most (default 50); they come last and take
+# the time that is left.
 # PEER: path of a script that measures PyTorch (default: the bundle's), called with --models NAME --batch N --modes LIST --prec bf16
 # --budget S --out FILE and more; a JSON line of it has mode, train_img_s and peak_alloc_MiB. PEER_PYTHON: what runs it (default:
 # /opt/torch/.venv's python3 if there is one, else the first on the path). FOVEA_DATA: data sets; PACK: as of tools/prepare-data.sh
@@ -271,27 +272,29 @@ unpack() {
     (cd "$temp/data/cifar10" && sha256sum -c --quiet "$sums") && echo "unpacked"
 }
 
-# The recipe in bf16 with one seed after the other, as long as there is time for one more: speed_run SECONDS
+# The recipe in bf16 with one seed after the other, as long as there is time for one more; how they are on average is kept after each,
+# so that it is there when the time is up. Seconds: from the first step to the end of the final test. speed_run SECONDS
 speed_run() {
     local end=$((SECONDS + $1)) seed longest=0 began top1 data=${FOVEA_DATA:-datasets}
     has_cifar10 "$data" || data=$temp/data
     has_cifar10 "$data" || { echo "no CIFAR-10"; return 77; }
-    : >"$temp/runs"
-    for ((seed = 0; seed < ${SEEDS:-10} && SECONDS + longest < end; seed++)); do
+    for ((seed = 0; seed < ${SEEDS:-50} && SECONDS + longest < end; seed++)); do
         began=$SECONDS
         "$build/fovea" train --recipe cifar10-94 --data-dir "$data" --device cuda --precision bf16 --seed $seed --output "$temp" --name run$seed --quiet || return 1
         [ $((SECONDS - began + 1)) -gt $longest ] && longest=$((SECONDS - began + 1))
-        tr -d '\n' <"$temp/run$seed/metrics.json" >>"$results"
-        echo >>"$results"
-        # The accuracy of several views, else of one; seconds of all epochs.
-        top1=$(tr -d ' \n' <"$temp/run$seed/metrics.json" | grep -oE '"test(_tta)?":\{"top1":[0-9.e-]+' | tail -n 1 | sed 's/.*://')
-        echo "$top1 $(tail -n 1 "$temp/run$seed/results.csv" | cut -d, -f2)" >>"$temp/runs"
-        awk '{ a += $1; b += $1 * $1; t += $2; if (NR == 1 || $2 < least) least = $2 }
-            END { m = a / NR; v = NR > 1 ? (b - NR * m * m) / (NR - 1) : 0
-                printf "speed run, %d seeds: accuracy %.2f %% +- %.2f, %.2f s of epochs on average, %.2f at best\n", NR, 100 * m, 100 * sqrt(v > 0 ? v : 0), t / NR, least }' \
-            "$temp/runs" | tee "$temp/speedrun"
+        tr -d '\n' <"$temp/run$seed/metrics.json" >"$temp/metrics"
+        { cat "$temp/metrics"; echo; } >>"$results"
+        # The accuracy of several views, else of one; all seconds, those of epochs.
+        top1=$(tr -d ' ' <"$temp/metrics" | grep -oE '"test(_tta)?":\{"top1":[0-9.e-]+' | tail -n 1 | sed 's/.*://')
+        echo "$top1 $(field seconds <"$temp/metrics") $(tail -n 1 "$temp/run$seed/results.csv" | cut -d, -f2)" >>"$temp/runs"
+        rm -rf "$temp/run$seed"
+        awk 'function spread(sum, squares) { v = NR > 1 ? (squares - sum * sum / NR) / (NR - 1) : 0; return v > 0 ? sqrt(v) : 0 }
+            { a += $1; aa += $1 * $1; t += $2; tt += $2 * $2; e += $3; if (NR == 1 || $2 < least) least = $2 }
+            END { printf "speed run, %d seeds: accuracy %.2f %% +- %.2f; training and test %.3f s +- %.3f, %.3f at best, epochs alone %.3f\n",
+                      NR, 100 * a / NR, 100 * spread(a, aa), t / NR, spread(t, tt), least, e / NR }' "$temp/runs" | tee "$temp/average"
+        mv "$temp/average" "$temp/speedrun"
     done
-    cat "$temp/speedrun" >>"$temp/tables"
+    [ -e "$temp/speedrun" ] || { echo "no time for one"; return 78; }
 }
 
 # ---------------------------------------------------------------- all of it
@@ -326,6 +329,7 @@ if [ -z "$compile" ]; then
     begin "device" 60 bash -c 'unit_tests cuda cuda'
     begin "kernels and gradients" 120 bash -c 'unit_tests kernels cuda_kernels'
     begin "kernels and gradients, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'unit_tests kernels cuda_kernels'
+    begin "joined launches" 60 bash -c 'unit_tests kernels cuda_launches'
     begin "same bits and losses" 120 bash -c same_bits
     begin "memcheck" 120 bash -c 'sanitizer memcheck resnet20 16'
     begin "memcheck, own kernels" 120 env FOVEA_CUDA_LIBRARIES=none bash -c 'sanitizer memcheck resnet20 16'
@@ -340,7 +344,9 @@ while read -r model name batch opt; do
 done <<<"$models"
 if [ -z "$compile" ]; then
     item "time by operation" 15 bash -c "profile $(head -n 1 <<<"$models")"
-    item "speed run" 60 bash -c 'speed_run 50'
+    left=$((budget - (SECONDS - started)))
+    item "speed run" $left bash -c "speed_run $((left - 3))"
+    [ -e "$temp/speedrun" ] && cat "$temp/speedrun" >>"$temp/tables"
 fi
 
 echo

@@ -1,8 +1,11 @@
 /* augment.cu: images u8 [n,h,w,c] and a record per image -> [n,out_h,out_w,c], as core/ref/augment.inc has it. A thread
- * has a pixel. Colour is computed in double, as there; contrast needs the picture's mean grey first.
- *   workspace [n] doubles: mean grey of the pictures that are coloured */
+ * has a pixel. Colour is computed in double, as there; contrast needs the picture's mean grey first. Small pictures
+ * have a block each, which finds it by itself. workspace [n] doubles: mean grey of the pictures that are coloured, if
+ * they are large */
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
+
+#define SMALL_PICTURE 4096 /* pixels */
 
 struct pictures {
     const uint8_t *images;
@@ -45,10 +48,8 @@ __device__ __forceinline__ double brightened(const float *record, double x) {
 
 /* ---------------------------------------------------------------- mean grey: a block per picture */
 
-__global__ void mean_grey_kernel(pictures a, double *grey) {
-    const int64_t n = blockIdx.x;
-    const float *record = a.record + n * FV_AUG_FIELDS;
-    if (!is_coloured(record)) return;
+/* Of picture n; all threads of the block must call it. */
+__device__ __forceinline__ double mean_grey(const pictures &a, int64_t n, const float *record) {
     double sum = 0;
     for (int at = threadIdx.x; at < a.oh * a.ow; at += blockDim.x) {
         const uint8_t *raw = source(a, n, record, at / a.ow, at % a.ow);
@@ -57,8 +58,15 @@ __global__ void mean_grey_kernel(pictures a, double *grey) {
             sum += brightened(record, raw[k] / 255.0) * weight;
         }
     }
-    sum = fv_block_sum(sum);
-    if (threadIdx.x == 0) grey[n] = sum / (double)(a.oh * a.ow);
+    return fv_block_sum(sum) / (double)(a.oh * a.ow);
+}
+
+__global__ void mean_grey_kernel(pictures a, double *grey) {
+    const int64_t n = blockIdx.x;
+    const float *record = a.record + n * FV_AUG_FIELDS;
+    if (!is_coloured(record)) return;
+    const double mean = mean_grey(a, n, record);
+    if (threadIdx.x == 0) grey[n] = mean;
 }
 
 /* ---------------------------------------------------------------- colour */
@@ -129,25 +137,39 @@ __device__ void put_coloured(const pictures &a, const float *record, double grey
         fv_put(y + k, (float)((contrasted(record, grey, raw ? raw[k] / 255.0 : 0) - a.mean[k]) / a.std[k]));
 }
 
+/* Pixel `at` of picture n. */
+template <typename E>
+__device__ __forceinline__ void put_pixel(const pictures &a, int64_t n, int at, const float *record, double grey,
+                                          E *y) {
+    const int p = at / a.ow, q = at - p * a.ow;
+    E *own = y + (n * a.oh * a.ow + at) * a.c;
+    if (is_cut(record, p, q)) {
+        for (int k = 0; k < a.c; k++) fv_put(own + k, cut_value(record, (int64_t)at * a.c + k));
+        return;
+    }
+    const uint8_t *raw = source(a, n, record, p, q);
+    int k = 0;
+    if (is_coloured(record)) {
+        put_coloured(a, record, grey, raw, own);
+        k = a.colours;
+    }
+    for (; k < a.c; k++) fv_put(own + k, ((raw ? raw[k] / 255.0f : 0.0f) - a.mean[k]) / a.std[k]);
+}
+
 template <typename E> __global__ void augment_kernel(pictures a, const double *grey, E *y) {
     const int64_t pixels = (int64_t)a.oh * a.ow;
     for (int64_t i = FV_FIRST; i < a.n * pixels; i += FV_STRIDE) {
         const int64_t n = i / pixels;
-        const int at = (int)(i - n * pixels), p = at / a.ow, q = at - p * a.ow;
         const float *record = a.record + n * FV_AUG_FIELDS;
-        E *own = y + i * a.c;
-        if (is_cut(record, p, q)) {
-            for (int k = 0; k < a.c; k++) fv_put(own + k, cut_value(record, (int64_t)at * a.c + k));
-            continue;
-        }
-        const uint8_t *raw = source(a, n, record, p, q);
-        int k = 0;
-        if (is_coloured(record)) {
-            put_coloured(a, record, grey[n], raw, own);
-            k = a.colours;
-        }
-        for (; k < a.c; k++) fv_put(own + k, ((raw ? raw[k] / 255.0f : 0.0f) - a.mean[k]) / a.std[k]);
+        put_pixel(a, n, (int)(i - n * pixels), record, is_coloured(record) ? grey[n] : 0, y);
     }
+}
+/* A block per picture. */
+template <typename E> __global__ void augment_small_kernel(pictures a, E *y) {
+    const int64_t n = blockIdx.x;
+    const float *record = a.record + n * FV_AUG_FIELDS;
+    const double grey = is_coloured(record) ? mean_grey(a, n, record) : 0;
+    for (int at = threadIdx.x; at < a.oh * a.ow; at += blockDim.x) put_pixel(a, n, at, record, grey, y);
 }
 
 size_t fv_cuda_augment_workspace(const fv_graph *g, const fv_node *node) {
@@ -170,6 +192,10 @@ cudaError_t fv_cuda_augment(const fv_cuda_call *c) {
     a.colours = a.c == 2 || a.c == 4 ? a.c - 1 : a.c;
     a.reflect = c->attr->augment.pad_mode == FV_PAD_REFLECT;
     double *grey = static_cast<double *>(c->workspace);
+    if (a.n > 0 && (int64_t)a.oh * a.ow <= SMALL_PICTURE) {
+        FV_LAUNCH(augment_small_kernel<float>, (unsigned)a.n, FV_THREADS, 0, c->stream, a, fv_result_of(c, 0));
+        return cudaGetLastError();
+    }
     FV_LAUNCH(mean_grey_kernel, (unsigned)fv_most(a.n, 1), FV_THREADS, 0, c->stream, a, grey);
     FV_LAUNCH(augment_kernel<float>, fv_blocks(a.n * a.oh * a.ow, FV_THREADS), FV_THREADS, 0, c->stream, a, grey,
               static_cast<float *>(c->out[0].data));

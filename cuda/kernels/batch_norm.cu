@@ -1,17 +1,21 @@
 /* batch_norm.cu: batch norm of x [rows,c], per channel.
  *
- *   forward    tile_moments ─► combine_moments ─► apply        backward   tile_sums ─► add_tiles ─► gradient
+ *   forward    moments ─► apply        backward   sums ─► gradient
  *
  * A thread has V channels side by side, as many as 16 bytes hold (8 of bf16 or f16, 4 floats), or 4 or 1 where c is
- * no multiple of that; a tile has up to 32 V channels x tile_rows rows. Moments of a tile are its mean and its sum of
- * squared distances from that mean, in two passes of which the second reads the cache; tiles are combined in double
- * (Chan et al. 1983).
+ * no multiple of that. x is cut in strips of as many channels as a line of the cache holds, and these in tiles of
+ * tile_rows rows, a block each. Moments of a tile are its mean and its sum of squared distances from that mean, in two
+ * passes of which the second reads the cache. Of the blocks of a strip the one that ends last combines the tiles, in
+ * double (Chan et al. 1983). It reads 8 bytes per tile and channel alone: 128 KB at most, a microsecond or two, which
+ * is why there are no more tiles and strips are no wider.
  *
- *   workspace   [2] [c] mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats */
+ *   workspace   [2] [c] mean, var or the two sums; then [tiles] [2] [c] of the tiles   floats
+ *   table       [strips] blocks that have ended */
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/kernels.h"
 
-#define MOST_TILES 512
+#define MOST_TILES 256
+#define LINE 128 /* bytes */
 
 /* How x is cut. lanes x down threads make a block. */
 struct bn_cut {
@@ -27,7 +31,8 @@ static bn_cut cut_of(const fv_type *t, const fv_batch_norm_attr *a) {
     d.rows = fv_extent(t, 0, t->rank - 1);
     d.vector = fv_is_low(t->dtype) && d.c % 8 == 0 ? 8 : d.c % 4 == 0 ? 4 : 1;
     d.lanes = 1;
-    while (d.lanes < 32 && d.lanes * d.vector < d.c) d.lanes *= 2;
+    const int most = (int)fv_least(32, LINE / (d.vector * (int)fv_dtype_size(t->dtype)));
+    while (d.lanes < most && d.lanes * d.vector < d.c) d.lanes *= 2;
     d.down = FV_THREADS / d.lanes;
     const int64_t strips = fv_up(d.c, d.lanes * d.vector);
     const int64_t wanted = fv_most(1, fv_least(MOST_TILES, 1024 / strips));
@@ -50,6 +55,12 @@ size_t fv_cuda_batch_norm_workspace(const fv_graph *g, const fv_node *node) {
     return (size_t)d.c * (size_t)(2 + 2 * d.tiles) * sizeof(float);
 }
 
+size_t fv_cuda_batch_norm_table(const fv_cuda_call *c) {
+    const bool backward = c->node->op == FV_OP_BATCH_NORM_BWD || c->node->op == FV_OP_BATCH_NORM_INFER_BWD;
+    const bn_cut d = cut_of(&c->in[backward ? 1 : 0].type, &c->attr->batch_norm);
+    return (size_t)fv_up(d.c, d.lanes * d.vector) * sizeof(unsigned);
+}
+
 /* Sums over the threads of the block that share threadIdx.x, for threadIdx.y = 0. part [down][lanes] */
 template <int V> __device__ __forceinline__ fv_some<V> sum_down(fv_some<V> v, fv_some<V> *part) {
     __syncthreads();
@@ -67,6 +78,60 @@ template <int V> __device__ __forceinline__ fv_some<V> zeros() {
     for (int j = 0; j < V; j++) v.v[j] = 0;
     return v;
 }
+
+/* What a channel's tiles add up to, for the thread that has it: two sums of what the tiles hold; or, of moments, sums
+ * of distances and of squared distances from `origin`, the first tile's mean, that make up mean and variance. */
+struct strip_total {
+    bool own; /* this thread has a channel: */
+    int64_t k;
+    double sum, second;
+    float origin;
+};
+/* One value of each thread and each of its V channels, added over threadIdx.y; thread c of the first lanes * V gets the
+ * sum of channel c of the strip. space [V][down][lanes] */
+template <int V> __device__ __forceinline__ double add_down(const double (&v)[V], double *space, const bn_cut &d) {
+    const int thread = (int)(threadIdx.y * blockDim.x + threadIdx.x), lane = thread / V, j = thread % V;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < V; i++) space[(i * d.down + (int)threadIdx.y) * d.lanes + (int)threadIdx.x] = v[i];
+    __syncthreads();
+    double sum = 0;
+    if (thread >= V * d.lanes) return sum;
+#pragma unroll 8
+    for (int y = 0; y < d.down; y++) sum += space[(j * d.down + y) * d.lanes + lane];
+    return sum;
+}
+template <int V, bool MOMENTS>
+__device__ __forceinline__ strip_total total_of_strip(const float *tiles, double *space, const bn_cut &d) {
+    const int64_t first = (int64_t)blockIdx.x * d.lanes * V, k = first + (int64_t)threadIdx.x * V;
+    const int thread = (int)(threadIdx.y * blockDim.x + threadIdx.x);
+    const bool reads = k < d.c;
+    double sum[V], second[V];
+    fv_some<V> origin = zeros<V>();
+    if (MOMENTS && reads) origin = fv_partials<V>(tiles, k);
+#pragma unroll
+    for (int j = 0; j < V; j++) sum[j] = second[j] = 0;
+#pragma unroll 1
+    for (int t = threadIdx.y; reads && t < d.tiles; t += d.down) {
+        const fv_some<V> a = fv_partials<V>(tiles, 2 * (int64_t)t * d.c + k),
+                         b = fv_partials<V>(tiles, (2 * (int64_t)t + 1) * d.c + k);
+        const double rows = (double)fv_least(d.tile_rows, d.rows - t * d.tile_rows);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            const double off = (double)a.v[j] - origin.v[j], by = MOMENTS ? rows * off : off;
+            sum[j] += by;
+            second[j] += MOMENTS ? b.v[j] + by * off : b.v[j];
+        }
+    }
+    strip_total total;
+    total.k = first + thread;
+    total.own = thread < V * d.lanes && total.k < d.c;
+    total.sum = add_down<V>(sum, space, d);
+    total.second = add_down<V>(second, space, d);
+    total.origin = MOMENTS && total.own ? fv_partial(tiles + total.k) : 0;
+    return total;
+}
+
 __device__ __forceinline__ float rstd_of(float var, float eps) {
     return 1.0f / sqrtf(var + eps);
 }
@@ -74,12 +139,17 @@ __device__ __forceinline__ float rstd_of(float var, float eps) {
 /* ---------------------------------------------------------------- forward */
 
 /* tiles [tile][2][c]: mean, sum of squared distances. */
-template <typename E, int V> __global__ void tile_moments_kernel(const E *x, float *tiles, bn_cut d) {
-    __shared__ fv_some<V> part[FV_THREADS], means[32];
+template <typename E, int V>
+__global__ void __launch_bounds__(FV_THREADS, 3) /* with fewer registers ptxas spills some */
+    moments_kernel(const E *x, float *tiles, float *mean, float *var, unsigned *ended, bn_cut d) {
+    __shared__ double space[V * FV_THREADS];
+    __shared__ fv_some<V> means[32];
+    fv_some<V> *const part = reinterpret_cast<fv_some<V> *>(space);
     const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     const bool own = k < d.c;
     fv_some<V> sum = zeros<V>(), squares = zeros<V>();
+#pragma unroll 4
     for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
         const fv_some<V> v = fv_load<V>(x, r * d.c + k);
 #pragma unroll
@@ -92,40 +162,28 @@ template <typename E, int V> __global__ void tile_moments_kernel(const E *x, flo
         means[threadIdx.x] = sum;
     }
     __syncthreads();
-    const fv_some<V> mean = means[threadIdx.x];
+    const fv_some<V> about = means[threadIdx.x];
+#pragma unroll 4
     for (int64_t r = begin + threadIdx.y; own && r < end; r += d.down) {
         const fv_some<V> v = fv_load<V>(x, r * d.c + k);
 #pragma unroll
         for (int j = 0; j < V; j++) {
-            const float centred = v.v[j] - mean.v[j];
+            const float centred = v.v[j] - about.v[j];
             squares.v[j] = fmaf(centred, centred, squares.v[j]);
         }
     }
     squares = sum_down(squares, part);
-    if (threadIdx.y != 0 || !own) return;
-    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, mean);
-    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, squares);
-}
-
-/* 32 channels x FV_DOWN threads. */
-__global__ void combine_moments_kernel(const float *tiles, float *mean, float *var, bn_cut d) {
-    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    const bool own = k < d.c;
-    double sum = 0, squares = 0;
-    for (int t = threadIdx.y; own && t < d.tiles; t += FV_DOWN) {
-        const int64_t rows = fv_least(d.tile_rows, d.rows - t * d.tile_rows);
-        sum += (double)tiles[(2 * (int64_t)t) * d.c + k] * (double)rows;
+    if (threadIdx.y == 0 && own) {
+        fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, about);
+        fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, squares);
     }
-    const double mu = fv_sum_down(sum) / (double)d.rows;
-    for (int t = threadIdx.y; own && t < d.tiles; t += FV_DOWN) {
-        const int64_t rows = fv_least(d.tile_rows, d.rows - t * d.tile_rows);
-        const double off = tiles[(2 * (int64_t)t) * d.c + k] - mu;
-        squares += tiles[(2 * (int64_t)t + 1) * d.c + k] + (double)rows * off * off;
-    }
-    squares = fv_sum_down(squares);
-    if (threadIdx.y != 0 || !own) return;
-    mean[k] = (float)mu;
-    var[k] = (float)(squares / (double)d.rows);
+    if (!fv_is_last_block(ended + blockIdx.x, gridDim.y)) return;
+    const strip_total all = total_of_strip<V, true>(tiles, space, d);
+    if (!all.own) return;
+    const double off = all.sum / (double)d.rows;
+    mean[all.k] = (float)(all.origin + off);
+    const double spread = all.second / (double)d.rows - off * off;
+    var[all.k] = spread < 0 ? 0.0f : (float)spread; /* rounding; NaN stays */
 }
 
 /* What the channels of a thread need: act is applied to (x - mean) * by + add + residual. */
@@ -181,8 +239,10 @@ static dim3 block_of(const bn_cut &d) {
     return dim3((unsigned)d.lanes, (unsigned)d.down);
 }
 
-template <typename E, int V> static cudaError_t moments(const fv_cuda_call *c, const bn_cut &d, float *tiles) {
-    FV_LAUNCH((tile_moments_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, fv_operand<E>(c, 0), tiles, d);
+template <typename E, int V>
+static cudaError_t moments(const fv_cuda_call *c, const bn_cut &d, float *tiles, float *mean, float *var) {
+    FV_LAUNCH((moments_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, fv_operand<E>(c, 0), tiles, mean, var,
+              static_cast<unsigned *>(c->table), d);
     return cudaGetLastError();
 }
 
@@ -202,9 +262,8 @@ template <typename E> static cudaError_t batch_norm(const fv_cuda_call *c) {
     float *mean = fv_result_of(c, 1), *var = fv_result_of(c, 2);
     if (!mean) mean = scratch;
     if (!var) var = scratch + d.c;
-    const cudaError_t error = BY_VECTOR(d.vector, moments, c, d, tiles);
+    const cudaError_t error = BY_VECTOR(d.vector, moments, c, d, tiles, mean, var);
     if (error != cudaSuccess) return error;
-    FV_LAUNCH(combine_moments_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, mean, var, d);
     return BY_VECTOR(d.vector, apply, c, d, mean, var, 1);
 }
 
@@ -241,9 +300,11 @@ __device__ __forceinline__ fv_some<V> before_gradient(const bn_gradient<E> &b, c
     return g;
 }
 
-/* tiles [tile][2][c]: sum of g, sum of g * xhat. */
-template <typename E, int V> __global__ void tile_sums_kernel(bn_gradient<E> b, float *tiles, bn_cut d) {
-    __shared__ fv_some<V> part[FV_THREADS];
+/* tiles [tile][2][c]: sum of g, sum of g * xhat. sums [2][c]: of all tiles. */
+template <typename E, int V>
+__global__ void sums_kernel(bn_gradient<E> b, float *tiles, float *sums, unsigned *ended, bn_cut d) {
+    __shared__ double space[V * FV_THREADS];
+    fv_some<V> *const part = reinterpret_cast<fv_some<V> *>(space);
     const int64_t k = ((int64_t)blockIdx.x * d.lanes + threadIdx.x) * V;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     const bool own = k < d.c;
@@ -262,26 +323,17 @@ template <typename E, int V> __global__ void tile_sums_kernel(bn_gradient<E> b, 
     }
     sum = sum_down(sum, part);
     dot = sum_down(dot, part);
-    if (threadIdx.y != 0 || !own) return;
-    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, sum);
-    fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, dot);
-}
-
-/* sums [2][c]; dgamma and dbeta may be null. 32 channels x FV_DOWN threads. */
-__global__ void add_tiles_kernel(const float *tiles, float *sums, float *dgamma, float *dbeta, bn_cut d) {
-    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    double sum = 0, dot = 0;
-    for (int t = threadIdx.y; k < d.c && t < d.tiles; t += FV_DOWN) {
-        sum += tiles[(2 * (int64_t)t) * d.c + k];
-        dot += tiles[(2 * (int64_t)t + 1) * d.c + k];
+    if (threadIdx.y == 0 && own) {
+        fv_save<V>(tiles, (2 * (int64_t)blockIdx.y) * d.c + k, sum);
+        fv_save<V>(tiles, (2 * (int64_t)blockIdx.y + 1) * d.c + k, dot);
     }
-    sum = fv_sum_down(sum);
-    dot = fv_sum_down(dot);
-    if (threadIdx.y != 0 || k >= d.c) return;
-    sums[k] = (float)sum;
-    sums[d.c + k] = (float)dot;
-    if (dbeta) dbeta[k] = (float)sum;
-    if (dgamma) dgamma[k] = (float)dot;
+    if (!fv_is_last_block(ended + blockIdx.x, gridDim.y)) return;
+    const strip_total all = total_of_strip<V, false>(tiles, space, d);
+    if (!all.own) return;
+    sums[all.k] = (float)all.sum;
+    sums[d.c + all.k] = (float)all.second;
+    if (b.dbeta) b.dbeta[all.k] = (float)all.sum;
+    if (b.dgamma) b.dgamma[all.k] = (float)all.second;
 }
 
 /* dx = gamma * rstd * (g - (sum of g + xhat * sum of g xhat) / rows); without the correction if sums is null. */
@@ -328,11 +380,9 @@ template <typename E, int V>
 static cudaError_t backward_of(const fv_cuda_call *c, const bn_cut &d, bool batch_statistics) {
     const bn_gradient<E> b = gradient_of<E>(c);
     float *sums = static_cast<float *>(c->workspace), *tiles = sums + 2 * d.c;
-    if (b.dgamma || b.dbeta || (b.dx && batch_statistics)) {
-        FV_LAUNCH((tile_sums_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, b, tiles, d);
-        FV_LAUNCH(add_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, sums, b.dgamma, b.dbeta,
-                  d);
-    }
+    if (b.dgamma || b.dbeta || (b.dx && batch_statistics))
+        FV_LAUNCH((sums_kernel<E, V>), strips_of(d), block_of(d), 0, c->stream, b, tiles, sums,
+                  static_cast<unsigned *>(c->table), d);
     if (!batch_statistics) sums = NULL;
     if (b.dx || b.dresidual)
         FV_LAUNCH((bn_gradient_kernel<E, V>), even_strips_of(d), block_of(d), 0, c->stream, b, sums, d);

@@ -89,17 +89,40 @@ __device__ __forceinline__ float fv_block_max(float v) {
     return top;
 }
 
-/* A block of 32 columns x FV_DOWN threads: the sum of v over threadIdx.y, for all of them. All threads must call it. */
-#define FV_DOWN 16
-__device__ __forceinline__ double fv_sum_down(double v) {
-    __shared__ double part[FV_DOWN][32];
+/* ---------------------------------------------------------------- the block that ends last
+ * Blocks leave partial sums in the workspace, and the last of them adds these up, by place and not by time, so that the
+ * bits are the same in every run. It is the pattern of the CUDA C++ Programming Guide (memory fence functions): each
+ * thread fences behind what it wrote, then one counts the block, so that who sees the count sees the sums. They are
+ * read with fv_partial, past the L1 cache, which does not hear of what other multiprocessors write. */
+
+/* In the last of `blocks` blocks that call it with this counter, true for all threads; all must call it, once. The
+ * counter, which belongs to the call (fv_cuda_kernel_table) and is 0 at first, goes back to 0 with the last block: so
+ * the next launch, a replay of a CUDA graph too, finds it. */
+__device__ __forceinline__ bool fv_is_last_block(unsigned *counter, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence();
     __syncthreads();
-    part[threadIdx.y][threadIdx.x] = v;
+    if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;
     __syncthreads();
-    double sum = 0;
+    __threadfence();
+    return last;
+}
+template <typename T> __device__ __forceinline__ T fv_partial(const T *p) {
+    return __ldcg(p);
+}
+/* V of them; i is a multiple of V. */
+template <int V> __device__ __forceinline__ fv_some<V> fv_partials(const float *p, int64_t i) {
+    fv_some<V> r;
+    if constexpr (V == 1) {
+        r.v[0] = __ldcg(p + i);
+    } else {
 #pragma unroll
-    for (int k = 0; k < FV_DOWN; k++) sum += part[k][threadIdx.x];
-    return sum;
+        for (int j = 0; j < V; j += 4) {
+            const float4 q = __ldcg(reinterpret_cast<const float4 *>(p + i + j));
+            r.v[j] = q.x, r.v[j + 1] = q.y, r.v[j + 2] = q.z, r.v[j + 3] = q.w;
+        }
+    }
+    return r;
 }
 
 /* ---------------------------------------------------------------- randomness: the words of core/rng.h */

@@ -1,13 +1,19 @@
-/* loss.cu: losses over logits [n,k] and the top-k count, as core/ref/loss.inc has them. A warp has a row; one block
- * then adds the rows in a fixed order.
+/* loss.cu: losses over logits [n,k] and the top-k count, as core/ref/loss.inc has them. A warp has a row; the block
+ * that ends last adds the rows in a fixed order.
  *
  *   workspace   forward   [n] loss of a row, [n] its part of the divisor   floats
- *               backward  [1] the divisor                                  double */
+ *               backward  [1] the divisor                                  double; of many rows only
+ *   table       forward   [1] blocks that have ended */
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 
 #define ROWS_PER_BLOCK (FV_THREADS / 32)
 #define TOTAL_THREADS 512
+
+/* The divisor of a gradient: each block adds it up by itself while that is little work, else one block before them. */
+static bool divisor_comes_first(const fv_cuda_call *c, int64_t rows, unsigned blocks) {
+    return c->attr->loss.reduction != FV_REDUCE_SUM && rows * (int64_t)blocks > (int64_t)1 << 22;
+}
 
 static unsigned row_blocks(int64_t rows) {
     return (unsigned)fv_most(1, fv_up(rows, ROWS_PER_BLOCK));
@@ -20,18 +26,38 @@ __device__ __forceinline__ double row_factor(double weight, double divisor, bool
     return divisor > 0 ? weight / divisor : 0;
 }
 
-/* *loss = sum of the rows' losses times their factors. */
-__global__ void total_kernel(const float *losses, const float *parts, const float *row_weight, float *loss, int64_t n,
-                             bool sum) {
+/* What the rows add up to. */
+struct row_sums {
+    float *losses, *parts; /* of the rows */
+    const float *row_weight;
+    float *loss; /* null: nobody reads it */
+    int64_t n;
+    bool sum;
+    unsigned *ended;
+};
+static row_sums row_sums_of(const fv_cuda_call *c, int64_t n) {
+    float *losses = static_cast<float *>(c->workspace);
+    return {losses,
+            losses + n,
+            fv_operand(c, 2),
+            fv_result_of(c, 0),
+            n,
+            c->attr->loss.reduction == FV_REDUCE_SUM,
+            static_cast<unsigned *>(c->table)};
+}
+
+/* *loss = sum of the rows' losses times their factors, by the block that ends last. All threads must call it. */
+__device__ __forceinline__ void add_rows(const row_sums &r) {
     double divisor = 0, total = 0;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) divisor += parts[i];
+    if (!r.loss || !fv_is_last_block(r.ended, gridDim.x)) return;
+    for (int64_t i = threadIdx.x; i < r.n; i += blockDim.x) divisor += fv_partial(r.parts + i);
     divisor = fv_block_sum(divisor);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-        const double factor = row_factor(row_weight ? row_weight[i] : 1, divisor, sum);
-        if (factor != 0) total += factor * losses[i];
+    for (int64_t i = threadIdx.x; i < r.n; i += blockDim.x) {
+        const double factor = row_factor(r.row_weight ? r.row_weight[i] : 1, divisor, r.sum);
+        if (factor != 0) total += factor * fv_partial(r.losses + i);
     }
     total = fv_block_sum(total);
-    if (threadIdx.x == 0) *loss = (float)total;
+    if (threadIdx.x == 0) *r.loss = (float)total;
 }
 
 size_t fv_cuda_loss_workspace(const fv_graph *g, const fv_node *node) {
@@ -105,11 +131,9 @@ __device__ __forceinline__ log_sum log_sum_exp(const float *x, int64_t k, int la
     return s;
 }
 
-__global__ void entropy_rows_kernel(entropy e, float *losses, float *parts, float *row_loss, fv_cuda_fault *fault,
-                                    int node) {
-    const int64_t i = (int64_t)blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
+__device__ __forceinline__ void entropy_row(const entropy &e, int64_t i, const row_sums &r, float *row_loss,
+                                            fv_cuda_fault *fault, int node) {
     const int lane = threadIdx.x % 32;
-    if (i >= e.n) return;
     const float *x = e.logits + i * e.k;
     float l = 0;
     if (has_target(e, i)) {
@@ -123,26 +147,37 @@ __global__ void entropy_rows_kernel(entropy e, float *losses, float *parts, floa
         fv_fault_label(fault, node, e.label[i], i);
     }
     if (lane != 0) return;
-    losses[i] = l;
-    parts[i] = divisor_part(e, i);
+    r.losses[i] = l;
+    r.parts[i] = divisor_part(e, i);
     if (row_loss) row_loss[i] = l;
 }
 
-__global__ void entropy_divisor_kernel(entropy e, double *divisor) {
+__global__ void entropy_kernel(entropy e, row_sums r, float *row_loss, fv_cuda_fault *fault, int node) {
+    const int64_t i = (int64_t)blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
+    if (i < e.n) entropy_row(e, i, r, row_loss, fault, node);
+    add_rows(r);
+}
+
+__device__ __forceinline__ double divisor_of(const entropy &e) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < e.n; i += blockDim.x) sum += divisor_part(e, i);
-    sum = fv_block_sum(sum);
+    return fv_block_sum(sum);
+}
+
+__global__ void entropy_divisor_kernel(entropy e, double *divisor) {
+    const double sum = divisor_of(e);
     if (threadIdx.x == 0) *divisor = sum;
 }
 
-/* dlogits = dloss * factor * (softmax_k * sum of t - t_k) */
+/* dlogits = dloss * factor * (softmax_k * sum of t - t_k). divisor: null where a block finds it by itself. */
 __global__ void entropy_bwd_kernel(entropy e, const float *dloss, const double *divisor, float *dlogits) {
+    const double by_all = e.sum ? 0 : divisor ? *divisor : divisor_of(e);
     const int64_t i = (int64_t)blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     if (i >= e.n) return;
     const float *x = e.logits + i * e.k;
     float *dx = dlogits + i * e.k;
-    const float factor = (float)row_factor(e.row_weight ? e.row_weight[i] : 1, *divisor, e.sum);
+    const float factor = (float)row_factor(e.row_weight ? e.row_weight[i] : 1, by_all, e.sum);
     if (factor == 0 || !has_target(e, i)) {
         for (int64_t c = lane; c < e.k; c += 32) dx[c] = 0;
         return;
@@ -160,27 +195,20 @@ __global__ void entropy_bwd_kernel(entropy e, const float *dloss, const double *
     }
 }
 
-static cudaError_t total(const fv_cuda_call *c, const float *losses, const float *parts, int64_t n) {
-    if (c->out[0].data)
-        FV_LAUNCH(total_kernel, 1, TOTAL_THREADS, 0, c->stream, losses, parts, fv_operand(c, 2),
-                  static_cast<float *>(c->out[0].data), n, c->attr->loss.reduction == FV_REDUCE_SUM);
-    return cudaGetLastError();
-}
-
 cudaError_t fv_cuda_softmax_cross_entropy(const fv_cuda_call *c) {
     const entropy e = entropy_of(c, 0);
-    float *losses = static_cast<float *>(c->workspace), *parts = losses + e.n;
-    FV_LAUNCH(entropy_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts, fv_result_of(c, 1),
+    FV_LAUNCH(entropy_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, row_sums_of(c, e.n), fv_result_of(c, 1),
               c->fault, c->node_index);
-    return total(c, losses, parts, e.n);
+    return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_softmax_cross_entropy_bwd(const fv_cuda_call *c) {
     const entropy e = entropy_of(c, 1);
-    double *divisor = static_cast<double *>(c->workspace);
-    FV_LAUNCH(entropy_divisor_kernel, 1, TOTAL_THREADS, 0, c->stream, e, divisor);
-    FV_LAUNCH(entropy_bwd_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e,
-              static_cast<const float *>(c->in[0].data), divisor, static_cast<float *>(c->out[0].data));
+    const unsigned blocks = row_blocks(e.n);
+    double *divisor = divisor_comes_first(c, e.n, blocks) ? static_cast<double *>(c->workspace) : NULL;
+    if (divisor) FV_LAUNCH(entropy_divisor_kernel, 1, TOTAL_THREADS, 0, c->stream, e, divisor);
+    FV_LAUNCH(entropy_bwd_kernel, blocks, FV_THREADS, 0, c->stream, e, static_cast<const float *>(c->in[0].data),
+              divisor, static_cast<float *>(c->out[0].data));
     return cudaGetLastError();
 }
 
@@ -212,10 +240,8 @@ __device__ __forceinline__ float positive_weight(const binary_entropy &e, int64_
     return 1 + ((e.pos_weight ? e.pos_weight[j] : 1.0f) - 1) * t;
 }
 
-__global__ void binary_rows_kernel(binary_entropy e, float *losses, float *parts, float *row_loss) {
-    const int64_t i = (int64_t)blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
+__device__ __forceinline__ void binary_row(const binary_entropy &e, int64_t i, const row_sums &r, float *row_loss) {
     const int lane = threadIdx.x % 32;
-    if (i >= e.n) return;
     float sum = 0;
     for (int64_t j = lane; j < e.k; j += 32) {
         const float x = e.logits[i * e.k + j], t = smoothed(e, i * e.k + j);
@@ -224,22 +250,33 @@ __global__ void binary_rows_kernel(binary_entropy e, float *losses, float *parts
     }
     sum = fv_warp_sum(sum);
     if (lane != 0) return;
-    losses[i] = sum;
-    parts[i] = (e.row_weight ? e.row_weight[i] : 1.0f) * (float)e.k;
+    r.losses[i] = sum;
+    r.parts[i] = (e.row_weight ? e.row_weight[i] : 1.0f) * (float)e.k;
     if (row_loss) row_loss[i] = sum / (float)e.k;
 }
 
-__global__ void binary_divisor_kernel(binary_entropy e, double *divisor) {
+__global__ void binary_kernel(binary_entropy e, row_sums r, float *row_loss) {
+    const int64_t i = (int64_t)blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
+    if (i < e.n) binary_row(e, i, r, row_loss);
+    add_rows(r);
+}
+
+__device__ __forceinline__ double divisor_of(const binary_entropy &e) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < e.n; i += blockDim.x) sum += e.row_weight ? e.row_weight[i] : 1.0f;
-    sum = fv_block_sum(sum);
-    if (threadIdx.x == 0) *divisor = sum * (double)e.k;
+    return fv_block_sum(sum) * (double)e.k;
+}
+
+__global__ void binary_divisor_kernel(binary_entropy e, double *divisor) {
+    const double sum = divisor_of(e);
+    if (threadIdx.x == 0) *divisor = sum;
 }
 
 __global__ void binary_bwd_kernel(binary_entropy e, const float *dloss, const double *divisor, float *dlogits) {
+    const double by_all = e.sum ? 0 : divisor ? *divisor : divisor_of(e);
     for (int64_t at = FV_FIRST; at < e.n * e.k; at += FV_STRIDE) {
         const int64_t i = at / e.k, j = at - i * e.k;
-        const float factor = (float)row_factor(e.row_weight ? e.row_weight[i] : 1, *divisor, e.sum);
+        const float factor = (float)row_factor(e.row_weight ? e.row_weight[i] : 1, by_all, e.sum);
         const float x = e.logits[at], t = smoothed(e, at), away = expf(-fabsf(x));
         const float other = (x >= 0 ? away : 1.0f) / (1 + away); /* sigmoid(-x) */
         dlogits[at] = factor != 0 ? *dloss * factor * (1 - t - positive_weight(e, j, t) * other) : 0.0f;
@@ -248,17 +285,17 @@ __global__ void binary_bwd_kernel(binary_entropy e, const float *dloss, const do
 
 cudaError_t fv_cuda_bce_with_logits(const fv_cuda_call *c) {
     const binary_entropy e = binary_entropy_of(c, 0);
-    float *losses = static_cast<float *>(c->workspace), *parts = losses + e.n;
-    FV_LAUNCH(binary_rows_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, losses, parts, fv_result_of(c, 1));
-    return total(c, losses, parts, e.n);
+    FV_LAUNCH(binary_kernel, row_blocks(e.n), FV_THREADS, 0, c->stream, e, row_sums_of(c, e.n), fv_result_of(c, 1));
+    return cudaGetLastError();
 }
 
 cudaError_t fv_cuda_bce_with_logits_bwd(const fv_cuda_call *c) {
     const binary_entropy e = binary_entropy_of(c, 1);
-    double *divisor = static_cast<double *>(c->workspace);
-    FV_LAUNCH(binary_divisor_kernel, 1, TOTAL_THREADS, 0, c->stream, e, divisor);
-    FV_LAUNCH(binary_bwd_kernel, fv_blocks(e.n * e.k, FV_THREADS), FV_THREADS, 0, c->stream, e,
-              static_cast<const float *>(c->in[0].data), divisor, static_cast<float *>(c->out[0].data));
+    const unsigned blocks = fv_blocks(e.n * e.k, FV_THREADS);
+    double *divisor = divisor_comes_first(c, e.n, blocks) ? static_cast<double *>(c->workspace) : NULL;
+    if (divisor) FV_LAUNCH(binary_divisor_kernel, 1, TOTAL_THREADS, 0, c->stream, e, divisor);
+    FV_LAUNCH(binary_bwd_kernel, blocks, FV_THREADS, 0, c->stream, e, static_cast<const float *>(c->in[0].data),
+              divisor, static_cast<float *>(c->out[0].data));
     return cudaGetLastError();
 }
 
@@ -285,7 +322,7 @@ __global__ void topk_rows_kernel(const float *logits, const int32_t *label, cons
     if (lane == 0) correct[i] = before < k ? weight : 0.0f;
 }
 
-__global__ void add_rows_kernel(const float *x, float *y, int64_t n) {
+__global__ void count_rows_kernel(const float *x, float *y, int64_t n) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += x[i];
     sum = fv_block_sum(sum);
@@ -298,6 +335,6 @@ cudaError_t fv_cuda_topk_correct(const fv_cuda_call *c) {
     FV_LAUNCH(topk_rows_kernel, row_blocks(n), FV_THREADS, 0, c->stream, static_cast<const float *>(c->in[0].data),
               static_cast<const int32_t *>(c->in[1].data), fv_operand(c, 2), correct, n, classes, (int)c->attr->topk.k,
               c->fault, c->node_index);
-    FV_LAUNCH(add_rows_kernel, 1, TOTAL_THREADS, 0, c->stream, correct, static_cast<float *>(c->out[0].data), n);
+    FV_LAUNCH(count_rows_kernel, 1, TOTAL_THREADS, 0, c->stream, correct, static_cast<float *>(c->out[0].data), n);
     return cudaGetLastError();
 }

@@ -3,8 +3,9 @@
  * or a block where groups are large. A thread reads V elements at once: what 16 bytes hold, or 1 where cg is no
  * multiple of that.
  *
- *   gradients of gamma and beta: columns of [n * space] rows, cut in tiles, which are added in order
- *   workspace (backward)   [tiles] [2] [c] floats */
+ *   gradients of gamma and beta: columns of [n * space] rows, cut in tiles; the block that ends last adds them in order
+ *   workspace (backward)   [tiles] [2] [c] floats
+ *   table (backward)       [strips of 32 channels] blocks that have ended */
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 
@@ -137,9 +138,10 @@ __global__ void norm_bwd_kernel(const E *dy, const E *x, const float *mean, cons
 
 /* tiles [tile][2][c]: sums of dy and of dy * xhat over the rows of a tile. 32 channels x 8 rows of threads. */
 template <typename E>
-__global__ void affine_tiles_kernel(const E *dy, const E *x, const float *mean, const float *rstd, float *tiles,
-                                    grouping d) {
+__global__ void affine_kernel(const E *dy, const E *x, const float *mean, const float *rstd, float *tiles,
+                              float *dgamma, float *dbeta, unsigned *ended, grouping d) {
     __shared__ float part[2][8][32];
+    __shared__ double totals[2][8][32];
     const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x, g = k / d.cg;
     const int64_t begin = blockIdx.y * d.tile_rows, end = fv_least(begin + d.tile_rows, d.rows);
     float sum = 0, dot = 0;
@@ -152,25 +154,27 @@ __global__ void affine_tiles_kernel(const E *dy, const E *x, const float *mean, 
     part[0][threadIdx.y][threadIdx.x] = sum;
     part[1][threadIdx.y][threadIdx.x] = dot;
     __syncthreads();
-    if (threadIdx.y > 1 || k >= d.c) return;
-    float total = 0; /* row 0 of threads adds the first sum, row 1 the second */
-    for (int j = 0; j < 8; j++) total += part[threadIdx.y][j][threadIdx.x];
-    tiles[(2 * (int64_t)blockIdx.y + threadIdx.y) * d.c + k] = total;
-}
-
-/* 32 channels x FV_DOWN threads. */
-__global__ void add_affine_tiles_kernel(const float *tiles, float *dgamma, float *dbeta, int64_t c, int count) {
-    const int64_t k = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    double sum = 0, dot = 0;
-    for (int t = threadIdx.y; k < c && t < count; t += FV_DOWN) {
-        sum += tiles[(2 * (int64_t)t) * c + k];
-        dot += tiles[(2 * (int64_t)t + 1) * c + k];
+    const bool has_sum = threadIdx.y <= 1 && k < d.c; /* row 0 of threads adds the first sum, row 1 the second */
+    if (has_sum) {
+        float total = 0;
+        for (int j = 0; j < 8; j++) total += part[threadIdx.y][j][threadIdx.x];
+        tiles[(2 * (int64_t)blockIdx.y + threadIdx.y) * d.c + k] = total;
     }
-    sum = fv_sum_down(sum);
-    dot = fv_sum_down(dot);
-    if (threadIdx.y != 0 || k >= c) return;
-    if (dbeta) dbeta[k] = (float)sum;
-    if (dgamma) dgamma[k] = (float)dot;
+    if (!fv_is_last_block(ended + blockIdx.x, gridDim.y)) return;
+    double all[2] = {0, 0};
+#pragma unroll 4
+    for (int t = threadIdx.y; k < d.c && t < d.tiles; t += 8) {
+        all[0] += fv_partial(tiles + 2 * (int64_t)t * d.c + k);
+        all[1] += fv_partial(tiles + (2 * (int64_t)t + 1) * d.c + k);
+    }
+    totals[0][threadIdx.y][threadIdx.x] = all[0];
+    totals[1][threadIdx.y][threadIdx.x] = all[1];
+    __syncthreads();
+    float *const to = threadIdx.y == 0 ? dbeta : dgamma;
+    if (!has_sum || !to) return;
+    double total = 0;
+    for (int j = 0; j < 8; j++) total += totals[threadIdx.y][j][threadIdx.x];
+    to[k] = (float)total;
 }
 
 template <typename E, int V> static cudaError_t normalize(const fv_cuda_call *c, const grouping &d) {
@@ -209,12 +213,10 @@ template <typename E> static cudaError_t forward(const fv_cuda_call *c, bool lay
 template <typename E> static cudaError_t backward(const fv_cuda_call *c, bool layer) {
     const grouping d = grouping_of(&c->in[1].type, &c->attr->norm, layer);
     float *dgamma = fv_result_of(c, 1), *dbeta = fv_result_of(c, 2), *tiles = static_cast<float *>(c->workspace);
-    if (dgamma || dbeta) {
-        FV_LAUNCH(affine_tiles_kernel<E>, dim3((unsigned)fv_up(d.c, 32), (unsigned)d.tiles), dim3(32, 8), 0, c->stream,
-                  fv_operand<E>(c, 0), fv_operand<E>(c, 1), fv_operand(c, 2), fv_operand(c, 3), tiles, d);
-        FV_LAUNCH(add_affine_tiles_kernel, fv_blocks(d.c, 32), dim3(32, FV_DOWN), 0, c->stream, tiles, dgamma, dbeta,
-                  d.c, d.tiles);
-    }
+    if (dgamma || dbeta)
+        FV_LAUNCH(affine_kernel<E>, dim3((unsigned)fv_up(d.c, 32), (unsigned)d.tiles), dim3(32, 8), 0, c->stream,
+                  fv_operand<E>(c, 0), fv_operand<E>(c, 1), fv_operand(c, 2), fv_operand(c, 3), tiles, dgamma, dbeta,
+                  static_cast<unsigned *>(c->table), d);
     if (!fv_result_of<E>(c, 0)) return cudaGetLastError();
     return d.cg % FV_WIDE<E> == 0 ? gradient_of_x<E, FV_WIDE<E>>(c, d) : gradient_of_x<E, 1>(c, d);
 }
@@ -235,4 +237,8 @@ cudaError_t fv_cuda_group_norm_bwd(const fv_cuda_call *c) {
 size_t fv_cuda_norm_workspace(const fv_graph *g, const fv_node *node) {
     const grouping d = grouping_of(fv_operand_type(g, node, 1), &node->attr.norm, node->op == FV_OP_LAYER_NORM_BWD);
     return (size_t)d.tiles * 2 * (size_t)d.c * sizeof(float);
+}
+
+size_t fv_cuda_norm_table(const fv_cuda_call *c) {
+    return (size_t)fv_up(c->in[1].type.dim[c->in[1].type.rank - 1], 32) * sizeof(unsigned);
 }

@@ -4,10 +4,11 @@
  *   last is R:  a block per result; its threads go along the row              [K, R], [R], [K, R, K, R]
  *   last is K:  32 results side by side x 8 rows of terms                     [R, K], [K, R, K]
  *
- * When there are few results, the terms are cut in slices; each leaves a partial sum, added in order by a second
- * kernel.
+ * When there are few results, the terms are cut in slices; each leaves a partial sum, added in order by the block that
+ * ends last of those with the same results.
  *
- *   workspace   [ slice 0: results | slice 1: results | ... ]   doubles */
+ *   workspace   [ slice 0: results | slice 1: results | ... ]   doubles
+ *   table       blocks that have ended, by blockIdx.x */
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/kernels.h"
 
@@ -81,47 +82,58 @@ __device__ double sum_along(const E *x, const reduction &r, int64_t begin, int64
     return sum;
 }
 
-/* One partial sum or one result to its place. */
-__device__ __forceinline__ void leave(float *y, double *partial, const reduction &r, int64_t o, double sum, double by) {
-    if (r.slices > 1) partial[blockIdx.y * r.results + o] = sum;
-    else y[o] = (float)(sum * by);
-}
-
+/* Slices: a block has results of its own, and one slice of them. */
 template <typename E>
-__global__ void reduce_rows_kernel(const E *x, float *y, double *partial, reduction r, double by) {
+__global__ void reduce_rows_kernel(const E *x, float *y, double *partial, unsigned *ended, reduction r, double by) {
     const int64_t begin = blockIdx.y * r.slice, end = fv_least(begin + r.slice, r.terms);
     for (int64_t o = blockIdx.x; o < r.results; o += gridDim.x) {
         const E *own = x + offset_in(r.kept_rank, r.kept, r.kept_stride, o);
         const double sum = fv_block_sum(sum_along(own, r, begin + threadIdx.x, end, blockDim.x));
-        if (threadIdx.x == 0) leave(y, partial, r, o, sum, by);
+        if (threadIdx.x == 0 && r.slices == 1) y[o] = (float)(sum * by);
+        if (threadIdx.x == 0 && r.slices > 1) partial[blockIdx.y * r.results + o] = sum;
     }
+    if (r.slices == 1 || !fv_is_last_block(ended + blockIdx.x, gridDim.y)) return;
+    double sum = 0;
+    for (int s = threadIdx.x; blockIdx.x < r.results && s < r.slices; s += blockDim.x)
+        sum += fv_partial(partial + s * r.results + blockIdx.x);
+    sum = fv_block_sum(sum);
+    if (threadIdx.x == 0 && blockIdx.x < r.results) y[blockIdx.x] = (float)(sum * by);
+}
+
+/* Sums over threadIdx.y, for threadIdx.y = 0. */
+__device__ __forceinline__ double add_down(double sum) {
+    __shared__ double part[DOWN][ACROSS];
+    __syncthreads();
+    part[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    for (int k = 1; threadIdx.y == 0 && k < DOWN; k++) sum += part[k][threadIdx.x];
+    return sum;
 }
 
 template <typename E>
-__global__ void reduce_columns_kernel(const E *x, float *y, double *partial, reduction r, double by) {
-    __shared__ double part[DOWN][ACROSS];
+__global__ void reduce_columns_kernel(const E *x, float *y, double *partial, unsigned *ended, reduction r, double by) {
     const int64_t begin = blockIdx.y * r.slice, end = fv_least(begin + r.slice, r.terms);
     for (int64_t o0 = (int64_t)blockIdx.x * ACROSS; o0 < r.results; o0 += (int64_t)gridDim.x * ACROSS) {
         const int64_t o = o0 + threadIdx.x;
         double sum = 0;
         if (o < r.results)
             sum = sum_along(x + offset_in(r.kept_rank, r.kept, r.kept_stride, o), r, begin + threadIdx.y, end, DOWN);
-        __syncthreads();
-        part[threadIdx.y][threadIdx.x] = sum;
-        __syncthreads();
+        sum = add_down(sum);
         if (threadIdx.y != 0 || o >= r.results) continue;
-        for (int k = 1; k < DOWN; k++) sum += part[k][threadIdx.x];
-        leave(y, partial, r, o, sum, by);
+        if (r.slices == 1) y[o] = (float)(sum * by);
+        else partial[blockIdx.y * r.results + o] = sum;
     }
+    if (r.slices == 1 || !fv_is_last_block(ended + blockIdx.x, gridDim.y)) return;
+    const int64_t o = (int64_t)blockIdx.x * ACROSS + threadIdx.x;
+    double sum = 0;
+#pragma unroll 8
+    for (int s = threadIdx.y; o < r.results && s < r.slices; s += DOWN) sum += fv_partial(partial + s * r.results + o);
+    sum = add_down(sum);
+    if (threadIdx.y == 0 && o < r.results) y[o] = (float)(sum * by);
 }
 
-__global__ void add_slices_kernel(const double *partial, float *y, int64_t results, int slices, double by) {
-    for (int64_t o = FV_FIRST; o < results; o += FV_STRIDE) {
-        double sum = 0;
-#pragma unroll 8
-        for (int s = 0; s < slices; s++) sum += partial[s * results + o];
-        y[o] = (float)(sum * by);
-    }
+static unsigned groups_of(const reduction &r) {
+    return fv_blocks(r.results, r.last_kept ? ACROSS : 1);
 }
 
 /* The result is float32, whatever is added up. */
@@ -131,15 +143,11 @@ template <typename E> static cudaError_t reduce(const fv_cuda_call *c, bool mean
     float *y = fv_result_of(c, 0);
     double *partial = static_cast<double *>(c->workspace);
     const double by = mean ? 1.0 / (double)r.terms : 1.0;
+    unsigned *ended = static_cast<unsigned *>(c->table);
+    const dim3 grid(groups_of(r), (unsigned)r.slices);
     if (r.last_kept)
-        FV_LAUNCH(reduce_columns_kernel<E>, dim3(fv_blocks(r.results, ACROSS), (unsigned)r.slices), dim3(ACROSS, DOWN),
-                  0, c->stream, x, y, partial, r, by);
-    else
-        FV_LAUNCH(reduce_rows_kernel<E>, dim3(fv_blocks(r.results, 1), (unsigned)r.slices), FV_THREADS, 0, c->stream, x,
-                  y, partial, r, by);
-    if (r.slices > 1)
-        FV_LAUNCH(add_slices_kernel, fv_blocks(r.results, FV_THREADS), FV_THREADS, 0, c->stream, partial, y, r.results,
-                  r.slices, by);
+        FV_LAUNCH(reduce_columns_kernel<E>, grid, dim3(ACROSS, DOWN), 0, c->stream, x, y, partial, ended, r, by);
+    else FV_LAUNCH(reduce_rows_kernel<E>, grid, FV_THREADS, 0, c->stream, x, y, partial, ended, r, by);
     return cudaGetLastError();
 }
 
@@ -153,4 +161,9 @@ cudaError_t fv_cuda_mean(const fv_cuda_call *c) {
 size_t fv_cuda_reduce_workspace(const fv_graph *g, const fv_node *node) {
     const reduction r = reduction_of(fv_operand_type(g, node, 0), node->attr.reduce.axes);
     return r.slices > 1 ? (size_t)r.slices * (size_t)r.results * sizeof(double) : 0;
+}
+
+size_t fv_cuda_reduce_table(const fv_cuda_call *c) {
+    const reduction r = reduction_of(&c->in[0].type, c->attr->reduce.axes);
+    return r.slices > 1 ? groups_of(r) * sizeof(unsigned) : 0;
 }

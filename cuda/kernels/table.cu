@@ -81,7 +81,7 @@ size_t fv_cuda_kernel_workspace(const fv_cuda_device *dev, const fv_graph *g, co
     case FV_OP_BCE_WITH_LOGITS_BWD:
     case FV_OP_TOPK_CORRECT: return fv_cuda_loss_workspace(g, node);
     case FV_OP_AUGMENT: return fv_cuda_augment_workspace(g, node);
-    case FV_OP_GRAD_STATS: return fv_cuda_update_workspace(g, node);
+    case FV_OP_GRAD_STATS: return fv_cuda_stats_workspace(g, node);
     case FV_OP_MUON_UPDATE: return fv_cuda_muon_workspace(g, node);
     default: return 0;
     }
@@ -93,7 +93,30 @@ size_t fv_cuda_kernel_table(const fv_cuda_call *c, void *host) {
     case FV_OP_SGD_UPDATE:
     case FV_OP_ADAM_UPDATE:
     case FV_OP_EMA_UPDATE:
-    case FV_OP_LOOKAHEAD_UPDATE: return fv_cuda_update_table(c, host);
+    case FV_OP_LOOKAHEAD_UPDATE:
+    case FV_OP_LERP_ASSIGN:
+    case FV_OP_INCREMENT: return fv_cuda_update_table(c, host);
+    case FV_OP_CAST: return fv_cuda_cast_table(c, host);
+    case FV_OP_BATCH_NORM:
+    case FV_OP_BATCH_NORM_BWD:
+    case FV_OP_BATCH_NORM_INFER_BWD: return fv_cuda_batch_norm_table(c);
+    case FV_OP_LAYER_NORM_BWD:
+    case FV_OP_GROUP_NORM_BWD: return fv_cuda_norm_table(c);
+    case FV_OP_SUM:
+    case FV_OP_MEAN: return fv_cuda_reduce_table(c);
+    case FV_OP_SOFTMAX_CROSS_ENTROPY:
+    case FV_OP_BCE_WITH_LOGITS: return sizeof(unsigned);
     default: return 0;
     }
+}
+
+bool fv_cuda_overlap(const fv_tensor *a, const fv_tensor *b) {
+    const char *p = static_cast<const char *>(a->data), *q = static_cast<const char *>(b->data);
+    return p && q && p < q + fv_bytes(b->type) && q < p + fv_bytes(a->type);
+}
+
+bool fv_cuda_kernel_joins(const fv_cuda_call *const *calls, int n, const fv_cuda_call *next) {
+    for (int i = 0; i < n; i++)
+        if (!fv_cuda_update_joins(calls[i], next) && !fv_cuda_cast_joins(calls[i], next)) return false;
+    return true;
 }

@@ -91,7 +91,9 @@ static inline void __syncthreads() {
 static inline void __syncwarp(unsigned = ~0u) {
     fv_emulated_arrive(&fv_emulated_self->warp->barrier);
 }
-static inline void __threadfence() {}
+static inline void __threadfence() {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
 /* Every lane gives a value and reads that of lane `from`. Two sets of slots by turns: nobody writes a set again before
  * all have read it. */
@@ -140,6 +142,15 @@ static inline int __all_sync(unsigned mask, int vote) {
 
 template <typename T> static inline T __ldg(const T *p) {
     return *p;
+}
+template <typename T> static inline T __ldcg(const T *p) {
+    return *p;
+}
+static inline unsigned atomicInc(unsigned *p, unsigned most) {
+    unsigned old = __atomic_load_n(p, __ATOMIC_SEQ_CST), next;
+    do next = old >= most ? 0 : old + 1;
+    while (!__atomic_compare_exchange_n(p, &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return old;
 }
 template <typename T> static inline T atomicCAS(T *p, T compare, T value) {
     __atomic_compare_exchange_n(p, &compare, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
