@@ -2,6 +2,7 @@
 # network: build/gpu. The libraries that we do not write are linked in where their .a is there, else they lie beside the programs.
 #   make gpu-bundle [CUDA_ARCHS="80 90a"] [PACK=folder] [PEER=script]
 # CUDA_ARCHS: default 90a. PACK: as of tools/prepare-data.sh; its CIFAR-10 comes along. PEER: what measures PyTorch, likewise.
+# The speed run's original recipe (tests/peers/train_torch_speedrun.py) always does.
 BUNDLE := $(B)/gpu
 static_or_shared = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-Wl$(,)-Bstatic -l$(1) -Wl$(,)-Bdynamic,-l$(1))
 , := ,

@@ -49,6 +49,13 @@ if [ -x "$bundle/unpack-cifar10" ]; then
     cp "$bundle"/{fovea,unit-tests,libfovea-cuda.so,gpu-ceilings,unpack-cifar10} carried/
     check "the bundle needs nothing from outside it" env PACK= PEER= LIMIT=1000 "$tools/gpu-bundle.sh" carried abc 90a
     check "... says what it is" grep -q 'commit abc' carried/about.txt
+    # What the original recipe imports: the standard library, numpy, PyTorch, and what lies beside it.
+    lacking() {
+        sed -nE 's/^(import|from) ([a-z_]+).*/\2/p' carried/peers/*.py | grep -vxE 'argparse|json|math|os|re|statistics|sys|time|numpy|torch' | sort -u |
+            while read -r name; do [ -e "carried/peers/$name.py" ] || echo "$name"; done
+    }
+    check "... has the original recipe" [ -s carried/peers/train_torch_speedrun.py ]
+    check "... and what it imports" [ -z "$(lacking)" ]
     LIMIT=1 "$tools/gpu-bundle.sh" carried abc 90a >out 2>&1
     check "a bundle that is too large is refused" grep -q 'more than 1 MiB' out
     check "the program runs from there" carried/fovea version
@@ -66,6 +73,14 @@ if [ -e "$emulated/libfovea-cuda.so" ] && [ -x "$(dirname "$fovea")/unit-tests" 
     cat >bin/python3 <<'PEER'
 #!/bin/sh
 echo "asked: $*"
+[ "$1" = -c ] && exit "${NO_TORCH:-0}"
+case $1 in */train_torch_speedrun.py)
+    [ "${NO_RUN:-}" ] && { echo "no time for a run" >&2; exit 78; }
+    for run in 0 1; do printf '{"run": %d, "accuracy": 9%d.5, "seconds": 2.%d, "loss": 1.0, "first_loss": 2.3}\n' $run $run $run; done
+    sleep "${SLOW:-0}"
+    printf '{"runs": 2, "accuracy_mean": 91.0, "torch": "beads"}\n'
+    exit "${RC:-0}" ;;
+esac
 sleep "${SLOW:-0}"
 for out; do :; done # the last argument
 printf '{"model": "lenet", "mode": "graph", "batch": 4, "train_img_s": 10.0, "peak_alloc_MiB": 100.0}\n{"model": "lenet", "mode": "eager", "batch": 4, "train_img_s": 5.0, "peak_alloc_MiB": 50.0}\n{"model": "lenet", "mode": "odd", "error": "no such luck"}\n' >>"$out"
@@ -122,6 +137,33 @@ RUN
     STUCK=2 speed_runs 8
     check "a speed run that is cut short is out of time" grep -qE '^speed run +out of time' out
     check "... and what it has is averaged" grep -qE '^speed run, 2 seeds: accuracy 90.50 % \+- 0.71;' out
+    # The original recipe beside it, by the peer's python.
+    both_runs() { FOVEA_DATA=$temp/data gpu_check '^(speed run|original recipe)$' "$1"; } # both_runs SECONDS
+    SEEDS=3 both_runs 100
+    check "both recipes pass" [ "$(grep -cE '^(speed run|original recipe) +passed' out)" -eq 2 ]
+    check "the original recipe's mean and spread are said" \
+        grep -qx 'original recipe, PyTorch, 2 seeds: accuracy 91.00 % +- 0.71; training and test 2.050 s +- 0.071, 2.000 at best' out
+    check "... right below ours" grep -q '^original recipe, PyTorch' <(grep -A 1 '^speed run, 3 seeds' out)
+    check "... and compared" grep -qx "speed run: 0.54 of the original's time, accuracy +0.00" out
+    check "... and every run is kept, with the versions" [ "$(grep -cE '"original_recipe": "PyTorch", "(run|runs)":' check.jsonl)" -eq 3 ]
+    check "it is asked for as many seeds, on the GPU, with the data" \
+        grep -qE "asked: .*tests/peers/train_torch_speedrun.py --data $temp/data/cifar10 --device cuda --runs 3 --budget 9[0-9]$" "check-logs/original recipe.txt"
+    RUN_SECONDS=1 both_runs 14
+    check "our runs take half of the time" grep -qE '^speed run, [1-4] seeds' out
+    check "... the original recipe the rest" grep -qE -- '--budget ([4-9]|10)$' "check-logs/original recipe.txt"
+    NO_TORCH=1 RUN_SECONDS=1 both_runs 14
+    check "without PyTorch on a GPU there is no original recipe" grep -qE '^original recipe +skipped .*no PyTorch that sees a GPU' out
+    check "... and our runs take all of the time" grep -qE '^speed run, ([5-9]|1[0-3]) seeds' out
+    SEEDS=1 SLOW=60 both_runs 8
+    check "an original recipe that is cut short is out of time" grep -qE '^original recipe +out of time' out
+    check "... and what it has is averaged" grep -qE '^original recipe, PyTorch, 2 seeds: accuracy 91.00 %' out
+    SEEDS=1 RC=1 both_runs 100
+    check "an original recipe that fails has failed" grep -qE '^original recipe +failed \(1\)' out
+    SEEDS=1 NO_RUN=1 both_runs 100
+    check "one for which there was no time was not reached" grep -qE '^original recipe +not reached .*no time for a run' out
+    mkdir folder/gpu/peers && : >folder/gpu/peers/train_torch_speedrun.py
+    SEEDS=1 both_runs 100
+    check "the bundle's original recipe is taken" grep -q "asked: .*/gpu/peers/train_torch_speedrun.py " "check-logs/original recipe.txt"
     speed_runs 0
     check "no time for a speed run is said" grep -qE '^speed run +not reached' out
 else echo "SKIPPED: gpu-check on the emulated GPU: $emulated/libfovea-cuda.so or unit-tests is not there"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The last part of `make gpu-bundle`: put libraries that are not linked in beside the programs, copy data and the peer, and check
+# The last part of `make gpu-bundle`: put libraries that are not linked in beside the programs, copy data and the peers, and check
 # that the folder can be carried: nothing is needed from outside it but the C library, and it is not too large.
 #   tools/gpu-bundle.sh FOLDER COMMIT ARCHS      PACK, PEER: see cuda/bundle.mk.  LIMIT: MiB, compressed (default 64)
 set -euo pipefail
@@ -22,7 +22,9 @@ for program in "${programs[@]}"; do
     fi
 done
 
-rm -rf "$folder/pack" "$folder/peer.py"
+rm -rf "$folder/pack" "$folder/peer.py" "$folder/peers"
+mkdir "$folder/peers"
+cp "$(dirname "$0")"/../tests/peers/{train_torch_speedrun,models}.py "$folder/peers/" # the original recipe of the speed run
 if [ -n "${PACK:-}" ]; then
     mkdir -p "$folder/pack/cifar10"
     cp "$PACK"/cifar10/cifar10_q75.jpk "$PACK"/cifar10/unpack_cifar10.py "$PACK"/cifar10/SHA256SUMS.bins "$folder/pack/cifar10/"

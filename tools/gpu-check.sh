@@ -6,12 +6,12 @@
 # --compile: only speeds, beside PyTorch's compiled modes, which take minutes to compile: a second call.
 # BUILD_DIR: the build (default build); what `make gpu-bundle` has left in gpu/ below it is taken, else it is built. NVCC, CUDA_ARCHS: as
 # for make. BUDGET: seconds in all (default 570). ITEMS: only items whose name this extended regular expression matches. MODELS: lines
-# "model peer's-name batch optimizer" instead of those below. SEEDS: speed runs, at most (default 50); they come last and take
-# the time that is left.
+# "model peer's-name batch optimizer" instead of those below. SEEDS: speed runs, at most (default 50), and as many of the original
+# recipe in PyTorch; they come last, ours take half of the time that is left (all of it without the others), the original the rest.
 # PEER: path of a script that measures PyTorch (default: the bundle's), called with --models NAME --batch N --modes LIST --prec bf16
-# --budget S --out FILE and more; a JSON line of it has mode, train_img_s and peak_alloc_MiB. PEER_PYTHON: what runs it (default:
-# /opt/torch/.venv's python3 if there is one, else the first on the path). FOVEA_DATA: data sets; PACK: as of tools/prepare-data.sh
-# (default: the bundle's), unpacked where FOVEA_DATA has no CIFAR-10. Without that there is no speed run.
+# --budget S --out FILE and more; a JSON line of it has mode, train_img_s and peak_alloc_MiB. PEER_PYTHON: what runs it and the
+# original recipe (default: /opt/torch/.venv's python3 if there is one, else the first on the path). FOVEA_DATA: data sets; PACK: as
+# of tools/prepare-data.sh (default: the bundle's), unpacked where FOVEA_DATA has no CIFAR-10. Without that there is no speed run.
 # Exit code: 0 all passed, 1 something failed, 6 there is no GPU.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -272,6 +272,16 @@ unpack() {
     (cd "$temp/data/cifar10" && sha256sum -c --quiet "$sums") && echo "unpacked"
 }
 
+# average NAME FILE: a line about runs of which FILE has a row each: accuracy in %, seconds in all, and those of epochs alone, if known.
+average() {
+    awk -v name="$1" 'function spread(sum, squares) { v = NR > 1 ? (squares - sum * sum / NR) / (NR - 1) : 0; return v > 0 ? sqrt(v) : 0 }
+        { a += $1; aa += $1 * $1; t += $2; tt += $2 * $2; e += $3; if (NR == 1 || $2 < least) least = $2 }
+        END { printf "%s, %d seeds: accuracy %.2f %% +- %.2f; training and test %.3f s +- %.3f, %.3f at best",
+                  name, NR, a / NR, spread(a, aa), t / NR, spread(t, tt), least
+              if (e > 0) printf ", epochs alone %.3f", e / NR
+              print "" }' "$2"
+}
+
 # The recipe in bf16 with one seed after the other, as long as there is time for one more; how they are on average is kept after each,
 # so that it is there when the time is up. Seconds: from the first step to the end of the final test. speed_run SECONDS
 speed_run() {
@@ -286,15 +296,36 @@ speed_run() {
         { cat "$temp/metrics"; echo; } >>"$results"
         # The accuracy of several views, else of one; all seconds, those of epochs.
         top1=$(tr -d ' ' <"$temp/metrics" | grep -oE '"test(_tta)?":\{"top1":[0-9.e-]+' | tail -n 1 | sed 's/.*://')
-        echo "$top1 $(field seconds <"$temp/metrics") $(tail -n 1 "$temp/run$seed/results.csv" | cut -d, -f2)" >>"$temp/runs"
+        echo "$(awk -v top1="$top1" 'BEGIN { print 100 * top1 }') $(field seconds <"$temp/metrics") $(tail -n 1 "$temp/run$seed/results.csv" | cut -d, -f2)" >>"$temp/runs"
         rm -rf "$temp/run$seed"
-        awk 'function spread(sum, squares) { v = NR > 1 ? (squares - sum * sum / NR) / (NR - 1) : 0; return v > 0 ? sqrt(v) : 0 }
-            { a += $1; aa += $1 * $1; t += $2; tt += $2 * $2; e += $3; if (NR == 1 || $2 < least) least = $2 }
-            END { printf "speed run, %d seeds: accuracy %.2f %% +- %.2f; training and test %.3f s +- %.3f, %.3f at best, epochs alone %.3f\n",
-                      NR, 100 * a / NR, 100 * spread(a, aa), t / NR, spread(t, tt), least, e / NR }' "$temp/runs" | tee "$temp/average"
+        average "speed run" "$temp/runs" | tee "$temp/average"
         mv "$temp/average" "$temp/speedrun"
     done
     [ -e "$temp/speedrun" ] || { echo "no time for one"; return 78; }
+}
+
+# The same recipe as it was published, in PyTorch (tests/peers/train_torch_speedrun.py), likewise. original_recipe SECONDS
+original_recipe() {
+    local data=${FOVEA_DATA:-datasets} folder found='' line
+    [ -n "$torch" ] || { echo "$python has no PyTorch that sees a GPU"; return 77; }
+    for folder in "$data/cifar10" "$data/cifar-10-batches-bin" "$temp/data/cifar10"; do
+        [ -e "$folder/test_batch.bin" ] && { found=$folder; break; }
+    done
+    [ -n "$found" ] || { echo "no CIFAR-10 in binary files"; return 77; }
+    "$python" "$original" --data "$found" --device cuda --runs "${SEEDS:-50}" --budget "$1" 2>&1 | while read -r line; do
+        echo "$line"
+        [ "${line:0:1}" = "{" ] && echo "{\"original_recipe\": \"PyTorch\", ${line#\{}" >>"$results"
+        [ -n "$(field accuracy <<<"$line")" ] || continue
+        echo "$(field accuracy <<<"$line") $(field seconds <<<"$line")" >>"$temp/originals"
+        average "original recipe, PyTorch" "$temp/originals" >"$temp/average"
+        mv "$temp/average" "$temp/original"
+    done
+    case ${PIPESTATUS[0]} in
+    0) ;;
+    78) return 78 ;;
+    *) return 1 ;;
+    esac
+    cat "$temp/original"
 }
 
 # ---------------------------------------------------------------- all of it
@@ -304,13 +335,15 @@ pack=${PACK:-$bundle/pack}
 sums=$(realpath -m "$pack/cifar10/SHA256SUMS.bins")
 peer=${PEER:-}
 [ -z "$peer" ] && [ -e "$bundle/peer.py" ] && peer=$bundle/peer.py
+original=$bundle/peers/train_torch_speedrun.py
+[ -e "$original" ] || original=tests/peers/train_torch_speedrun.py
 python=${PEER_PYTHON:-}
 [ -z "$python" ] && [ -x /opt/torch/.venv/bin/python3 ] && python=/opt/torch/.venv/bin/python3
 python=${python:-python3}
 cache=${XDG_CACHE_HOME:-$logs/cache}
 mkdir -p "$cache"
-export -f build_all about versions ceilings unit_tests sanitizer same_bits speed peer field throughput profile has_cifar10 unpack speed_run
-export build temp results logs cache gpu capability compile pack sums peer python
+export -f build_all about versions ceilings unit_tests sanitizer same_bits speed peer field throughput profile has_cifar10 unpack average speed_run original_recipe
+export build temp results logs cache gpu capability compile pack sums peer original python
 if "$bundle/fovea" version >"$temp/version" 2>&1; then
     build=$bundle
     item "bundle" 10 bash -c about
@@ -344,9 +377,25 @@ while read -r model name batch opt; do
 done <<<"$models"
 if [ -z "$compile" ]; then
     item "time by operation" 15 bash -c "profile $(head -n 1 <<<"$models")"
+    # Our recipe and its original share what is left, if PyTorch sees the GPU.
     left=$((budget - (SECONDS - started)))
-    item "speed run" $left bash -c "speed_run $((left - 3))"
-    [ -e "$temp/speedrun" ] && cat "$temp/speedrun" >>"$temp/tables"
+    ours=$left
+    export torch=
+    if [[ "original recipe" =~ ${ITEMS:-.} ]] && [ $left -gt 0 ] &&
+        timeout $((left < 60 ? left : 60)) "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >"$logs/torch.txt" 2>&1; then
+        torch=yes ours=$((left / 2))
+    fi
+    item "speed run" $ours bash -c "speed_run $((ours - 3))"
+    left=$((budget - (SECONDS - started)))
+    item "original recipe" $left bash -c "original_recipe $((left - 3))"
+    for file in speedrun original; do
+        [ -e "$temp/$file" ] && cat "$temp/$file" >>"$temp/tables"
+    done
+    [ -e "$temp/runs" ] && [ -e "$temp/originals" ] &&
+        awk 'FNR == 1 { which++ }
+            { accuracy[which] += $1; seconds[which] += $2; n[which]++ }
+            END { printf "speed run: %.2f of the original'"'"'s time, accuracy %+.2f\n", seconds[1] / n[1] / (seconds[2] / n[2]), accuracy[1] / n[1] - accuracy[2] / n[2] }' \
+            "$temp/runs" "$temp/originals" >>"$temp/tables"
 fi
 
 echo

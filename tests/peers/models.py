@@ -86,7 +86,7 @@ class MLP(nn.Module):
 
 
 class SpeedrunNorm(nn.Module):
-    """Batch norm without a scale."""
+    """Batch norm without a trained scale: it is 1, and given, for PyTorch's kernels for float16 want weight and bias, or none."""
 
     def __init__(self, channels, momentum):
         super().__init__()
@@ -94,11 +94,12 @@ class SpeedrunNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self.register_buffer("scale", torch.ones(channels), persistent=False)
 
     def forward(self, x):
         if self.training:
             self.num_batches_tracked += 1
-        return F.batch_norm(x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum, 1e-12)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.scale, self.bias, self.training, self.momentum, 1e-12)
 
 
 class SpeedrunGroup(nn.Module):
@@ -143,7 +144,7 @@ class Speedrun(nn.Module):
 
     def forward(self, x):
         x = self.group3(self.group2(self.group1(F.gelu(self.whiten(x)))))
-        return self.head(x.amax((2, 3))) / 9
+        return self.head(F.max_pool2d(x, x.shape[2:]).flatten(1)) / 9
 
 
 def _resnet_small_stem(name, num_classes, in_chans):
