@@ -434,7 +434,7 @@ FV_INLINE void vf_turn_fours(const vf rows[4], vf columns[4]) {
     columns[3] = VF_FOURS(b, d, 2, 3, FV_VL + 2, FV_VL + 3);
 }
 /* The sums of the lanes of four vectors, and the largest: less work than one by one, and in another order. */
-typedef float v4 __attribute__((vector_size(16)));
+typedef float v4 __attribute__((vector_size(16), may_alias));
 FV_INLINE v4 vf_sum_of_four(const vf a[4]) {
     vf c[4];
     vf_turn_fours(a, c);
